@@ -1,0 +1,1 @@
+"""sentinel.yml: read, rendered, checked; secrets kept apart."""

@@ -1,0 +1,92 @@
+"""Every error Sentinel raises on purpose.
+
+    SentinelError                 exit 2
+    ├── UsageError                the command line asks for something impossible
+    ├── ConfigError               sentinel.yml, a channel or a profile is wrong or missing
+    ├── ProjectError              the dbt project can't be read
+    ├── NothingSelected           exit 5: the selection matches no alert
+    ├── WarehouseError            the warehouse can't be reached
+    │   ├── WarehouseLocked       another process holds the database file
+    │   └── QueryError            one query failed: outcome `error` of its alert, not of the run
+    ├── StoreError                the tables can't be used
+    │   ├── TablesMissing         dbt hasn't made them yet
+    │   ├── TablesOutdated        their columns are older or newer than this Sentinel
+    │   └── StateConflict         another writer was first; the batch is advanced again
+    └── DeliveryError             a message was not accepted; says whether trying again can help
+
+Messages say what is wrong, where, and what to do next; they never hold a secret.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+
+class SentinelError(Exception):
+    """The root. `hint` is the next step, printed on a line of its own."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(SentinelError):
+    pass
+
+
+class ConfigError(SentinelError):
+    pass
+
+
+class ProjectError(SentinelError):
+    pass
+
+
+class NothingSelected(SentinelError):
+    exit_code = 5
+
+
+class WarehouseError(SentinelError):
+    pass
+
+
+class WarehouseLocked(WarehouseError):
+    pass
+
+
+class QueryError(WarehouseError):
+    pass
+
+
+class StoreError(SentinelError):
+    pass
+
+
+class TablesMissing(StoreError):
+    pass
+
+
+class TablesOutdated(StoreError):
+    pass
+
+
+class StateConflict(StoreError):
+    pass
+
+
+class DeliveryError(SentinelError):
+    """A channel did not accept a message.
+
+    `permanent` says that the same message can never be accepted; otherwise it is tried again,
+    not before `retry_after` if the receiver named a time.
+    """
+
+    def __init__(
+        self, message: str, *, permanent: bool = False, retry_after: timedelta | None = None
+    ) -> None:
+        super().__init__(message)
+        self.permanent = permanent
+        self.retry_after = retry_after

@@ -1,0 +1,1 @@
+"""Where state, history and outbox are kept: the tables that dbt manages."""
