@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Protocol
 
+from sentinel.core.evaluation import Result
+from sentinel.core.history import HistoryRow
+from sentinel.core.lifecycle import State
+from sentinel.core.planning import Notification, Status
 from sentinel.core.project import AlertSource, Compiled, Location, Selection, StoreTables
 
 
@@ -38,3 +45,165 @@ class Project(Protocol):
 
     def locate(self, source: AlertSource, *keys: str) -> Location:
         """Where `meta.sentinel.<keys...>` of an alert is written; the nearest line known."""
+
+
+class Session(Protocol):
+    """An open warehouse. It may be used by several threads at once."""
+
+    def columns(self, sql: str, timeout: timedelta) -> tuple[str, ...]:
+        """The column names of a query, without its rows.
+
+        Raises QueryError if the warehouse refuses the query.
+        """
+
+    def fetch(self, sql: str, limit: int, timeout: timedelta) -> Result:
+        """At most `limit` rows of a query that can only read.
+
+        Raises QueryError if it is no single SELECT, if the warehouse refuses it, or if it takes
+        longer than `timeout`; it is then cancelled on the warehouse.
+        """
+
+    def count(self, sql: str, dimensions: Sequence[str], limit: int, timeout: timedelta) -> Result:
+        """How many rows a query has, for each combination of `dimensions`: these, then the number.
+
+        Raises QueryError as `fetch` does.
+        """
+
+    def sample(self, sql: str, dimensions: Sequence[str], size: int, timeout: timedelta) -> Result:
+        """Up to `size` rows of a query for each combination of `dimensions`.
+
+        Raises QueryError as `fetch` does.
+        """
+
+
+class Warehouse(Protocol):
+    """The place that is watched."""
+
+    def open(self) -> AbstractContextManager[Session]:
+        """A session for one batch.
+
+        Raises WarehouseError if it can't be reached, WarehouseLocked if another process holds it.
+        """
+
+    def instant(self, moment: datetime) -> str:
+        """An aware moment as an SQL expression of the type that `sentinel.as_of()` has."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The store as one transaction sees it: rows of the alerts asked for, and its clock."""
+
+    states: tuple[State, ...]
+    ledger: tuple[Notification, ...]
+    now: datetime
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one transaction writes.
+
+    Each of `states` carries the version it was read with (0: it is new). `superseded` are ids of
+    notifications that were never sent and no longer will be.
+    """
+
+    states: tuple[State, ...] = ()
+    history: tuple[HistoryRow, ...] = ()
+    notifications: tuple[Notification, ...] = ()
+    superseded: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What became of one attempt to send a message."""
+
+    status: Status
+    error: str | None = None
+    not_before: datetime | None = None
+    remote_ref: str | None = None
+    recipients_done: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class HistoryQuery:
+    """Which rows of history: the newest first, at most `limit`."""
+
+    alert_ids: frozenset[str] | None = None
+    since: datetime | None = None
+    outcomes: frozenset[str] = frozenset()
+    run_id: str | None = None
+    limit: int = 100
+
+
+class Store(Protocol):
+    """The tables that dbt manages, for one project. Every method raises StoreError if it can't.
+
+    WarehouseLocked says that another process holds the database: nothing was written.
+    """
+
+    def check(self) -> None:
+        """Raises TablesMissing, or TablesOutdated if their columns aren't the ones known here."""
+
+    def now(self) -> datetime:
+        """The store's clock, in UTC: the one that all decisions go by."""
+
+    def snapshot(self, alert_ids: Iterable[str] | None = None) -> Snapshot:
+        """State and ledger of these alerts, or of all; the ledger holds their open episodes."""
+
+    def commit(
+        self, alert_ids: Iterable[str], decide: Callable[[Snapshot], Batch]
+    ) -> tuple[Snapshot, Batch]:
+        """Read, decide and write in one transaction: all of a batch, or nothing.
+
+        `decide` is pure; it is called again on a new snapshot when another writer was first.
+        """
+
+    def history(self, query: HistoryQuery) -> Sequence[HistoryRow]:
+        """Rows of sentinel_history."""
+
+    def notifications(
+        self, statuses: Iterable[Status], limit: int = 1_000
+    ) -> Sequence[Notification]:
+        """Rows of the outbox in these statuses, the oldest first."""
+
+    def claim(
+        self, holder: str, lease: timedelta, limit: int, only: Iterable[str] | None = None
+    ) -> Sequence[Notification]:
+        """Take messages that are due for sending, whole ones, at most about `limit` rows.
+
+        A row is due when it is pending and its time has come, or its claim has run out, and no
+        earlier row of the same episode and channel is unfinished. `only` names message ids.
+        """
+
+    def mark(self, claimed: Sequence[Notification], attempt: Attempt) -> bool:
+        """Record an attempt for the rows of one claimed message; False if the claim was lost."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """What a channel sends: notifications that share a `message_id`, their payloads frozen."""
+
+    message_id: str
+    channel: str
+    notifications: tuple[Notification, ...]
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """A message was accepted; `remote_ref` is what the receiver calls it."""
+
+    remote_ref: str | None = None
+
+
+class Channel(Protocol):
+    """A named destination."""
+
+    @property
+    def name(self) -> str:
+        """Its name in sentinel.yml."""
+
+    def send(self, message: Message) -> Receipt:
+        """Send once, within the channel's own deadline.
+
+        Raises DeliveryError, which says whether trying again can help. Sending the same message
+        twice carries the same id.
+        """

@@ -1,1 +1,1 @@
-"""sentinel.yml: read, rendered, checked; secrets kept apart."""
+"""sentinel.yml: read, rendered, checked; every fault with its line."""

@@ -1,0 +1,1 @@
+{{ sentinel.guard_table() }} {{ sentinel.empty_table() }}

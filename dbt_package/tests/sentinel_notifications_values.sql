@@ -1,0 +1,7 @@
+-- Every row has a status that Sentinel knows, and what was sent says when.
+select notification_id, status, sent_at
+from {{ ref("sentinel_notifications") }}
+where
+    status is null
+    or status not in ('pending', 'claimed', 'sent', 'dead', 'superseded', 'cancelled')
+    or (status = 'sent' and sent_at is null)

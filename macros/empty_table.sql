@@ -1,0 +1,14 @@
+{% macro empty_table() -%}
+    {{- return(adapter.dispatch("empty_table", "sentinel")()) -}}
+{%- endmacro %}
+
+{# The `from` is for BigQuery, where a `where` needs one. #}
+{% macro default__empty_table() -%}
+    select
+        {%- for column in model.columns.values() %}
+            cast(null as {{ column.data_type }}) as {{ column.name }}
+            {%- if not loop.last %},{% endif %}
+        {%- endfor %}
+    from (select 1 as nothing) as no_rows
+    where false
+{%- endmacro %}

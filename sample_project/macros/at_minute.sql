@@ -1,0 +1,8 @@
+{#- The timestamp of a minute of a day, counted from midnight UTC. -#}
+{%- macro at_minute(day, minute) -%}
+    {{ return(adapter.dispatch("at_minute", "shop")(day, minute)) }}
+{%- endmacro -%}
+
+{%- macro default__at_minute(day, minute) -%}
+    cast({{ dbt.dateadd("minute", minute, day) }} as {{ dbt.type_timestamp() }})
+{%- endmacro -%}

@@ -1,0 +1,58 @@
+"""Which alerts a command is about: dbt's selection, and Sentinel's judgement of the definitions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sentinel.core.alert import Alert, BrokenAlert, Surroundings, judge
+from sentinel.core.errors import NothingSelected
+from sentinel.core.project import Selection
+from sentinel.ports import Project
+
+
+@dataclass(frozen=True)
+class Alerts:
+    """The selected alerts, by name; disabled ones are left out of all but `disabled`."""
+
+    good: tuple[Alert, ...]
+    broken: tuple[BrokenAlert, ...]
+    disabled: tuple[Alert, ...] = ()
+
+    @property
+    def all(self) -> tuple[Alert | BrokenAlert, ...]:
+        return tuple(sorted((*self.good, *self.broken), key=lambda alert: alert.name))
+
+
+def select_alerts(project: Project, around: Surroundings, selection: Selection) -> Alerts:
+    """The alerts that a selection names.
+
+    Raises NothingSelected if there is none, and ProjectError as the project does.
+    """
+    sources = project.alerts()
+    if not sources:
+        raise NothingSelected(
+            "the dbt project has no alerts",
+            hint="a model becomes an alert by `meta: {sentinel: {}}` in its config; "
+            "`sentinel init` writes an example",
+        )
+    chosen = project.select(selection)
+    # Every definition is judged, so that an id is unique in the project and not just in the selection.
+    good, broken = judge(sources, around)
+    found = Alerts(
+        good=tuple(a for a in good if a.source.unique_id in chosen and a.rules.enabled),
+        broken=tuple(a for a in broken if a.source.unique_id in chosen),
+        disabled=tuple(a for a in good if a.source.unique_id in chosen and not a.rules.enabled),
+    )
+    if not found.all:
+        raise NothingSelected(
+            _nothing(selection, len(found.disabled)), hint="`sentinel list` shows all"
+        )
+    return found
+
+
+def _nothing(selection: Selection, disabled: int) -> str:
+    if disabled:
+        return f"all {disabled} selected alerts are disabled"
+    if not selection:
+        return "all alerts of the project are left out by its default selector"
+    return f"no alert matches {selection}"

@@ -1,0 +1,310 @@
+"""One batch: compile, query, judge, record, tell.
+
+What the alerts' queries saw is gathered first; then one transaction reads the state, decides and
+writes state, history and outbox; only after it anybody is told.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from threading import Event as Flag
+
+from sentinel.app.alerts import Alerts
+from sentinel.core.alert import Alert, BrokenAlert
+from sentinel.core.errors import QueryError
+from sentinel.core.evaluation import (
+    ROW_CAP,
+    ContractError,
+    Outcome,
+    Reading,
+    known_shape,
+    read_counts,
+    read_status,
+    shape_of,
+)
+from sentinel.core.history import Execution, history_rows
+from sentinel.core.lifecycle import Event, Judgement, State, Tick, judge
+from sentinel.core.planning import Plan, ledger_of, plan
+from sentinel.core.project import Compiled, Location
+from sentinel.core.values import plain
+from sentinel.ports import Batch, Project, Session, Snapshot, Store, Warehouse
+
+_AS_OF = re.compile(r"/\*sentinel:as_of\*/.*?/\*sentinel:end\*/", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """How a batch is run. `threads` is the number of queries at once."""
+
+    threads: int
+    dry_run: bool = False
+    fail_fast: bool = False
+    triggered_by: str = "manual"
+
+
+@dataclass(frozen=True)
+class Observed:
+    """One alert after its query: what it saw, and how long that took."""
+
+    alert: Alert | BrokenAlert
+    reading: Reading
+    sql_hash: str | None = None
+    duration_ms: int | None = None
+    bytes_billed: int | None = None
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A batch as it was recorded, or as it would have been on a dry run."""
+
+    run_id: str
+    started_at: datetime
+    observed: tuple[Observed, ...]
+    judgements: tuple[Judgement, ...]
+    plan: Plan
+
+
+@dataclass
+class Evaluation:
+    """The use case, with all that it needs.
+
+    `scrub` takes secrets out of errors, `progress` is told (done, total, alert's name).
+    """
+
+    project: Project
+    warehouse: Warehouse
+    store: Store
+    scrub: Callable[[str], str] = str
+    progress: Callable[[int, int, str], None] = field(default=lambda *_: None)
+
+    def __call__(self, alerts: Alerts, options: BatchOptions) -> Evaluated:
+        """Evaluate alerts and record what was seen.
+
+        Raises ProjectError, WarehouseError or StoreError when nothing could be evaluated; what
+        goes wrong with a single alert is that alert's outcome.
+        """
+        self.store.check()
+        compiled = self.project.compile(alert.source.unique_id for alert in alerts.good)
+        ids = [alert.id for alert in alerts.all]
+        before = self.store.snapshot(ids)
+        observed = self._observe(alerts, compiled, before, options)
+        run_id = uuid.uuid4().hex
+        made: list[tuple[tuple[Judgement, ...], Plan]] = []
+
+        def decide(snapshot: Snapshot) -> Batch:
+            judgements, told, batch = self._decide(run_id, observed, before, snapshot, options)
+            made[:] = [(judgements, told)]
+            return batch
+
+        if options.dry_run:
+            decide(before)
+        else:
+            self.store.commit(ids, decide)
+        judgements, told = made[0]
+        return Evaluated(run_id, before.now, tuple(observed), judgements, told)
+
+    # -- seeing --------------------------------------------------------------------------------
+
+    def _observe(
+        self,
+        alerts: Alerts,
+        compiled: Mapping[str, Compiled],
+        before: Snapshot,
+        options: BatchOptions,
+    ) -> list[Observed]:
+        total, found = len(alerts.all), [self._broken(alert) for alert in alerts.broken]
+        stop = Flag()
+        if found and options.fail_fast:
+            stop.set()
+        look = _Look(self.warehouse, before, self.project.name, stop)
+        with self.warehouse.open() as session, ThreadPoolExecutor(options.threads) as pool:
+            work = [
+                pool.submit(look, session, alert, compiled[alert.source.unique_id])
+                for alert in alerts.good
+            ]
+            for done in as_completed(work):
+                seen = self._scrubbed(done.result())
+                found.append(seen)
+                if options.fail_fast and seen.reading.outcome in (Outcome.ALERT, Outcome.ERROR):
+                    stop.set()
+                self.progress(len(found), total, seen.alert.name)
+        return sorted(found, key=lambda seen: seen.alert.name)
+
+    def _scrubbed(self, seen: Observed) -> Observed:
+        error = seen.reading.error
+        if error is None:
+            return seen
+        return replace(seen, reading=replace(seen.reading, error=self.scrub(error)))
+
+    def _broken(self, alert: BrokenAlert) -> Observed:
+        return Observed(alert, Reading.failed(fault_text(self.project, alert)))
+
+    # -- deciding ------------------------------------------------------------------------------
+
+    def _decide(
+        self,
+        run_id: str,
+        observed: Sequence[Observed],
+        before: Snapshot,
+        snapshot: Snapshot,
+        options: BatchOptions,
+    ) -> tuple[tuple[Judgement, ...], Plan, Batch]:
+        tick = Tick(as_of=before.now, now=snapshot.now)
+        states = _by_alert(snapshot.states)
+        judgements = tuple(
+            judge(seen.alert, seen.reading, states.get(seen.alert.id, ()), tick, self.project.name)
+            for seen in observed
+        )
+        told = plan(judgements, ledger_of(snapshot.ledger), self.project.name, snapshot.now)
+        rows = [
+            row
+            for seen, judged in zip(observed, judgements, strict=True)
+            for row in history_rows(
+                judged,
+                Execution(
+                    run_id,
+                    options.triggered_by,
+                    tick,
+                    seen.sql_hash,
+                    seen.duration_ms,
+                    seen.bytes_billed,
+                ),
+                told.decisions,
+            )
+        ]
+        changed = tuple(
+            state
+            for judged in judgements
+            for state in (
+                *(step.after for step in judged.steps if not step.recorded_only),
+                *judged.noted,
+            )
+        )
+        return judgements, told, Batch(changed, tuple(rows), told.notifications, told.superseded)
+
+
+def _by_alert(states: Iterable[State]) -> dict[str, list[State]]:
+    grouped: dict[str, list[State]] = {}
+    for state in states:
+        grouped.setdefault(state.alert_id, []).append(state)
+    return grouped
+
+
+def fault_text(project: Project, alert: BrokenAlert) -> str:
+    """The faults of a definition, each with its place, one a line."""
+    return "\n".join(
+        f"{place}: {fault.message}"
+        for fault, place in (
+            (fault, fault_location(project, alert, fault.keys)) for fault in alert.faults
+        )
+    )
+
+
+def fault_location(project: Project, alert: BrokenAlert, keys: Sequence[str]) -> Location:
+    """Where a fault of a definition is written."""
+    return project.locate(alert.source, *keys)
+
+
+class _Look:
+    """Runs the query of one alert and reads its result; one instance serves all threads."""
+
+    def __init__(self, warehouse: Warehouse, before: Snapshot, project: str, stop: Flag) -> None:
+        self._instant = warehouse.instant(before.now)
+        self._states = _by_alert(before.states)
+        self._tick = Tick(as_of=before.now, now=before.now)
+        self._project = project
+        self._stop = stop
+
+    def __call__(self, session: Session, alert: Alert, compiled: Compiled) -> Observed:
+        if self._stop.is_set():
+            skipped = Reading(
+                Outcome.SKIPPED, error="not evaluated: an earlier alert ended the run"
+            )
+            return Observed(alert, skipped)
+        if compiled.sql is None:
+            return Observed(alert, Reading.failed(compiled.error or "the model doesn't compile"))
+        sql = _AS_OF.sub(lambda _: self._instant, compiled.sql)
+        started = time.perf_counter()
+        billed = _Billed()
+        try:
+            reading = self._read(session, alert, sql, billed)
+        except (QueryError, ContractError) as error:
+            reading = Reading.failed(str(error))
+        return Observed(
+            alert,
+            reading,
+            sql_hash=hashlib.sha256(compiled.sql.encode()).hexdigest(),
+            duration_ms=round((time.perf_counter() - started) * 1000),
+            bytes_billed=billed.total,
+        )
+
+    def _read(self, session: Session, alert: Alert, sql: str, billed: _Billed) -> Reading:
+        rules = alert.rules
+        shape = known_shape(rules)
+        if shape is None or (shape == "rows" and rules.dimensions):
+            shape = shape_of(rules, session.columns(sql, rules.timeout))
+        if shape == "status":
+            result = session.fetch(sql, ROW_CAP, rules.timeout)
+            billed.add(result.bytes_billed)
+            return read_status(rules, result)
+        result = session.count(sql, rules.dimensions, ROW_CAP, rules.timeout)
+        billed.add(result.bytes_billed)
+        if result.truncated:
+            raise ContractError(f"`dimensions` has more than {ROW_CAP:,} combinations of values")
+        reading = read_counts(rules, {tuple(row[:-1]): int(row[-1]) for row in result.rows})
+        return self._with_samples(session, alert, sql, reading, billed)
+
+    def _with_samples(
+        self, session: Session, alert: Alert, sql: str, reading: Reading, billed: _Billed
+    ) -> Reading:
+        """The reading with a few violating rows in the context of each instance that fires now."""
+        rules = alert.rules
+        if not rules.samples:
+            return reading
+        states = self._states.get(alert.id, ())
+        judged = judge(alert, reading, states, self._tick, self._project)
+        fires = {
+            step.after.instance
+            for step in judged.steps
+            if any(change.event is Event.FIRING for change in step.transitions)
+        }
+        if not fires:
+            return reading
+        result = session.sample(sql, rules.dimensions, rules.samples, rules.timeout)
+        billed.add(result.bytes_billed)
+        rows = [
+            dict(zip(map(str.lower, result.columns), map(plain, row), strict=True))
+            for row in result.rows
+        ]
+        observations = []
+        for seen in reading.observations:
+            mine = [
+                {
+                    name: value
+                    for name, value in row.items()
+                    if not rules.sample_columns or name in rules.sample_columns
+                }
+                for row in rows
+                if all(row[name] == value for name, value in seen.dimensions.items())
+            ]
+            context = {"samples": mine} if seen.instance in fires else {}
+            observations.append(replace(seen, context=context))
+        return replace(reading, observations=tuple(observations))
+
+
+@dataclass
+class _Billed:
+    """Bytes billed by all queries of one evaluation; None where the warehouse doesn't say."""
+
+    total: int | None = None
+
+    def add(self, amount: int | None) -> None:
+        if amount is not None:
+            self.total = (self.total or 0) + amount

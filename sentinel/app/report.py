@@ -1,0 +1,185 @@
+"""What a batch came to: one line an instance, who was told, and the exit code."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sentinel.app.deliver import Delivered
+from sentinel.app.evaluate import Evaluated, Observed
+from sentinel.core.alert import Severity
+from sentinel.core.evaluation import Outcome
+from sentinel.core.lifecycle import Judgement, Phase, Step
+
+EXIT_OK = 0
+EXIT_FIRING = 1
+EXIT_FAILED = 3
+EXIT_UNDELIVERABLE = 4
+
+
+@dataclass(frozen=True)
+class Result:
+    """One instance after a batch. `suppressed` is channel to the reason why it wasn't told."""
+
+    alert: str
+    unique_id: str
+    instance: str
+    outcome: Outcome
+    phase: Phase | None
+    previous_phase: Phase | None
+    since: datetime | None
+    severity: Severity | None
+    actual_value: float | None
+    threshold: float | None
+    failures: int | None
+    message: str | None
+    context: Mapping[str, Any]
+    events: tuple[str, ...]
+    notified: tuple[str, ...]
+    suppressed: Mapping[str, str]
+    duration_ms: int | None
+    bytes_billed: int | None
+
+    @property
+    def firing(self) -> bool:
+        return self.phase is not None and self.phase.open
+
+    @property
+    def urgency(self) -> tuple[int, int, str, str]:
+        """A sort key: what fires first, the worst of it first."""
+        order = {Phase.FIRING: 0, Phase.RECOVERING: 1, Phase.PENDING: 3}
+        place = order.get(self.phase, 4) if self.phase else 4
+        if self.outcome is Outcome.ERROR:
+            place = min(place, 2)
+        rank = self.severity.rank if self.severity and place < 4 else 0
+        return (place, -rank, self.alert, self.instance)
+
+
+@dataclass(frozen=True)
+class Report:
+    """A batch, told."""
+
+    run_id: str
+    started_at: datetime
+    elapsed_s: float
+    results: tuple[Result, ...]
+    undelivered: Mapping[str, str]
+    dry_run: bool = False
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many instances have each outcome and each phase, and how many messages failed."""
+        outcomes = Counter(str(each.outcome) for each in self.results)
+        phases = Counter(str(each.phase) for each in self.results if each.phase)
+        return {
+            "total": len(self.results),
+            **{str(outcome): outcomes[outcome] for outcome in Outcome},
+            **{str(phase): phases[phase] for phase in Phase if phase is not Phase.OK},
+            "undelivered": len(self.undelivered),
+        }
+
+    def exit_code(self, fail_on: Severity | None) -> int:
+        """The exit code of `run`; `fail_on` None means that firing is no failure."""
+        if any(each.outcome is Outcome.ERROR for each in self.results):
+            return EXIT_FAILED
+        if self.undelivered:
+            return EXIT_UNDELIVERABLE
+        if fail_on and any(
+            each.firing and each.severity and each.severity.rank >= fail_on.rank
+            for each in self.results
+        ):
+            return EXIT_FIRING
+        return EXIT_OK
+
+
+def report(
+    evaluated: Evaluated, delivered: Delivered, elapsed_s: float, *, dry_run: bool
+) -> Report:
+    """What a batch came to, once its messages were sent or tried."""
+    results = [
+        _result(evaluated, delivered, seen, judged, step, dry_run=dry_run)
+        for seen, judged in zip(evaluated.observed, evaluated.judgements, strict=True)
+        for step in _shown(judged)
+    ]
+    undelivered = {
+        f"{row.payload['alert']} to {row.channel}": delivered.errors.get(row.message_id, "")
+        for row in (*delivered.waiting, *delivered.dead)
+    }
+    return Report(
+        evaluated.run_id,
+        evaluated.started_at,
+        elapsed_s,
+        tuple(sorted(results, key=lambda result: result.urgency)),
+        undelivered,
+        dry_run,
+    )
+
+
+def _shown(judged: Judgement) -> list[Step]:
+    """The instances of an alert; its head only where it is the instance, or all there is to say."""
+    instances = [step for step in judged.steps if step.observation is not None]
+    return instances or list(judged.steps[:1])
+
+
+def _result(
+    evaluated: Evaluated,
+    delivered: Delivered,
+    seen: Observed,
+    judged: Judgement,
+    step: Step,
+    *,
+    dry_run: bool,
+) -> Result:
+    after, observation = step.after, step.observation
+    notified, suppressed = _told(evaluated, delivered, step, dry_run=dry_run)
+    error = judged.reading.error
+    return Result(
+        alert=after.alert,
+        unique_id=after.unique_id,
+        instance=after.instance,
+        outcome=step.outcome,
+        phase=after.phase,
+        previous_phase=step.before.phase,
+        since=after.phase_since,
+        severity=after.severity or (observation.severity if observation else None),
+        actual_value=observation.actual_value if observation else None,
+        threshold=observation.threshold if observation else None,
+        failures=observation.failures if observation else None,
+        message=observation.message if observation else error,
+        context=observation.context if observation else {},
+        events=tuple(str(change.event) for change in step.transitions),
+        notified=notified,
+        suppressed=suppressed,
+        duration_ms=seen.duration_ms,
+        bytes_billed=seen.bytes_billed,
+    )
+
+
+def _told(
+    evaluated: Evaluated, delivered: Delivered, step: Step, *, dry_run: bool
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    mine = [
+        each
+        for each in evaluated.plan.decisions
+        if (each.alert_id, each.instance) == (step.after.alert_id, step.after.instance)
+    ]
+    sent = {(row.alert_id, row.instance, row.channel) for row in delivered.sent}
+    dead = {(row.alert_id, row.instance, row.channel) for row in delivered.dead}
+    notified: list[str] = []
+    suppressed: dict[str, str] = {}
+    for each in mine:
+        key = (each.alert_id, each.instance, each.channel)
+        if not each.told:
+            suppressed.setdefault(each.channel, each.reason)
+        elif dry_run:
+            suppressed[each.channel] = "dry_run"
+        elif key in sent:
+            notified.append(each.channel)
+        else:
+            suppressed[each.channel] = "undeliverable" if key in dead else "not_delivered_yet"
+    return tuple(dict.fromkeys(notified)), {
+        channel: reason for channel, reason in suppressed.items() if channel not in notified
+    }

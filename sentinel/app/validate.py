@@ -1,0 +1,76 @@
+"""Everything that can be known to be wrong before an alert runs, all of it at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from sentinel.app.alerts import Alerts
+from sentinel.core.alert import Alert
+from sentinel.core.errors import ConfigError, QueryError
+from sentinel.core.evaluation import ContractError, shape_of
+from sentinel.core.project import Location
+from sentinel.ports import Project, Session, Warehouse
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault: of which alert (or channel), where, and what is wrong."""
+
+    subject: str
+    location: Location | None
+    message: str
+
+
+def find_in_definitions(project: Project, alerts: Alerts) -> list[Finding]:
+    """The faults of definitions."""
+    return [
+        Finding(alert.name, project.locate(alert.source, *fault.keys), fault.message)
+        for alert in alerts.broken
+        for fault in alert.faults
+    ]
+
+
+def find_in_channels(checks: Iterable[Callable[[], object]]) -> list[Finding]:
+    """The faults of channels: each check builds one, and raises ConfigError."""
+    found = []
+    for check in checks:
+        try:
+            check()
+        except ConfigError as error:
+            found += [Finding("sentinel.yml", None, line) for line in error.message.splitlines()]
+    return found
+
+
+def find_in_sql(project: Project, alerts: Alerts) -> tuple[list[Finding], dict[Alert, str]]:
+    """Alerts that don't compile, and the SQL of those that do."""
+    compiled = project.compile(alert.source.unique_id for alert in alerts.good)
+    found: list[Finding] = []
+    sql: dict[Alert, str] = {}
+    for alert in alerts.good:
+        made = compiled[alert.source.unique_id]
+        if made.sql is None:
+            place = Location(alert.source.path)
+            found.append(Finding(alert.name, place, made.error or "it doesn't compile"))
+        else:
+            sql[alert] = made.sql
+    return found, sql
+
+
+def find_in_columns(warehouse: Warehouse, sql: dict[Alert, str], threads: int) -> list[Finding]:
+    """Queries that the warehouse refuses, or whose columns break the query contract.
+
+    Raises WarehouseError if the warehouse can't be reached.
+    """
+    with warehouse.open() as session, ThreadPoolExecutor(threads) as pool:
+        checked = pool.map(lambda item: _check_columns(session, *item), sql.items())
+        return [finding for finding in checked if finding]
+
+
+def _check_columns(session: Session, alert: Alert, sql: str) -> Finding | None:
+    try:
+        shape_of(alert.rules, session.columns(sql, alert.rules.timeout))
+    except (QueryError, ContractError) as error:
+        return Finding(alert.name, Location(alert.source.path), str(error))
+    return None

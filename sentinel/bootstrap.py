@@ -1,0 +1,139 @@
+"""The one place where parts are wired together."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
+
+from sentinel.app.deliver import Delivery
+from sentinel.app.evaluate import Evaluation
+from sentinel.channels.contract import ChannelContext
+from sentinel.channels.registry import build_channel
+from sentinel.config.settings import Settings, load_settings
+from sentinel.core.alert import Surroundings
+from sentinel.core.errors import ConfigError
+from sentinel.core.secret import Scrubber
+from sentinel.dbt.options import DbtOptions
+from sentinel.dbt.profile import Profile
+from sentinel.dbt.project import DbtProject
+from sentinel.ports import Channel, Store
+from sentinel.store.sql import SqlStore
+from sentinel.warehouses.contract import Database
+
+WAREHOUSES = "sentinel.warehouses"
+STORES = "sentinel.stores"
+
+
+@dataclass(frozen=True)
+class Voice:
+    """How parts speak up while they work.
+
+    `working` is a passing phrase, `waiting` a delay that a person wants to see, `say` the console
+    channel's messages, `progress` (done, total, name) of a batch.
+    """
+
+    working: Callable[[str], None]
+    waiting: Callable[[str], None]
+    say: Callable[[str], None]
+    progress: Callable[[int, int, str], None]
+
+
+class Installation:
+    """Sentinel in one dbt project: its parts, each made when first asked for."""
+
+    def __init__(self, options: DbtOptions, voice: Voice) -> None:
+        self.options = options
+        self.voice = voice
+        self.project = DbtProject(options, notify=voice.working)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """sentinel.yml. Raises ConfigError."""
+        self.project.file()  # without a dbt project, that is what has to be said first
+        return load_settings(self.options.project_dir)
+
+    @cached_property
+    def profile(self) -> Profile:
+        """The dbt profile's target. Raises ConfigError."""
+        return self.project.profile()
+
+    @property
+    def threads(self) -> int:
+        """How many queries run at once: `--threads`, else the profile's."""
+        return self.options.threads or self.profile.threads
+
+    @property
+    def surroundings(self) -> Surroundings:
+        """What definitions are judged against."""
+        settings = self.settings
+        return Surroundings(settings.timezone, settings.defaults, frozenset(settings.channels))
+
+    @cached_property
+    def warehouse(self) -> Database:
+        """The watched warehouse. Raises ConfigError if there is no way to open its kind."""
+        return self._open_kind(self.profile)
+
+    @cached_property
+    def store(self) -> Store:
+        """The tables. Raises ConfigError, and ProjectError if dbt can't parse the project."""
+        target = self.settings.store.target
+        project, profile, database = self.project, self.profile, self.warehouse
+        if target and target != profile.target:
+            project = DbtProject(replace(self.options, target=target), notify=self.voice.working)
+            profile = project.profile()
+            database = self._open_kind(profile)
+        dialect = _entry_point(STORES, profile.type).load()()
+        return SqlStore(
+            project.name,
+            project.tables(),
+            lambda read_only: database.engine(read_only=read_only),
+            dialect,
+        )
+
+    @cached_property
+    def channels(self) -> dict[str, Channel]:
+        """All channels of sentinel.yml. Raises ConfigError."""
+        return {name: self._built[name][0] for name in self.settings.channels}
+
+    def build_channel(self, name: str) -> tuple[Channel, list[str]]:
+        """One channel, and its secrets. Raises ConfigError."""
+        block = self.settings.channels[name]
+        context = ChannelContext(self.options.project_dir, self.voice.say)
+        return build_channel(name, block.type, block.render(), block.location, context)
+
+    @cached_property
+    def _built(self) -> dict[str, tuple[Channel, list[str]]]:
+        return {name: self.build_channel(name) for name in self.settings.channels}
+
+    def scrub(self, text: str) -> str:
+        """Text without the secrets of channels and profile."""
+        secrets = [secret for _, found in self._built.values() for secret in found]
+        return self.profile.scrub(Scrubber(secrets)(text))
+
+    def evaluation(self) -> Evaluation:
+        return Evaluation(self.project, self.warehouse, self.store, self.scrub, self.voice.progress)
+
+    def delivery(self) -> Delivery:
+        holder = f"{socket.gethostname()}:{os.getpid()}"
+        return Delivery(self.store, self.channels, holder, self.scrub, self.voice.waiting)
+
+    def _open_kind(self, profile: Profile) -> Database:
+        kind = _entry_point(WAREHOUSES, profile.type).load()
+        database: Database = kind(
+            profile.credentials, self.options.project_dir, self.threads, notify=self.voice.waiting
+        )
+        return database
+
+
+def _entry_point(group: str, kind: str) -> EntryPoint:
+    known = {point.name: point for point in entry_points(group=group)}
+    if kind not in known:
+        raise ConfigError(
+            f"Sentinel can't reach a warehouse of the type {kind!r} yet; "
+            f"it knows {', '.join(sorted(known))}"
+        )
+    return known[kind]

@@ -1,0 +1,49 @@
+"""What a channel is built from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import BaseModel, ConfigDict, SecretStr
+
+from sentinel.ports import Channel
+
+
+class ChannelSettings(BaseModel):
+    """The keys of a channel in sentinel.yml; what is secret has the type SecretStr."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True)
+class ChannelContext:
+    """What a channel may need beside its settings: the project's folder, and the terminal."""
+
+    project_dir: Path
+    say: Callable[[str], None]
+
+
+class ChannelType(Protocol):
+    """The class of a channel. Each subclass of its Settings documents its keys."""
+
+    Settings: type[ChannelSettings]
+
+    def __call__(self, name: str, settings: Any, around: ChannelContext) -> Channel: ...
+
+
+def secrets_in(value: Any) -> Iterator[str]:
+    """Every secret in a model, at any depth."""
+    if isinstance(value, SecretStr):
+        yield value.get_secret_value()
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from secrets_in(getattr(value, name))
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from secrets_in(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from secrets_in(item)

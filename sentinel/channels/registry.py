@@ -1,0 +1,46 @@
+"""The channels that are installed, found without importing them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from typing import Any
+
+from pydantic import ValidationError
+
+from sentinel.channels.contract import ChannelContext, ChannelType, secrets_in
+from sentinel.core.alert import explain, suggest
+from sentinel.core.errors import ConfigError
+from sentinel.core.project import Location
+from sentinel.ports import Channel
+
+GROUP = "sentinel.channels"
+
+
+def channel_types() -> dict[str, Any]:
+    """The known types: name to entry point."""
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def build_channel(
+    name: str, kind: str, values: Mapping[str, Any], location: Location, around: ChannelContext
+) -> tuple[Channel, list[str]]:
+    """A channel and its secrets. Raises ConfigError naming file, line and key."""
+    known = channel_types()
+    if kind not in known:
+        raise ConfigError(
+            f"{location}: the channel `{name}` has the unknown type {kind!r}"
+            + (suggest(kind, known) or f"; known are {', '.join(sorted(known))}")
+        )
+    channel_type: ChannelType = known[kind].load()
+    try:
+        settings = channel_type.Settings.model_validate(dict(values))
+    except ValidationError as error:
+        keys = channel_type.Settings.model_fields
+        raise ConfigError(
+            "\n".join(
+                f"{location}: the channel `{name}`: {fault.message}"
+                for fault in explain(error, keys, show_input=False)
+            )
+        ) from None
+    return channel_type(name, settings, around), list(secrets_in(settings))

@@ -1,0 +1,103 @@
+"""`webhook`: JSON to a URL, signed by the Standard Webhooks specification."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+from datetime import UTC, datetime
+
+from pydantic import Field, SecretStr, field_validator
+
+from sentinel import __version__
+from sentinel.channels.contract import ChannelContext, ChannelSettings
+from sentinel.channels.http import post
+from sentinel.core.values import isoformat
+from sentinel.ports import Message, Receipt
+
+_PREFIX = "whsec_"
+
+
+class WebhookChannel:
+    """Posts each notification as `{"type", "timestamp", "data"}`."""
+
+    class Settings(ChannelSettings):
+        """The keys of a channel of the type `webhook`."""
+
+        url: SecretStr = Field(description="Where to post; secret, since such URLs often are.")
+        secret: SecretStr | None = Field(
+            None, description="The signing key, `whsec_` and base64; unset, nothing is signed."
+        )
+        headers: dict[str, SecretStr] = Field(
+            default_factory=dict, description="Further headers; their values are secret."
+        )
+
+        @field_validator("url")
+        @classmethod
+        def _http(cls, url: SecretStr) -> SecretStr:
+            if not url.get_secret_value().lower().startswith(("https://", "http://")):
+                raise ValueError("the URL has to begin with https:// or http://")
+            return url
+
+        @field_validator("secret")
+        @classmethod
+        def _signing_key(cls, secret: SecretStr | None) -> SecretStr | None:
+            if secret is not None:
+                signing_key(secret)
+            return secret
+
+    def __init__(self, name: str, settings: Settings, around: ChannelContext) -> None:
+        self.name = name
+        self._settings = settings
+
+    def send(self, message: Message) -> Receipt:
+        for notification in message.notifications:
+            body = json.dumps(
+                {
+                    "type": f"alert.{notification.event}",
+                    "timestamp": isoformat(notification.created_at),
+                    "data": notification.payload,
+                },
+                ensure_ascii=True,
+            ).encode("ascii")
+            post(
+                self._settings.url.get_secret_value(),
+                body,
+                self._headers(notification.notification_id, body),
+            )
+        return Receipt()
+
+    def _headers(self, message_id: str, body: bytes) -> dict[str, str]:
+        moment = str(int(datetime.now(UTC).timestamp()))
+        headers = {
+            "content-type": "application/json",
+            "user-agent": f"dbt-sentinel/{__version__}",
+            **{key: value.get_secret_value() for key, value in self._settings.headers.items()},
+            "webhook-id": message_id,
+            "webhook-timestamp": moment,
+        }
+        if self._settings.secret:
+            key = signing_key(self._settings.secret)
+            headers["webhook-signature"] = signature(key, message_id, moment, body)
+        return headers
+
+
+def signing_key(secret: SecretStr) -> bytes:
+    """The key behind `whsec_` and base64. Raises ValueError if it is no base64."""
+    text = secret.get_secret_value().removeprefix(_PREFIX)
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("the secret has to be `whsec_` followed by base64") from None
+
+
+def signature(key: bytes, message_id: str, moment: str, body: bytes) -> str:
+    """The `webhook-signature` header: `v1,` and base64 of HMAC-SHA256 over id, time and body.
+
+    Source: the Standard Webhooks specification, "Webhook Headers".
+    """
+    signed = b".".join((message_id.encode(), moment.encode(), body))
+    digest = hmac.new(key, signed, hashlib.sha256).digest()
+    return "v1," + base64.b64encode(digest).decode()

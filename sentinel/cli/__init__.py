@@ -1,0 +1,84 @@
+"""The command line: parse, call the use case, print, exit.
+
+Each command is a module of this package with a `command`; importing this package imports none.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from sentinel import __version__
+from sentinel.cli.output import fail
+from sentinel.core.errors import SentinelError
+
+# The commands, in the order in which help shows them.
+COMMANDS = ("init", "list", "validate", "run", "deliver", "status", "history", "doctor")
+
+
+class Commands(click.Group):
+    """A group that imports a command when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"sentinel.cli.{cmd_name}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            from sentinel.core.alert import suggest
+
+            raise click.UsageError(f"there is no command {args[0]!r}{suggest(args[0], COMMANDS)}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="sentinel")
+def cli() -> None:
+    """Alerts as dbt models: run on the warehouse, told once, recorded in tables.
+
+    \b
+    A first alert in a dbt project:
+      sentinel init                      set the project up
+      sentinel run                       evaluate every alert
+      sentinel run --select tag:finance  only these
+      sentinel status                    what is firing now
+
+    \b
+    Exit codes of `run`:
+      0  nothing fires at or above --fail-on
+      1  something fires
+      2  usage, configuration or connection: nothing was evaluated
+      3  some alert could not be evaluated
+      4  some notification is undeliverable
+      5  nothing selected
+    """
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run a command; what goes wrong is told on standard error and by the exit code."""
+    try:
+        result: Any = cli.main(args=args, prog_name="sentinel", standalone_mode=False)
+    except click.exceptions.Abort:
+        fail("interrupted")
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except SentinelError as error:
+        fail(error.message, error.hint)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader of our output has gone (`sentinel history | head`): nothing is left to say.
+        sys.stderr.close()
+        sys.exit(0)
+    sys.exit(result if isinstance(result, int) else 0)

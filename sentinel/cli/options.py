@@ -1,0 +1,154 @@
+"""dbt's flags, and what every command makes of them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from sentinel.cli.output import Output
+from sentinel.core.project import Selection
+from sentinel.dbt.options import DbtOptions
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+# dbt takes several values after these flags: `--select a b`.
+_MANY = frozenset({"-s", "--select", "-m", "--models", "--exclude"})
+
+
+class DbtCommand(click.Command):
+    """A command whose selection flags take several values, as dbt's do."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, spread(args))
+
+
+def spread(args: list[str]) -> list[str]:
+    """`--select a b` as `--select a --select b`, which is what click understands."""
+    found: list[str] = []
+    flag: str | None = None
+    first = False
+    for arg in args:
+        if arg.startswith("-"):
+            flag, first = (arg, True) if arg in _MANY else (None, False)
+            found.append(arg)
+        elif flag and not first:
+            found += [flag, arg]
+        else:
+            first = False
+            found.append(arg)
+    return found
+
+
+def _apply(options: list[Callable[[Function], Function]], function: Function) -> Function:
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def dbt_options(function: Function) -> Function:
+    """The flags that say which dbt project, profile and target, and how to speak."""
+    return _apply(
+        [
+            click.option("--project-dir", type=_FOLDER, help="The folder of dbt_project.yml."),
+            click.option("--profiles-dir", type=_FOLDER, help="The folder of profiles.yml."),
+            click.option("--profile", help="The profile to use."),
+            click.option("-t", "--target", help="The target to use."),
+            click.option(
+                "--target-path",
+                type=_FOLDER,
+                help="The folder for artifacts; dbt's default: target.",
+            ),
+            click.option("--vars", "vars_", metavar="YAML", help="Variables for the project."),
+            click.option(
+                "--threads", type=click.IntRange(1), help="Queries at once; unset, the profile's."
+            ),
+            click.option(
+                "--log-format",
+                type=click.Choice(["text", "json"]),
+                default="text",
+                show_default=True,
+                help="How diagnostics on standard error are written.",
+            ),
+            click.option("-q", "--quiet", is_flag=True, help="No diagnostics but errors."),
+        ],
+        function,
+    )
+
+
+def selection_options(function: Function) -> Function:
+    """dbt's node selection."""
+    return _apply(
+        [
+            click.option(
+                "-s", "--select", "-m", "--models", "select", multiple=True, metavar="SELECTOR...",
+                help="Which alerts, in dbt's selection syntax: tag:finance, path:models/alerts.",
+            ),
+            click.option(
+                "--exclude", multiple=True, metavar="SELECTOR...", help="Which of them to leave out."
+            ),
+            click.option("--selector", metavar="NAME", help="A selector of selectors.yml."),
+            click.option("--state", type=_FOLDER, help="Artifacts to compare with: state:modified."),
+            click.option(
+                "--defer/--no-defer", default=None, help="Resolve what isn't selected from --state."
+            ),
+            click.option(
+                "--favor-state/--no-favor-state", default=None, help="Prefer --state when deferring."
+            ),
+        ],
+        function,
+    )  # fmt: skip
+
+
+def output_option(function: Function) -> Function:
+    """`--output text|json`."""
+    return click.option(
+        "--output",
+        "output_format",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        help="json prints one document on standard output, and nothing else there.",
+    )(function)
+
+
+def read_dbt_options(values: dict[str, Any]) -> DbtOptions:
+    """dbt's flags as given, completed from DBT_* variables. Raises UsageError."""
+    return DbtOptions.from_environment(
+        os.environ,
+        Path.cwd(),
+        project_dir=values.get("project_dir"),
+        profiles_dir=values.get("profiles_dir"),
+        profile=values.get("profile"),
+        target=values.get("target"),
+        target_path=values.get("target_path"),
+        vars=values.get("vars_"),
+        threads=values.get("threads"),
+        state=values.get("state"),
+        defer=values.get("defer"),
+        favor_state=values.get("favor_state"),
+    )
+
+
+def read_selection(values: dict[str, Any]) -> Selection:
+    """The selection flags as given."""
+    return Selection(
+        tuple(values.get("select") or ()),
+        tuple(values.get("exclude") or ()),
+        values.get("selector"),
+    )
+
+
+def read_output(values: dict[str, Any]) -> Output:
+    """How this command speaks."""
+    return Output(
+        json=values.get("output_format") == "json",
+        json_logs=values.get("log_format") == "json",
+        quiet=bool(values.get("quiet")),
+        terminal=sys.stderr.isatty(),
+    )

@@ -1,0 +1,169 @@
+"""How commands speak: results on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.status import Status
+from rich.table import Table
+from rich.text import Text
+
+from sentinel.bootstrap import Voice
+from sentinel.core.duration import format_duration
+from sentinel.core.values import isoformat, plain
+
+_LEVELS = {"quiet": logging.ERROR, "script": logging.WARNING, "terminal": logging.INFO}
+
+
+def fail(message: str, hint: str | None = None) -> None:
+    """An error on standard error, with its next step on a line of its own."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(Text.assemble(("error: ", "bold red"), message))
+    if hint:
+        console.print(Text.assemble(("hint: ", "bold"), hint))
+
+
+class Output:
+    """Where a command's words go. A terminal gets colour, bars and passing phrases; a script none."""
+
+    def __init__(self, *, json: bool, json_logs: bool, quiet: bool, terminal: bool) -> None:
+        self.json = json
+        self.stdout = Console(highlight=False)
+        self.stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._lively = terminal and not quiet and not json_logs
+        self._status: Status | None = None
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        level = "quiet" if quiet else "terminal" if terminal or json_logs else "script"
+        self.log = _logger(self.stderr, json_logs=json_logs, level=_LEVELS[level])
+
+    def voice(self) -> Voice:
+        """The parts' way to speak up."""
+        return Voice(self._working, self._waiting, self._say, self._advance)
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """While this lasts, a terminal shows what is going on."""
+        try:
+            yield
+        finally:
+            self._still()
+
+    def print_json(self, document: Mapping[str, Any]) -> None:
+        """The one document of `--output json`."""
+        sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, default=plain) + "\n")
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:
+        """A readable table; not on a terminal, whole lines instead of folded ones."""
+        table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
+        for name in columns:
+            right = name in ("value", "threshold")
+            table.add_column(name, justify="right" if right else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
+        if self.stdout.is_terminal:
+            self.stdout.print(table)
+        else:
+            Console(highlight=False, width=10_000, no_color=True).print(table)
+
+    def line(self, text: str | Text = "") -> None:
+        """A line of the result."""
+        self.stdout.print(text if isinstance(text, Text) else Text(text), soft_wrap=True)
+
+    def _working(self, phrase: str) -> None:
+        if not self._lively:
+            self.log.info(phrase)
+        elif self._status is None:
+            self._status = self.stderr.status(phrase)
+            self._status.start()
+        else:
+            self._status.update(phrase)
+
+    def _waiting(self, phrase: str) -> None:
+        self.log.warning(phrase)
+
+    def _say(self, text: str) -> None:
+        self._still()
+        self.stderr.print(Text(text))
+
+    def _advance(self, done: int, total: int, name: str) -> None:
+        if not self._lively:
+            return
+        if self._progress is None:
+            self._still()
+            self._progress = Progress(
+                TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(),
+                TextColumn("{task.description}"), console=self.stderr, transient=True,
+            )  # fmt: skip
+            self._progress.start()
+            self._task = self._progress.add_task("", total=total)
+        assert self._task is not None
+        self._progress.update(self._task, completed=done, description=name)
+        if done == total:
+            self._still()
+
+    def _still(self) -> None:
+        for live in (self._status, self._progress):
+            if live is not None:
+                live.stop()
+        self._status = self._progress = None
+
+
+class _Lines:
+    """structlog's last step: one line on a console."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def msg(self, line: str) -> None:
+        self._console.print(Text(line))
+
+    debug = info = warning = error = critical = msg
+
+
+def _logger(console: Console, *, json_logs: bool, level: int) -> Any:
+    steps: list[Any] = [structlog.processors.add_log_level]
+    if json_logs:
+        steps += [
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(),
+        ]
+    else:
+        steps.append(_plain_line)
+    return structlog.wrap_logger(
+        _Lines(console),
+        processors=steps,
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+    )
+
+
+def _plain_line(_logger: Any, _name: str, event: dict[str, Any]) -> str:
+    level, words = event.pop("level"), event.pop("event")
+    extra = " ".join(f"{key}={value}" for key, value in event.items())
+    return " ".join(part for part in (f"{level}:", str(words), extra) if part)
+
+
+def ago(moment: datetime | None, now: datetime | None = None) -> str:
+    """How long ago: `2h 5m`; '' for never."""
+    if moment is None:
+        return ""
+    return format_duration((now or datetime.now(UTC)) - moment)
+
+
+def shown_time(moment: datetime | None) -> str:
+    """A time for people, in UTC to the second."""
+    return "" if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def json_time(moment: datetime | None) -> str | None:
+    """A time for documents: ISO 8601 in UTC."""
+    return None if moment is None else isoformat(moment)

@@ -1,0 +1,190 @@
+"""`sentinel run`: evaluate, record, notify."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import click
+from rich.text import Text
+
+from sentinel.app.alerts import select_alerts
+from sentinel.app.deliver import Delivered
+from sentinel.app.evaluate import BatchOptions
+from sentinel.app.report import Report, Result, report
+from sentinel.bootstrap import Installation
+from sentinel.channels.text import amount, clean
+from sentinel.cli.options import (
+    DbtCommand,
+    dbt_options,
+    output_option,
+    read_dbt_options,
+    read_output,
+    read_selection,
+    selection_options,
+)
+from sentinel.cli.output import Output, ago, json_time
+from sentinel.core.alert import Severity
+from sentinel.core.evaluation import Outcome
+from sentinel.core.lifecycle import Phase
+from sentinel.dbt.files import write_private
+
+RUN_RESULTS = "run_results.json"
+_STYLES = {
+    "firing": "bold red",
+    "recovering": "yellow",
+    "pending": "yellow",
+    "error": "bold magenta",
+    "empty": "dim",
+    "skipped": "dim",
+    "ok": "green",
+}
+
+
+@click.command("run", cls=DbtCommand)
+@selection_options
+@click.option("--dry-run", is_flag=True, help="Evaluate, but neither record nor notify.")
+@click.option(
+    "--fail-on",
+    type=click.Choice([*map(str, Severity), "never"]),
+    default="warning",
+    show_default=True,
+    help="Exit 1 when something of this severity or above fires.",
+)
+@click.option(
+    "-x", "--fail-fast", is_flag=True, help="Start no further alert once one fires or fails."
+)
+@output_option
+@dbt_options
+def command(**values: Any) -> int:
+    """Evaluate alerts, record what they say, and tell who has to know.
+
+    \b
+    Examples:
+      sentinel run
+      sentinel run --select tag:finance
+      sentinel run -s path:models/alerts --exclude stock_below_minimum
+      sentinel run --dry-run --output json
+    """
+    started = time.perf_counter()
+    output = read_output(values)
+    installation = Installation(read_dbt_options(values), output.voice())
+    options = BatchOptions(
+        threads=installation.threads,
+        dry_run=values["dry_run"],
+        fail_fast=values["fail_fast"],
+    )
+    with output.at_work():
+        # A channel that can't be built is found before anything is evaluated.
+        surroundings, channels = installation.surroundings, installation.channels
+        alerts = select_alerts(installation.project, surroundings, read_selection(values))
+        evaluated = installation.evaluation()(alerts, options)
+        delivered = Delivered()
+        if channels and not options.dry_run:
+            mine = [row.message_id for row in evaluated.plan.notifications]
+            delivered = installation.delivery()(mine)
+    told = report(evaluated, delivered, time.perf_counter() - started, dry_run=options.dry_run)
+    document = run_document(told)
+    if not options.dry_run:
+        text = json.dumps(document, indent=2, ensure_ascii=False)
+        write_private(installation.project.folder / RUN_RESULTS, text.encode())
+    if output.json:
+        output.print_json(document)
+    else:
+        print_report(output, told)
+    fail_on = None if values["fail_on"] == "never" else Severity(values["fail_on"])
+    return told.exit_code(fail_on)
+
+
+def run_document(told: Report) -> dict[str, Any]:
+    """The document of `run --output json`; its schema is schemas/run.json."""
+    return {
+        "run_id": told.run_id,
+        "started_at": json_time(told.started_at),
+        "elapsed_s": round(told.elapsed_s, 3),
+        "results": [_result_document(each) for each in told.results],
+        "counts": told.counts,
+    }
+
+
+def _result_document(result: Result) -> dict[str, Any]:
+    return {
+        "alert": result.alert,
+        "unique_id": result.unique_id,
+        "instance": result.instance,
+        "outcome": str(result.outcome),
+        "phase": result.phase and str(result.phase),
+        "previous_phase": result.previous_phase and str(result.previous_phase),
+        "severity": result.severity and str(result.severity),
+        "actual_value": result.actual_value,
+        "threshold": result.threshold,
+        "failures": result.failures,
+        "message": result.message,
+        "context": dict(result.context),
+        "events": list(result.events),
+        "notified": list(result.notified),
+        "suppressed": dict(result.suppressed),
+        "duration_ms": result.duration_ms,
+        "bytes_billed": result.bytes_billed,
+    }
+
+
+def print_report(output: Output, told: Report) -> None:
+    """The results as a table that reads at a glance, and one line of sums."""
+    rows = [_row(result, told) for result in told.results]
+    output.table(["state", "alert", "value", "threshold", "for", "told", "message"], rows)
+    output.line()
+    counts = told.counts
+    sums = [
+        f"{counts[name]} {word}"
+        for name, word in (
+            ("firing", "firing"),
+            ("recovering", "recovering"),
+            ("pending", "pending"),
+            ("error", "failed"),
+            ("ok", "ok"),
+            ("empty", "empty"),
+            ("skipped", "skipped"),
+        )
+        if counts[name]
+    ]
+    dry = " Dry run: nothing was recorded, nobody was told." if told.dry_run else ""
+    output.line(f"{', '.join(sums)} in {told.elapsed_s:.1f} s.{dry}")
+    for what, error in told.undelivered.items():
+        output.line(Text(f"not delivered: {what}: {error}", style="bold red"))
+    if told.undelivered:
+        output.line("`sentinel deliver` tries again.")
+
+
+def _row(result: Result, told: Report) -> list[str | Text]:
+    word = _word(result)
+    name = result.alert + (f" [{clean(result.instance)}]" if result.instance else "")
+    severity = f" {result.severity}" if result.firing and result.severity else ""
+    shown_for = result.phase in (Phase.FIRING, Phase.RECOVERING, Phase.PENDING)
+    message = clean(result.message or "").strip().splitlines()
+    return [
+        Text(word + severity, style=_STYLES.get(word, "")),
+        name,
+        "" if result.actual_value is None else amount(result.actual_value),
+        "" if result.threshold is None else amount(result.threshold),
+        ago(result.since, told.started_at) if shown_for else "",
+        _told(result),
+        message[0] if message and word != "ok" else "",
+    ]
+
+
+def _word(result: Result) -> str:
+    if result.outcome in (Outcome.ERROR, Outcome.EMPTY, Outcome.SKIPPED):
+        return str(result.outcome)
+    if "resolved" in result.events:
+        return "resolved"
+    return str(result.phase or result.outcome)
+
+
+def _told(result: Result) -> str:
+    """Who was told now; else the reason why nobody was."""
+    if result.notified:
+        return ", ".join(result.notified)
+    reasons = dict.fromkeys(result.suppressed.values())
+    return ", ".join(reason.replace("_", " ") for reason in reasons)

@@ -1,0 +1,123 @@
+"""The settings of sentinel.yml. Channels stay unrendered until they are built."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from sentinel.config.document import Document
+from sentinel.core.alert import KEYS, explain, suggest
+from sentinel.core.errors import ConfigError
+from sentinel.core.project import Location
+from sentinel.core.schedule import time_zone
+
+FILE_NAME = "sentinel.yml"
+
+
+class StoreSettings(BaseModel):
+    """Where the tables are."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    target: str | None = Field(
+        None, description="Another target of the dbt profile to keep the tables in."
+    )
+
+
+class FileSettings(BaseModel):
+    """All keys of sentinel.yml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    timezone: str = Field("UTC", description="The time zone of schedules that name none.")
+    defaults: dict[str, Any] = Field(
+        default_factory=dict, description="Keys of `meta.sentinel` for every alert that has none."
+    )
+    channels: dict[str, Any] = Field(
+        default_factory=dict, description="The channels: {name: {type: ..., ...}}."
+    )
+    store: StoreSettings = Field(StoreSettings(), description="Where the tables are kept.")
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        time_zone(name)
+        return name
+
+
+@dataclass(frozen=True)
+class ChannelBlock:
+    """One entry under `channels:`, not yet rendered: it may name secrets."""
+
+    name: str
+    type: str
+    document: Document
+
+    @property
+    def location(self) -> Location:
+        return self.document.location("channels", self.name)
+
+    def render(self) -> Mapping[str, Any]:
+        """Its keys but `type`, filled in. Raises ConfigError if a variable or file is missing."""
+        values = dict(self.document.render("channels", self.name))
+        values.pop("type")
+        return values
+
+
+@dataclass(frozen=True)
+class Settings:
+    """sentinel.yml of one project."""
+
+    path: Path
+    timezone: str
+    defaults: Mapping[str, Any]
+    channels: Mapping[str, ChannelBlock]
+    store: StoreSettings
+
+
+def load_settings(project_dir: Path) -> Settings:
+    """Read sentinel.yml beside dbt_project.yml.
+
+    Raises ConfigError with file, line and key; it names all faults at once.
+    """
+    path = project_dir / FILE_NAME
+    if not path.is_file():
+        raise ConfigError(
+            f"there is no {FILE_NAME} in {project_dir}",
+            hint="`sentinel init` makes one, and all else that the project needs",
+        )
+    document = Document.read(path, FILE_NAME)
+    values = {
+        str(key): document.render(str(key))
+        if key != "channels"
+        else document.root["channels"] or {}
+        for key in document.root
+    }
+    faults: list[str] = []
+    settings: FileSettings | None = None
+    try:
+        settings = FileSettings.model_validate(values)
+    except ValidationError as error:
+        faults += [
+            f"{document.location(*fault.keys)}: {fault.message}"
+            for fault in explain(error, FileSettings.model_fields)
+        ]
+    for key in values.get("defaults") or {}:
+        if key not in KEYS:
+            where = document.location("defaults", str(key))
+            faults.append(f"{where}: unknown key `{key}` in `defaults`{suggest(str(key), KEYS)}")
+    channels: dict[str, ChannelBlock] = {}
+    blocks = values.get("channels") or {}
+    for name, block in blocks.items() if isinstance(blocks, Mapping) else ():
+        if not isinstance(block, Mapping) or not isinstance(block.get("type"), str):
+            where = document.location("channels", str(name))
+            faults.append(f"{where}: the channel `{name}` needs a `type`")
+        else:
+            channels[str(name)] = ChannelBlock(str(name), str(block["type"]), document)
+    if faults or settings is None:
+        raise ConfigError("\n".join(faults))
+    return Settings(path, settings.timezone, settings.defaults, channels, settings.store)

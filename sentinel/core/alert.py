@@ -1,0 +1,455 @@
+"""The alert definition: `meta.sentinel` of a dbt model, judged before anything runs.
+
+Three blocks are merged key by key, the nearest winning: `defaults:` of sentinel.yml, the folder's
+`meta.sentinel_defaults`, the model's `meta.sentinel`. A definition that is wrong becomes a
+`BrokenAlert` that carries all its faults; it never stops the others.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from difflib import get_close_matches
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
+
+from sentinel.core.duration import format_duration, parse_duration
+from sentinel.core.project import AlertSource
+from sentinel.core.schedule import Cron, time_zone
+
+
+class Severity(StrEnum):
+    INFO = "info"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+    @property
+    def rank(self) -> int:
+        return list(Severity).index(self)
+
+
+def _duration(value: object) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not a duration; write it as 30s, 15m, 2h or 1d")
+    return parse_duration(value)
+
+
+def _positive(value: object) -> timedelta:
+    length = _duration(value)
+    if length <= timedelta():
+        raise ValueError("must be longer than 0")
+    return length
+
+
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration), PlainSerializer(format_duration)]
+PositiveDuration = Annotated[
+    timedelta, BeforeValidator(_positive), PlainSerializer(format_duration)
+]
+Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+
+
+@dataclass(frozen=True)
+class Hold:
+    """How long a condition has to last: for a length of time, or for a count of slots."""
+
+    length: timedelta = timedelta()
+    count: int = 0
+
+    def met(self, held: timedelta, count: int) -> bool:
+        return count >= self.count if self.count else held >= self.length
+
+
+def _hold(value: object) -> Hold:
+    if isinstance(value, Hold):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value < 0:
+            raise ValueError("a count of slots can't be negative")
+        return Hold(count=value)
+    return Hold(length=_duration(value))
+
+
+_CONDITION = re.compile(
+    r"\s*(?:(?P<sign>>=|<=|<>|!=|==|=|>|<)\s*(?P<number>-?\d+(?:\.\d+)?)"
+    r"|between\s+(?P<low>-?\d+(?:\.\d+)?)\s+and\s+(?P<high>-?\d+(?:\.\d+)?))\s*",
+    re.IGNORECASE,
+)
+_SIGNS: Mapping[str, Callable[[float, float], bool]] = {
+    ">": lambda a, b: a > b,
+    ">=": lambda a, b: a >= b,
+    "<": lambda a, b: a < b,
+    "<=": lambda a, b: a <= b,
+    "=": lambda a, b: a == b,
+    "==": lambda a, b: a == b,
+    "!=": lambda a, b: a != b,
+    "<>": lambda a, b: a != b,
+}
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A condition on a number of rows, as dbt writes it: `>10`, `!= 0`, `between 5 and 10`."""
+
+    text: str
+    sign: str
+    low: float
+    high: float
+
+    @classmethod
+    def parse(cls, text: object) -> Condition:
+        if isinstance(text, Condition):
+            return text
+        match = _CONDITION.fullmatch(text) if isinstance(text, str) else None
+        if match is None:
+            raise ValueError(f"{text!r} is not a condition; write it as '>10', '!= 0' or '>=5'")
+        low = float(match["number"] or match["low"])
+        return cls(text=match.string, sign=match["sign"] or "between", low=low,
+                   high=float(match["high"] or low))  # fmt: skip
+
+    def met(self, count: int) -> bool:
+        if self.sign == "between":
+            return self.low <= count <= self.high
+        return _SIGNS[self.sign](count, self.low)
+
+
+def _name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_]\w*", value):
+        raise ValueError(f"{value!r} is not a plain column name")
+    return value.lower()
+
+
+Column = Annotated[
+    str, BeforeValidator(lambda value: _name(value) if isinstance(value, str) else value)
+]
+Columns = Annotated[tuple[Column, ...], BeforeValidator(_listed)]
+RowCondition = Annotated[Condition, BeforeValidator(Condition.parse)]
+NotifyOn = Literal["firing", "resolved", "error"]
+
+
+class Escalation(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    after: PositiveDuration
+    channels: Names
+
+
+class Definition(BaseModel):
+    """All keys of `meta.sentinel`. Every key is optional."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, arbitrary_types_allowed=True, populate_by_name=True
+    )
+
+    id: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
+        None,
+        description="A name that stays when the model is renamed or moved; state belongs to it.",
+    )
+    enabled: bool = Field(True, description="false takes the alert out of every run.")
+    schedule: str | None = Field(
+        None,
+        description="Five cron fields, or hourly, daily, weekly, monthly. Unset: runs by hand only.",
+    )
+    timezone: str | None = Field(
+        None, description="The time zone of the schedule; unset, the project's."
+    )
+    severity: Severity = Field(
+        Severity.CRITICAL, description="info, warning or critical, unless a row says otherwise."
+    )
+    owner: str | None = Field(None, description="Who looks after it; unset, the dbt group's owner.")
+    channels: Names | None = Field(
+        None, description="The channels it tells, by their names in sentinel.yml; [] tells nobody."
+    )
+    description: str | None = Field(
+        None, description="What it means when this fires; unset, the model's description."
+    )
+    runbook: str | None = Field(None, description="A link to what to do.")
+    shape: Literal["status", "rows"] | None = Field(
+        None, description="How the query's result is read: see the query contract."
+    )
+    dimensions: Columns = Field(
+        (), description="Columns that tell instances apart: one state for each combination."
+    )
+    warn_if: RowCondition | None = Field(
+        None, description="A condition on the number of rows that makes it a warning: '>10'."
+    )
+    error_if: RowCondition | None = Field(
+        None, description="A condition on the number of rows that makes it critical."
+    )
+    for_: Annotated[Hold, BeforeValidator(_hold)] = Field(
+        Hold(),
+        alias="for",
+        description="How long it has to hold before it fires: a duration, or a count of slots.",
+    )
+    keep_firing_for: Duration = Field(
+        timedelta(), description="How long it has to be ok before it is resolved."
+    )
+    repeat_interval: PositiveDuration | None = Field(
+        None, description="How often to remind while it fires; unset, never."
+    )
+    escalations: tuple[Escalation, ...] = Field(
+        (), description="Further channels after a time: [{after, channels}]."
+    )
+    notify_on: Annotated[tuple[NotifyOn, ...], BeforeValidator(_listed)] = Field(
+        ("firing", "resolved", "error"), description="Which events are told."
+    )
+    on_empty: Literal["error", "ok", "alert", "keep"] = Field(
+        "error", description="What a status query without rows means."
+    )
+    on_missing: Literal["resolve", "keep", "alert"] = Field(
+        "resolve", description="What it means when an instance is no longer in the result."
+    )
+    error_after: Annotated[int, Field(ge=1)] = Field(
+        1, description="After how many errors in a row the alert is failing, and that is told."
+    )
+    timeout: PositiveDuration = Field(
+        timedelta(minutes=5), description="How long its query may run on the warehouse."
+    )
+    samples: Annotated[int, Field(ge=0, le=100)] = Field(
+        0, description="How many violating rows are fetched for the message when it fires."
+    )
+    sample_columns: Columns = Field((), description="Which columns of the samples; unset, all.")
+    jitter: Duration = Field(
+        timedelta(), description="Up to how much a scheduled start is spread out."
+    )
+    max_bytes_billed: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="The most bytes its query may cost (BigQuery)."
+    )
+
+    @model_validator(mode="after")
+    def _agree(self) -> Definition:
+        if self.shape == "status" and (self.warn_if or self.error_if):
+            raise ValueError(
+                "`warn_if` and `error_if` count rows; they don't go with `shape: status`"
+            )
+        if len(set(self.dimensions)) < len(self.dimensions):
+            raise ValueError("`dimensions` names a column twice")
+        return self
+
+
+KEYS: tuple[str, ...] = tuple(
+    field.alias or name for name, field in Definition.model_fields.items()
+)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing wrong with a definition: at which key, what, and what to do."""
+
+    keys: tuple[str, ...]
+    message: str
+
+
+@dataclass(frozen=True)
+class Alert:
+    """An alert whose definition is good."""
+
+    source: AlertSource
+    rules: Definition
+    cron: Cron | None
+
+    @property
+    def id(self) -> str:
+        return self.rules.id or self.source.unique_id
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        return self.rules.channels or ()
+
+    @property
+    def description(self) -> str:
+        return self.rules.description or self.source.description
+
+    @property
+    def owner(self) -> str | None:
+        group = self.source.group_owner
+        return self.rules.owner or (group and (group.name or group.email)) or None
+
+
+@dataclass(frozen=True)
+class BrokenAlert:
+    """An alert whose definition is wrong: outcome `error`, with all its faults."""
+
+    source: AlertSource
+    faults: tuple[Fault, ...]
+    channels: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        block = self.source.block
+        given = block.get("id") if isinstance(block, Mapping) else None
+        return given if isinstance(given, str) and given else self.source.unique_id
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a definition is judged against: the project's configuration."""
+
+    timezone: str = "UTC"
+    defaults: Mapping[str, Any] | None = None
+    channels: frozenset[str] = frozenset()
+
+
+def judge(
+    sources: Iterable[AlertSource], around: Surroundings
+) -> tuple[list[Alert], list[BrokenAlert]]:
+    """Every definition, good or broken; two alerts with one id are both broken."""
+    judged = [_judge_one(source, around) for source in sources]
+    by_id: dict[str, list[Alert | BrokenAlert]] = {}
+    for alert in judged:
+        by_id.setdefault(alert.id, []).append(alert)
+    good: list[Alert] = []
+    broken: list[BrokenAlert] = []
+    for alert in judged:
+        twins = [other for other in by_id[alert.id] if other is not alert]
+        if twins:
+            names = ", ".join(sorted(other.name for other in twins))
+            twice = Fault(("id",), f"the id {alert.id!r} is also that of {names}; ids are unique")
+            faults = alert.faults if isinstance(alert, BrokenAlert) else ()
+            # The shared id is no key of anybody's state: a broken twin keeps its own unique id.
+            broken.append(BrokenAlert(_without_id(alert.source), (*faults, twice), alert.channels))
+        elif isinstance(alert, BrokenAlert):
+            broken.append(alert)
+        else:
+            good.append(alert)
+    return good, broken
+
+
+def _without_id(source: AlertSource) -> AlertSource:
+    from dataclasses import replace
+
+    block = {key: value for key, value in dict(source.block).items() if key != "id"}
+    return replace(source, block=block)
+
+
+def _judge_one(source: AlertSource, around: Surroundings) -> Alert | BrokenAlert:
+    faults: list[Fault] = []
+    merged: dict[str, Any] = {}
+    for label, block in (
+        ("`defaults` of sentinel.yml", around.defaults),
+        ("`sentinel_defaults`", source.folder_defaults),
+        ("`sentinel`", source.block),
+    ):
+        if block is None:
+            continue
+        if not isinstance(block, Mapping):
+            faults.append(
+                Fault((), f"{label} has to be a mapping of keys, such as {{schedule: daily}}")
+            )
+            continue
+        merged.update(block)
+    rules: Definition | None = None
+    try:
+        rules = Definition.model_validate(merged)
+    except ValidationError as error:
+        faults.extend(explain(error, KEYS))
+    channels = _known_channels(merged.get("channels"), around.channels)
+    faults.extend(_channel_faults(merged, around.channels))
+    cron: Cron | None = None
+    try:
+        zone = merged.get("timezone") or around.timezone
+        time_zone(zone if isinstance(zone, str) else str(zone))
+    except ValueError as error:
+        faults.append(Fault(("timezone",), str(error)))
+    else:
+        if rules and rules.schedule is not None:
+            try:
+                cron = Cron.parse(rules.schedule, zone)
+            except ValueError as error:
+                faults.append(Fault(("schedule",), str(error)))
+    if rules is None or faults:
+        return BrokenAlert(source, tuple(faults), channels)
+    return Alert(source, rules, cron)
+
+
+def _known_channels(given: object, known: frozenset[str]) -> tuple[str, ...]:
+    names = _listed(given)
+    if not isinstance(names, Sequence):
+        return ()
+    return tuple(name for name in names if isinstance(name, str) and name in known)
+
+
+def _channel_faults(merged: Mapping[str, Any], known: frozenset[str]) -> Iterable[Fault]:
+    if merged.get("channels") is None:
+        yield Fault(
+            ("channels",),
+            "it would tell nobody: name `channels` here or under `defaults` of sentinel.yml "
+            "(`channels: []` if that is meant)",
+        )
+    named: list[tuple[tuple[str, ...], object]] = [(("channels",), merged.get("channels"))]
+    escalations = merged.get("escalations")
+    if isinstance(escalations, Sequence):
+        named += [
+            (("escalations", str(place), "channels"), step.get("channels"))
+            for place, step in enumerate(escalations)
+            if isinstance(step, Mapping)
+        ]
+    for keys, given in named:
+        names = _listed(given)
+        if not isinstance(names, Sequence):
+            continue
+        for name in names:
+            if isinstance(name, str) and name not in known:
+                yield Fault(
+                    keys, f"there is no channel {name!r} in sentinel.yml" + suggest(name, known)
+                )
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """`; did you mean ...?` for a word that is nearly a known one, else ''."""
+    near = get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
+    return f"; did you mean `{near[0]}`?" if near else ""
+
+
+def explain(error: ValidationError, keys: Iterable[str], *, show_input: bool = True) -> list[Fault]:
+    """pydantic's findings in our words; without the values given where these may be secret."""
+    faults = []
+    for finding in error.errors(include_url=False):
+        path = tuple(
+            str(part) for part in finding["loc"] if not (isinstance(part, str) and "[" in part)
+        )
+        kind, given = finding["type"], finding.get("input")
+        if kind == "extra_forbidden":
+            known = Escalation.model_fields if path[:1] == ("escalations",) else keys
+            message = f"unknown key `{path[-1]}`" + suggest(path[-1], known)
+        elif kind == "value_error":
+            message = str(finding["ctx"]["error"])
+        elif kind in ("literal_error", "enum"):
+            message = f"{given!r} is not one of {finding['ctx']['expected']}"
+            if isinstance(given, str):
+                allowed = re.findall(r"'([^']+)'", finding["ctx"]["expected"])
+                message += suggest(given, allowed)
+        elif kind == "missing":
+            message = f"`{path[-1]}` is missing"
+        else:
+            message = finding["msg"][:1].lower() + finding["msg"][1:]
+            message += f", not {given!r}" if show_input else ""
+        if path and kind not in ("extra_forbidden", "missing"):
+            message = f"`{'.'.join(path)}`: {message}"
+        faults.append(Fault(path, message))
+    return faults

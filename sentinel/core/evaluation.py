@@ -1,0 +1,257 @@
+"""The query contract: what the rows of an alert's query say.
+
+`status`: each row says OK or ALERT. `rows`: every row is a violation, and their number decides.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+from sentinel.core.alert import Condition, Definition, Severity
+from sentinel.core.values import instance_name, number, plain
+
+Shape = Literal["status", "rows"]
+ROW_CAP = 1_000
+_RESERVED = ("status", "actual_value", "threshold", "severity", "message")
+
+
+class Outcome(StrEnum):
+    OK = "ok"
+    ALERT = "alert"
+    ERROR = "error"
+    EMPTY = "empty"
+    SKIPPED = "skipped"
+
+
+class ContractError(ValueError):
+    """The result doesn't keep the query contract: outcome `error`."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """Rows as the warehouse gave them; `truncated` when there were more than asked for.
+
+    `bytes_billed` where the warehouse bills by bytes.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    truncated: bool = False
+    bytes_billed: int | None = None
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What one evaluation saw of one instance. `failures` counts rows in the shape `rows`."""
+
+    instance: str
+    outcome: Literal[Outcome.OK, Outcome.ALERT]
+    severity: Severity
+    dimensions: Mapping[str, Any] = field(default_factory=dict)
+    actual_value: float | None = None
+    threshold: float | None = None
+    failures: int | None = None
+    message: str | None = None
+    context: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one evaluation saw.
+
+    `absent` says what it means for an instance not to be in `observations`: `missing` (the alert's
+    `on_missing` decides), `ok` (it has no violations), or `unknown` (the result says nothing).
+    """
+
+    outcome: Outcome
+    observations: tuple[Observation, ...] = ()
+    error: str | None = None
+    absent: Literal["missing", "ok", "unknown"] = "missing"
+
+    @classmethod
+    def failed(cls, error: str) -> Reading:
+        return cls(Outcome.ERROR, error=error, absent="unknown")
+
+
+def known_shape(rules: Definition) -> Shape | None:
+    """The shape, as far as the definition alone decides it."""
+    if rules.shape:
+        return rules.shape
+    return "rows" if rules.warn_if or rules.error_if else None
+
+
+def shape_of(rules: Definition, columns: Sequence[str]) -> Shape:
+    """The shape of a query with these columns.
+
+    Raises ContractError where columns and definition can't go together.
+    """
+    names = [name.lower() for name in columns]
+    shape = known_shape(rules) or ("status" if "status" in names else "rows")
+    absent = [name for name in rules.dimensions if name not in names]
+    if absent:
+        raise ContractError(
+            f"the query has no column {', '.join(map(repr, absent))} that `dimensions` names; "
+            f"it has {', '.join(names)}"
+        )
+    if shape == "status":
+        if "status" not in names:
+            raise ContractError("`shape: status` needs a column named status")
+        _no_duplicates(names)
+    elif rules.shape is None and not (rules.warn_if or rules.error_if):
+        stray = [name for name in ("actual_value", "threshold") if name in names]
+        if stray:
+            raise ContractError(
+                f"the query has a column {stray[0]!r} but none named status: add status "
+                "('OK' or 'ALERT'), or say `shape: rows` if every row is a violation"
+            )
+    return shape
+
+
+def _no_duplicates(names: Sequence[str]) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ContractError(f"the query has the column {twice[0]!r} twice")
+
+
+def read_status(rules: Definition, result: Result) -> Reading:
+    """A result of the shape `status`. Raises ContractError, naming column and value."""
+    columns = tuple(name.lower() for name in result.columns)
+    shape_of(rules, columns)
+    if result.truncated:
+        raise ContractError(
+            f"the query gives more than {len(result.rows):,} rows: a cut list would look like "
+            "recovered instances; narrow the query or say `shape: rows`"
+        )
+    if not result.rows:
+        return _read_empty(rules)
+    if len(result.rows) > 1 and not rules.dimensions:
+        raise ContractError(
+            f"the query gives {len(result.rows)} rows; without `dimensions` a status query gives one"
+        )
+    observations = [_observe(rules, dict(zip(columns, row, strict=True))) for row in result.rows]
+    names = Counter(each.instance for each in observations)
+    twice = [name for name, count in names.items() if count > 1]
+    if twice:
+        raise ContractError(f"two rows are of the same instance {twice[0]!r}")
+    return Reading(_overall(observations), tuple(observations))
+
+
+def _overall(observations: Sequence[Observation]) -> Outcome:
+    alerting = any(each.outcome is Outcome.ALERT for each in observations)
+    return Outcome.ALERT if alerting else Outcome.OK
+
+
+def _read_empty(rules: Definition) -> Reading:
+    if rules.on_empty == "error":
+        raise ContractError(
+            "the query gives no row; `on_empty: ok | alert | keep` if that is meant"
+        )
+    if rules.on_empty == "keep":
+        return Reading(Outcome.EMPTY, absent="unknown")
+    if rules.on_empty == "ok":
+        if rules.dimensions:
+            return Reading(Outcome.OK)
+        return Reading(Outcome.OK, (Observation("", Outcome.OK, rules.severity),))
+    seen = Observation("", Outcome.ALERT, rules.severity, message="the query gives no row")
+    return Reading(Outcome.ALERT, (seen,))
+
+
+def _observe(rules: Definition, row: Mapping[str, Any]) -> Observation:
+    dimensions = {name: plain(row[name]) for name in rules.dimensions}
+    values = {}
+    for name in ("actual_value", "threshold"):
+        try:
+            values[name] = number(row.get(name))
+        except ValueError as error:
+            raise ContractError(f"the column {name!r}: {error}") from None
+    message = row.get("message")
+    return Observation(
+        instance=instance_name(dimensions),
+        dimensions=dimensions,
+        outcome=_status(row["status"]),
+        severity=_severity(row.get("severity"), rules.severity),
+        actual_value=values["actual_value"],
+        threshold=values["threshold"],
+        message=None if message is None else str(message),
+        context={
+            name: plain(value)
+            for name, value in row.items()
+            if name not in _RESERVED and name not in dimensions
+        },
+    )
+
+
+def _status(value: Any) -> Literal[Outcome.OK, Outcome.ALERT]:
+    match value.strip().upper() if isinstance(value, str) else value:
+        case "OK":
+            return Outcome.OK
+        case "ALERT":
+            return Outcome.ALERT
+    given = "NULL" if value is None else repr(plain(value))
+    raise ContractError(
+        f"the column 'status' holds {given}; it has to be 'OK' or 'ALERT' "
+        "(say `shape: rows` if every row of this query is a violation)"
+    )
+
+
+def _severity(value: Any, default: Severity) -> Severity:
+    if value is None:
+        return default
+    try:
+        return Severity(str(value).strip().lower())
+    except ValueError:
+        raise ContractError(
+            f"the column 'severity' holds {plain(value)!r}; it has to be info, warning or critical"
+        ) from None
+
+
+def read_counts(rules: Definition, counts: Mapping[tuple[Any, ...], int]) -> Reading:
+    """A result of the shape `rows`: the number of rows for each combination of dimensions.
+
+    Without dimensions `counts` has the one key `()`.
+    """
+    observations = []
+    for values, count in counts.items():
+        dimensions = dict(zip(rules.dimensions, map(plain, values), strict=True))
+        observations.append(_judge_count(rules, count, dimensions))
+    names = Counter(each.instance for each in observations)
+    twice = [name for name, count in names.items() if count > 1]
+    if twice:
+        raise ContractError(f"two values of `dimensions` give the same instance {twice[0]!r}")
+    return Reading(_overall(observations), tuple(observations), absent="ok")
+
+
+def _judge_count(rules: Definition, count: int, dimensions: Mapping[str, Any]) -> Observation:
+    severity, met = _severity_of_count(rules, count)
+    shown = met or rules.error_if or rules.warn_if
+    rows = "row violates" if count == 1 else "rows violate"
+    return Observation(
+        instance=instance_name(dimensions),
+        dimensions=dimensions,
+        outcome=Outcome.OK if severity is None else Outcome.ALERT,
+        severity=severity or rules.severity,
+        actual_value=float(count),
+        threshold=shown.low if shown else 0.0,
+        failures=count,
+        message=f"{count:,} {rows} it"
+        + (f" (alerts {shown.text.strip()})" if met and shown else ""),
+    )
+
+
+def _severity_of_count(rules: Definition, count: int) -> tuple[Severity | None, Condition | None]:
+    if rules.error_if and rules.error_if.met(count):
+        return Severity.CRITICAL, rules.error_if
+    if rules.warn_if and rules.warn_if.met(count):
+        return Severity.WARNING, rules.warn_if
+    if not rules.error_if and not rules.warn_if and count > 0:
+        return rules.severity, None
+    return None, None
+
+
+def absent_count(rules: Definition, dimensions: Mapping[str, Any]) -> Observation:
+    """What a result of the shape `rows` says of an instance it doesn't hold: no violations."""
+    return _judge_count(rules, 0, dimensions)

@@ -1,0 +1,446 @@
+"""The lifecycle: from the state and what was seen to the next state, and what changed.
+
+Pure. Phases are those of one instance, health is that of its alert; both are rows of sentinel_state.
+
+    phase        alert                                 ok
+    ok           `for` met -> firing, else pending     ok
+    pending      `for` met -> firing, else pending     ok
+    firing       firing                                `keep_firing_for` 0 -> ok, else recovering
+    recovering   firing, same episode                  elapsed -> ok, else recovering
+
+An error moves no phase: it neither resets nor promotes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from sentinel.core.alert import Alert, BrokenAlert, Definition, Severity
+from sentinel.core.evaluation import Observation, Outcome, Reading, absent_count
+from sentinel.core.values import hash_id, isoformat
+
+
+class Phase(StrEnum):
+    OK = "ok"
+    PENDING = "pending"
+    FIRING = "firing"
+    RECOVERING = "recovering"
+
+    @property
+    def open(self) -> bool:
+        """Whether an episode is under way."""
+        return self in (Phase.FIRING, Phase.RECOVERING)
+
+
+class Health(StrEnum):
+    HEALTHY = "healthy"
+    FAILING = "failing"
+
+
+class Event(StrEnum):
+    FIRING = "firing"
+    SEVERITY = "severity"
+    RESOLVED = "resolved"
+    ERROR = "error"
+    ERROR_RESOLVED = "error_resolved"
+
+
+@dataclass(frozen=True)
+class State:
+    """One row of sentinel_state: the columns, in their order.
+
+    A row is an instance (`phase` set), the head of an alert (instance '', `health` set), or both:
+    without `dimensions` the head is the instance.
+    """
+
+    state_key: str
+    project: str
+    alert_id: str
+    unique_id: str
+    alert: str
+    instance: str = ""
+    dimensions: Mapping[str, Any] = field(default_factory=dict)
+    phase: Phase | None = None
+    phase_since: datetime | None = None
+    held_s: int = 0
+    alert_count: int = 0
+    severity: Severity | None = None
+    peak_severity: Severity | None = None
+    episode_id: str | None = None
+    episode_started: datetime | None = None
+    incident_id: str | None = None
+    last_as_of: datetime | None = None
+    last_slot: datetime | None = None
+    last_outcome: Outcome | None = None
+    actual_value: float | None = None
+    threshold: float | None = None
+    message: str | None = None
+    health: Health | None = None
+    health_since: datetime | None = None
+    error_count: int = 0
+    health_episode_id: str | None = None
+    acked_at: datetime | None = None
+    acked_by: str | None = None
+    ack_comment: str | None = None
+    missing_since: datetime | None = None
+    removed_since: datetime | None = None
+    version: int = 0
+    updated_at: datetime | None = None
+
+    @property
+    def is_head(self) -> bool:
+        return self.instance == ""
+
+
+def state_key(project: str, alert_id: str, instance: str) -> str:
+    """The key of a row of sentinel_state."""
+    return hash_id(project, alert_id, instance)
+
+
+@dataclass(frozen=True)
+class Transition:
+    """A change worth telling: of which episode, and the named reason for it."""
+
+    event: Event
+    reason: str
+    episode_id: str
+    started: datetime
+    severity: Severity
+
+
+@dataclass(frozen=True)
+class Tick:
+    """When an evaluation speaks: the time it is for, the slot it was due, the store's clock.
+
+    `missed_slots` were due since the last one and never evaluated: what held before them is not
+    known to have held through them.
+    """
+
+    as_of: datetime
+    now: datetime
+    slot: datetime | None = None
+    missed_slots: int = 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one evaluation did to one row: for history, and for those who are told.
+
+    `observation` is None where nothing was seen of the instance itself.
+    """
+
+    before: State
+    after: State
+    outcome: Outcome
+    transitions: tuple[Transition, ...] = ()
+    observation: Observation | None = None
+    recorded_only: bool = False
+
+
+def advance(
+    state: State,
+    seen: Observation,
+    rules: Definition,
+    tick: Tick,
+    *,
+    consecutive: bool,
+    reason: str = "",
+) -> Step:
+    """The next state of an instance, of which an evaluation saw OK or ALERT.
+
+    `consecutive`: the evaluation before this one was good and none was missed between, so that the
+    time since then counts for `for` and `keep_firing_for`. `reason` names the observation where it
+    wasn't the query that made it (an instance that is missing, say).
+    """
+    held = tick.as_of - state.last_as_of if consecutive and state.last_as_of else timedelta()
+    base = replace(
+        state,
+        dimensions=seen.dimensions or state.dimensions,
+        last_as_of=tick.as_of,
+        last_outcome=seen.outcome,
+        actual_value=seen.actual_value,
+        threshold=seen.threshold,
+        message=seen.message,
+        missing_since=None,
+        removed_since=None,
+        updated_at=tick.now,
+    )
+    if seen.outcome is Outcome.ALERT:
+        after, transitions = _alerting(base, seen, rules, tick, held, reason)
+    else:
+        after, transitions = _good(base, rules, tick, held, reason)
+    return Step(state, after, seen.outcome, transitions, seen)
+
+
+_Moved = tuple[State, tuple[Transition, ...]]
+
+
+def _alerting(
+    state: State, seen: Observation, rules: Definition, tick: Tick, held: timedelta, reason: str
+) -> _Moved:
+    match state.phase:
+        case Phase.FIRING | Phase.RECOVERING:
+            return _still_firing(state, seen, tick)
+        case Phase.PENDING:
+            waited = timedelta(seconds=state.held_s) + held
+            count = state.alert_count + 1
+        case _:
+            waited, count = timedelta(), 1
+    if rules.for_.met(waited, count):
+        return _fire(state, seen, tick, reason or "first_firing")
+    pending = replace(
+        _enter(state, Phase.PENDING, tick),
+        held_s=int(waited.total_seconds()),
+        alert_count=count,
+        severity=seen.severity,
+    )
+    return pending, ()
+
+
+def _fire(state: State, seen: Observation, tick: Tick, reason: str) -> _Moved:
+    episode = hash_id(state.state_key, isoformat(tick.as_of), str(state.version))
+    firing = replace(
+        _enter(state, Phase.FIRING, tick),
+        severity=seen.severity,
+        peak_severity=seen.severity,
+        episode_id=episode,
+        episode_started=tick.as_of,
+        incident_id=episode,
+    )
+    return firing, (Transition(Event.FIRING, reason, episode, tick.as_of, seen.severity),)
+
+
+def _still_firing(state: State, seen: Observation, tick: Tick) -> _Moved:
+    assert state.episode_id and state.episode_started and state.peak_severity
+    firing = replace(_enter(state, Phase.FIRING, tick), severity=seen.severity)
+    if seen.severity.rank <= state.peak_severity.rank:
+        return firing, ()
+    risen = Transition(
+        Event.SEVERITY, "severity_rose", state.episode_id, state.episode_started, seen.severity
+    )
+    return replace(firing, peak_severity=seen.severity), (risen,)
+
+
+def _good(state: State, rules: Definition, tick: Tick, held: timedelta, reason: str) -> _Moved:
+    match state.phase:
+        case Phase.FIRING:
+            waited = timedelta()
+        case Phase.RECOVERING:
+            waited = timedelta(seconds=state.held_s) + held
+        case _:
+            return replace(_enter(state, Phase.OK, tick), severity=None), ()
+    if reason or waited >= rules.keep_firing_for:
+        return _resolve(state, tick, reason or "recovered")
+    recovering = replace(_enter(state, Phase.RECOVERING, tick), held_s=int(waited.total_seconds()))
+    return recovering, ()
+
+
+def _resolve(state: State, tick: Tick, reason: str) -> _Moved:
+    assert state.episode_id and state.episode_started
+    told_as = state.peak_severity or state.severity or Severity.CRITICAL
+    resolved = Transition(Event.RESOLVED, reason, state.episode_id, state.episode_started, told_as)
+    calm = replace(
+        _enter(state, Phase.OK, tick),
+        severity=None,
+        peak_severity=None,
+        episode_id=None,
+        episode_started=None,
+        incident_id=None,
+        acked_at=None,
+        acked_by=None,
+        ack_comment=None,
+    )
+    return calm, (resolved,)
+
+
+def _enter(state: State, phase: Phase, tick: Tick) -> State:
+    """A phase, with its clocks set back where it is a new one."""
+    if state.phase is phase:
+        return state
+    return replace(state, phase=phase, phase_since=tick.as_of, held_s=0, alert_count=0)
+
+
+def advance_health(head: State, outcome: Outcome, rules: Definition, tick: Tick) -> _Moved:
+    """The next health of an alert, and whether that is worth telling."""
+    if outcome is not Outcome.ERROR:
+        healthy = replace(
+            head,
+            health=Health.HEALTHY,
+            health_since=head.health_since if head.health is Health.HEALTHY else tick.as_of,
+            error_count=0,
+            health_episode_id=None,
+        )
+        if head.health is not Health.FAILING or head.health_episode_id is None:
+            return healthy, ()
+        assert head.health_since
+        return healthy, (
+            Transition(
+                Event.ERROR_RESOLVED,
+                "evaluated_again",
+                head.health_episode_id,
+                head.health_since,
+                rules.severity,
+            ),
+        )
+    counted = replace(
+        head, error_count=head.error_count + 1, health=head.health or Health.HEALTHY,
+        health_since=head.health_since or tick.as_of,
+    )  # fmt: skip
+    if head.health is Health.FAILING or counted.error_count < rules.error_after:
+        return counted, ()
+    episode = hash_id(head.state_key, "health", isoformat(tick.as_of), str(head.version))
+    failing = replace(
+        counted, health=Health.FAILING, health_since=tick.as_of, health_episode_id=episode
+    )
+    return failing, (
+        Transition(Event.ERROR, "evaluation_failed", episode, tick.as_of, rules.severity),
+    )
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What one evaluation did to the rows of its alert; the head comes first.
+
+    `noted` are rows that changed without being evaluated (an instance no longer in the result).
+    """
+
+    alert: Alert | BrokenAlert
+    reading: Reading
+    steps: tuple[Step, ...]
+    noted: tuple[State, ...] = ()
+
+
+BROKEN_RULES = Definition()
+
+
+def judge(
+    alert: Alert | BrokenAlert,
+    reading: Reading,
+    states: Iterable[State],
+    tick: Tick,
+    project: str,
+) -> Judgement:
+    """All rows of an alert after one evaluation.
+
+    `states` are the alert's rows as they are now. An `as_of` at or before the last one only goes
+    into history, unless the last one lies in the future of the store's clock.
+    """
+    rules = alert.rules if isinstance(alert, Alert) else BROKEN_RULES
+    rows = {state.instance: _renamed(state, alert) for state in states}
+    head = rows.get("") or _new_state(alert, project, "")
+    late = head.last_as_of is not None and tick.as_of <= head.last_as_of <= tick.now
+    if late or reading.outcome is Outcome.SKIPPED:
+        return Judgement(alert, reading, _recorded_only(head, rows, reading))
+    consecutive = head.last_outcome is not Outcome.ERROR and not tick.missed_slots
+    observed = {seen.instance: (seen, "") for seen in reading.observations}
+    observed |= dict(_absent(reading, rules, rows.values(), observed))
+    steps: list[Step] = []
+    for instance, (seen, reason) in observed.items():
+        state = rows.get(instance) or _new_state(alert, project, instance)
+        if state.is_head:
+            state = head
+        step = advance(state, seen, rules, tick, consecutive=consecutive, reason=reason)
+        if reason == "instance_missing":
+            since = state.missing_since or tick.as_of
+            step = replace(step, after=replace(step.after, missing_since=since))
+        steps.append(step)
+    newly_missing = tuple(
+        replace(state, missing_since=tick.as_of, updated_at=tick.now)
+        for state in rows.values()
+        if not state.is_head and state.instance not in observed
+        and state.missing_since is None and reading.absent == "missing"
+    )  # fmt: skip
+    return Judgement(
+        alert, reading, tuple(_with_head(head, steps, reading, rules, tick)), newly_missing
+    )
+
+
+def _with_head(
+    head: State, steps: Sequence[Step], reading: Reading, rules: Definition, tick: Tick
+) -> list[Step]:
+    """The steps with the head's in front: it carries health, slot and the whole outcome."""
+    own = next((step for step in steps if step.after.is_head), None)
+    moved = own.after if own else head
+    if own is None and rules.dimensions and moved.phase is Phase.OK:
+        moved = replace(moved, phase=None, phase_since=None)
+    moved = replace(
+        moved,
+        last_as_of=tick.as_of,
+        last_slot=tick.slot or moved.last_slot,
+        last_outcome=reading.outcome,
+        removed_since=None,
+        updated_at=tick.now,
+    )
+    healed, told = advance_health(moved, reading.outcome, rules, tick)
+    before = own.before if own else head
+    transitions = (*(own.transitions if own else ()), *told)
+    seen = own.observation if own else None
+    first = Step(before, healed, reading.outcome, transitions, seen)
+    return [first, *(step for step in steps if step is not own)]
+
+
+def _absent(
+    reading: Reading,
+    rules: Definition,
+    rows: Iterable[State],
+    observed: Mapping[str, tuple[Observation, str]],
+) -> Iterable[tuple[str, tuple[Observation, str]]]:
+    """What it means for known instances that the result doesn't hold them."""
+    for state in rows:
+        if state.phase is None or state.instance in observed or reading.outcome is Outcome.ERROR:
+            continue
+        if reading.absent == "unknown":
+            continue
+        gone = Observation(
+            state.instance,
+            Outcome.OK,
+            rules.severity,
+            state.dimensions,
+            message="no longer in the result",
+        )
+        if tuple(sorted(state.dimensions)) != tuple(sorted(rules.dimensions)):
+            if state.phase is not Phase.OK:
+                yield state.instance, (gone, "dimensions_changed")
+        elif reading.absent == "ok":
+            yield state.instance, (absent_count(rules, state.dimensions), "")
+        elif rules.on_missing == "resolve" and state.phase is not Phase.OK:
+            yield state.instance, (gone, "instance_missing")
+        elif rules.on_missing == "alert":
+            severity = state.severity or rules.severity
+            alerting = replace(gone, outcome=Outcome.ALERT, severity=severity)
+            yield state.instance, (alerting, "instance_missing")
+
+
+def _recorded_only(head: State, rows: Mapping[str, State], reading: Reading) -> tuple[Step, ...]:
+    """Steps that go into history and change nothing."""
+    seen = {each.instance: each for each in reading.observations}
+    steps = [Step(head, head, reading.outcome, (), seen.get(""), recorded_only=True)]
+    steps += [
+        Step(rows[name], rows[name], each.outcome, (), each, recorded_only=True)
+        for name, each in seen.items()
+        if name and name in rows
+    ]
+    return tuple(steps)
+
+
+def _new_state(alert: Alert | BrokenAlert, project: str, instance: str) -> State:
+    has_phase = bool(instance) or (isinstance(alert, Alert) and not alert.rules.dimensions)
+    return State(
+        state_key=state_key(project, alert.id, instance),
+        project=project,
+        alert_id=alert.id,
+        unique_id=alert.source.unique_id,
+        alert=alert.name,
+        instance=instance,
+        phase=Phase.OK if has_phase else None,
+        health=Health.HEALTHY if instance == "" else None,
+    )
+
+
+def _renamed(state: State, alert: Alert | BrokenAlert) -> State:
+    """The row under the alert's present name: an id stays when a model is renamed."""
+    return replace(state, alert=alert.name, unique_id=alert.source.unique_id)

@@ -1,0 +1,97 @@
+"""Values of the warehouse made plain: JSON-safe, and the same from every driver."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+
+_BARE = re.compile(r"[^\W\d][\w .:/@-]*")
+
+
+def plain(value: Any) -> Any:
+    """A warehouse value as JSON can hold it.
+
+    Whole decimals and floats become int, times become ISO 8601 (UTC where the zone is known), bytes
+    become hex, what JSON has no word for becomes text.
+    """
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return _plain_float(value)
+    if isinstance(value, Decimal):
+        if not value.is_finite():
+            return str(value)
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, datetime):
+        return isoformat(value) if value.tzinfo else value.isoformat()
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value).hex()
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    return str(value)
+
+
+def _plain_float(value: float) -> Any:
+    if not math.isfinite(value):
+        return str(value)
+    return int(value) if value.is_integer() and abs(value) < 2**53 else value
+
+
+def number(value: Any) -> float | None:
+    """A numeric warehouse value as a float, None for NULL and for what isn't finite.
+
+    Raises ValueError for anything that is not a number.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise ValueError(f"{plain(value)!r} is not a number")
+    result = float(value)
+    return result if math.isfinite(result) else None
+
+
+def isoformat(moment: datetime) -> str:
+    """An aware time as ISO 8601 in UTC, ending in Z."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def to_json(value: Any) -> str:
+    """Compact JSON with sorted keys: equal values give equal text."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_json_default
+    )
+
+
+def _json_default(value: Any) -> Any:
+    return plain(value)
+
+
+def hash_id(*parts: str) -> str:
+    """A key made of its parts: 32 hexadecimal digits of their SHA-256, unambiguous in their order."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def instance_name(dimensions: Mapping[str, Any]) -> str:
+    """The name of an instance: `region=north, store=12`; '' without dimensions.
+
+    Different values never share a name: text that could be taken for something else is quoted as JSON.
+    """
+    return ", ".join(f"{name}={_label(value)}" for name, value in sorted(dimensions.items()))
+
+
+def _label(value: Any) -> str:
+    if isinstance(value, str) and _BARE.fullmatch(value) and value not in ("null", "true", "false"):
+        return value
+    return to_json(value)

@@ -1,0 +1,147 @@
+"""The two ways to ask dbt: inside this process (dbt 1.x) or by its command line (any dbt)."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Protocol
+
+from sentinel.core.errors import ConfigError, ProjectError
+from sentinel.core.project import Compiled, Selection
+from sentinel.dbt.options import DbtOptions
+
+_PYTHON_ENGINE = (1, 9), (2, 0)
+_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+class Engine(Protocol):
+    """dbt itself. Each call sees the project's files as they are at the last `parse`, or later."""
+
+    def parse(self) -> None:
+        """Read the project; its manifest is at `Invocation.manifest` after. Raises ProjectError."""
+
+    def select(self, selection: Selection) -> frozenset[str]:
+        """The unique ids of the selected models. Raises ProjectError."""
+
+    def compile(self, nodes: Iterable[Node]) -> Mapping[str, Compiled]:
+        """The SQL of each node, or its error. Raises ProjectError if none can be compiled."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A model as the engines need it: dbt's selection by fqn names it on the command line."""
+
+    unique_id: str
+    fqn: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """What every call of dbt has in common. `folder` is `<target-path>/sentinel`.
+
+    dbt works in a folder of its own below it, so that its run_results.json and the rest never
+    meet the user's artifacts or ours.
+    """
+
+    options: DbtOptions
+    profiles_dir: Path
+    folder: Path
+
+    @property
+    def target(self) -> Path:
+        return self.folder / "dbt"
+
+    @property
+    def manifest(self) -> Path:
+        return self.target / "manifest.json"
+
+    def words(self, command: str, *, log_format: str | None = None) -> list[str]:
+        """dbt's command line up to what only this command takes.
+
+        `log_format` None keeps dbt silent; otherwise errors and results are printed in it.
+        """
+        options = self.options
+        words = [command, "--quiet", "--no-use-colors", "--no-send-anonymous-usage-stats"]
+        words += ["--log-level", "none"] if log_format is None else ["--log-format", log_format]
+        words += ["--log-level-file", "none", "--log-path", str(self.target / "logs")]
+        words += ["--write-json", "--no-print", "--no-populate-cache"]
+        words += ["--project-dir", str(options.project_dir)]
+        words += ["--profiles-dir", str(self.profiles_dir), "--target-path", str(self.target)]
+        for flag, value in (
+            ("--profile", options.profile),
+            ("--target", options.target),
+            ("--vars", options.vars),
+            ("--state", options.state),
+        ):
+            if value is not None:
+                words += [flag, str(value)]
+        if options.threads is not None and command != "ls":
+            words += ["--threads", str(options.threads)]
+        words += ["--defer"] if options.defer else []
+        words += ["--favor-state"] if options.favor_state else []
+        return words
+
+
+def selection_words(selection: Selection) -> list[str]:
+    """The command line of `dbt ls` for the ids of models; an empty selection is dbt's default."""
+    words = ["--resource-type", "model", "--output", "json", "--output-keys", "unique_id"]
+    words += ["--select", *selection.select] if selection.select else []
+    words += ["--exclude", *selection.exclude] if selection.exclude else []
+    words += ["--selector", selection.selector] if selection.selector else []
+    return words
+
+
+def clean(message: object) -> str:
+    """dbt's message without colours and the space around it."""
+    return _ANSI.sub("", str(message)).strip()
+
+
+def dbt_failed(message: object) -> ProjectError:
+    """dbt's own words as a ProjectError."""
+    return ProjectError(
+        clean(message) or "dbt failed without a message",
+        hint="`dbt parse` shows the same; correct the project and try again",
+    )
+
+
+def python_engine_works() -> bool:
+    """Whether the dbt in this environment is one whose Python API is known."""
+    try:
+        found = tuple(int(n) for n in re.findall(r"\d+", version("dbt-core"))[:2])
+    except PackageNotFoundError:
+        return False
+    return _PYTHON_ENGINE[0] <= found < _PYTHON_ENGINE[1]
+
+
+def find_dbt(path: str | None = None) -> str:
+    """The dbt command: beside this Python first, then on PATH. Raises ConfigError."""
+    beside = Path(sys.executable).parent / "dbt"
+    found = shutil.which(str(beside)) or shutil.which("dbt", path=path)
+    if found is None:
+        raise ConfigError(
+            "there is no dbt command", hint="install dbt: pip install dbt-core and an adapter"
+        )
+    return found
+
+
+def make_engine(invocation: Invocation) -> Engine:
+    """The engine the options ask for; `auto` is the fast one where it works."""
+    choice = invocation.options.engine
+    if choice == "python" or (choice == "auto" and python_engine_works()):
+        from sentinel.dbt.shim import PythonEngine
+
+        return PythonEngine(invocation)
+    from sentinel.dbt.command import CommandEngine
+
+    return CommandEngine(invocation, find_dbt())
+
+
+def errors_of(nodes: Sequence[Node], message: object) -> dict[str, Compiled]:
+    """The same error for every node."""
+    text = clean(message)
+    return {n.unique_id: Compiled(n.unique_id, None, text) for n in nodes}

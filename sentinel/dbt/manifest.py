@@ -1,0 +1,108 @@
+"""What Sentinel reads from dbt's manifest.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sentinel.core.errors import ProjectError
+from sentinel.core.project import AlertSource, Owner
+
+PACKAGE = "sentinel"
+_PREFIX = "sentinel_"
+
+
+def load_manifest(path: Path) -> dict[str, Any]:
+    """A manifest.json. Raises ProjectError if there is none or it is torn."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ProjectError(f"dbt left no readable manifest at {path}") from error
+    if not isinstance(value, dict) or not isinstance(value.get("nodes"), dict):
+        raise ProjectError(f"{path} is no dbt manifest")
+    return value
+
+
+def models(manifest: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The enabled models, by unique id."""
+    for _, node in sorted(manifest["nodes"].items()):
+        if node.get("resource_type") == "model":
+            yield node
+
+
+def alerts(manifest: Mapping[str, Any]) -> list[AlertSource]:
+    """The models that `meta.sentinel` makes alerts, by unique id."""
+    found = []
+    for node in models(manifest):
+        meta = (node.get("config") or {}).get("meta") or node.get("meta") or {}
+        if "sentinel" in meta:
+            found.append(_alert(manifest, node, meta))
+    return found
+
+
+def tables(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Sentinel's own models and the relations dbt gives them."""
+    return {
+        node["name"]: node["relation_name"]
+        for node in models(manifest)
+        if node.get("package_name") == PACKAGE
+        and node["name"].startswith(_PREFIX)
+        and node.get("relation_name")
+    }
+
+
+def _alert(
+    manifest: Mapping[str, Any], node: Mapping[str, Any], meta: Mapping[str, Any]
+) -> AlertSource:
+    block = meta["sentinel"]
+    parents = tuple((node.get("depends_on") or {}).get("nodes") or ())
+    patch = node.get("patch_path")
+    return AlertSource(
+        unique_id=node["unique_id"],
+        name=node["name"],
+        path=node["original_file_path"],
+        block={} if block is None else block,
+        folder_defaults=meta.get("sentinel_defaults"),
+        package=node.get("package_name") or "",
+        patch_path=patch.split("://", 1)[-1] if patch else None,
+        description=node.get("description") or "",
+        tags=tuple(node.get("tags") or ()),
+        group_owner=_owner(manifest, node),
+        depends_on=parents,
+        exposures=_exposures(manifest, parents),
+    )
+
+
+def _owner(manifest: Mapping[str, Any], node: Mapping[str, Any]) -> Owner | None:
+    name = node.get("group") or (node.get("config") or {}).get("group")
+    if not name:
+        return None
+    groups = (manifest.get("groups") or {}).values()
+    same = [g for g in groups if g.get("name") == name]
+    own = [g for g in same if g.get("package_name") == node.get("package_name")]
+    owner = next((g.get("owner") or {} for g in own or same), None)
+    if owner is None:
+        return None
+    return Owner(_text(owner.get("name")), _text(owner.get("email")), _text(owner.get("slack")))
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, list):  # dbt allows several addresses
+        return ", ".join(str(item) for item in value) or None
+    return None if value is None else str(value)
+
+
+def _exposures(manifest: Mapping[str, Any], parents: Iterable[str]) -> tuple[str, ...]:
+    """The names of the exposures on these nodes or on anything downstream of them."""
+    children = manifest.get("child_map") or {}
+    exposures = manifest.get("exposures") or {}
+    seen: set[str] = set()
+    waiting = list(parents)
+    while waiting:
+        current = waiting.pop()
+        if current not in seen:
+            seen.add(current)
+            waiting += children.get(current) or ()
+    return tuple(sorted(exposures[i]["name"] for i in seen if i in exposures))

@@ -1,0 +1,315 @@
+"""A dbt project, asked as little as possible: what is still current is answered without dbt."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sentinel.core.errors import ConfigError, ProjectError
+from sentinel.core.project import AlertSource, Compiled, Location, Selection, StoreTables
+from sentinel.dbt import manifest as reading
+from sentinel.dbt.answers import Answers, Kept, TableAnswer, looks_outside, selection_key
+from sentinel.dbt.engine import Engine, Invocation, Node, make_engine
+from sentinel.dbt.files import (
+    ProjectFile,
+    close_to_others,
+    private_dir,
+    read_project,
+    write_private,
+)
+from sentinel.dbt.locate import locate
+from sentinel.dbt.options import PROJECT_FILE, DbtOptions, find_profiles_dir
+from sentinel.dbt.profile import Profile, read_profile
+from sentinel.dbt.rendering import Renderer, parse_vars
+from sentinel.dbt.stability import Stability, has_jinja
+from sentinel.dbt.stamp import Scope, Stamp, Surroundings, stamp_key, take_stamp
+
+
+class DbtProject:
+    """The `Project` port over dbt. Files are looked at anew in each call; safe to share by threads.
+
+    `notify` is told, in a few words, what takes time.
+    """
+
+    def __init__(
+        self,
+        options: DbtOptions,
+        *,
+        notify: Callable[[str], None] = lambda _: None,
+        env: Mapping[str, str] = os.environ,
+        cwd: Path | None = None,
+        engine: Callable[[Invocation], Engine] = make_engine,
+    ) -> None:
+        self._cwd = cwd or Path.cwd()
+        self._options = replace(options, project_dir=self._cwd / options.project_dir)
+        self._notify = notify
+        self._env = env
+        self._make_engine = engine
+        self._engine: Engine | None = None
+        self._kept: Kept | None = None
+        self._parsed: str | None = None  # the stamp at which the engine last read the project
+        self._lock = threading.RLock()
+
+    @property
+    def name(self) -> str:
+        return self.file().name
+
+    def file(self) -> ProjectFile:
+        """dbt_project.yml. Raises ConfigError."""
+        return read_project(self._options.project_dir, self._renderer)
+
+    def profile(self) -> Profile:
+        """The chosen target of profiles.yml. Raises ConfigError."""
+        return self._read_profile(self.file().profile)
+
+    @property
+    def folder(self) -> Path:
+        """`<target-path>/sentinel`, where all artifacts of Sentinel go."""
+        return self._folder(self.file())
+
+    def alerts(self) -> Sequence[AlertSource]:
+        with self._lock:
+            return tuple(self._current().alerts)
+
+    def select(self, selection: Selection) -> frozenset[str]:
+        with self._lock:
+            answers = self._current()
+            selectors = self._selectors_yml()
+            if not selection and not selectors:
+                return frozenset(answers.models)
+            key = selection_key(selection)
+            if key in answers.selections:
+                return frozenset(answers.selections[key])
+            with self._dbt("selecting models", answers.stamp) as engine:
+                self._lend_sources()
+                found = engine.select(selection)
+            if not self._compares_states() and not looks_outside(selection, selectors):
+                answers.selections[key] = sorted(found)
+                self._save()
+            return found
+
+    def compile(self, unique_ids: Iterable[str]) -> Mapping[str, Compiled]:
+        with self._lock:
+            answers = self._current()
+            wanted = sorted(set(unique_ids))
+            found = {i: Compiled(i, answers.compiled[i]) for i in wanted if i in answers.compiled}
+            missing = [i for i in wanted if i not in found]
+            nodes = [Node(i, answers.models[i]) for i in missing if i in answers.models]
+            if nodes:
+                with self._dbt("compiling alerts", answers.stamp) as engine:
+                    fresh = engine.compile(nodes)
+                found |= {i: self._scrubbed(c) for i, c in fresh.items()}
+                self._keep(answers, fresh)
+            for i in missing:
+                found.setdefault(i, Compiled(i, None, f"dbt has no model {i}"))
+            return found
+
+    def tables(self) -> StoreTables:
+        with self._lock:
+            kept = self._load()
+            file = self.file()
+            last = kept.tables
+            if last is not None and self._stamp("base", file, last.stamp) == last.stamp:
+                return last.tables
+            self._current()
+            if kept.tables is None:
+                raise ProjectError("the project changes while dbt reads it", hint="try again")
+            return kept.tables.tables
+
+    def locate(self, source: AlertSource, *keys: str) -> Location:
+        file = self.file()
+        root = file.root
+        if source.package and source.package != file.name:
+            root = file.root / file.packages_install_path / source.package
+        found = locate(root, source, keys)
+        if root == file.root:
+            return found
+        folder = f"{file.packages_install_path}/{source.package}"
+        return Location(f"{folder}/{found.path}", found.line)
+
+    # What is current
+
+    def _current(self) -> Answers:
+        """The answers for the project as it is now, after a parse if it has changed."""
+        kept = self._load()
+        file = self.file()
+        last = kept.answers
+        stamp = self._stamp("project", file, last.stamp if last else None)
+        if last is not None and stamp == last.stamp:
+            return last
+        base = self._stamp("base", file, kept.tables.stamp if kept.tables else None)
+        with self._dbt("", stamp, parse=True):
+            manifest = reading.load_manifest(self.folder / "manifest.json")
+        kept.answers = Answers(
+            stamp=stamp,
+            alerts=reading.alerts(manifest),
+            models={n["unique_id"]: tuple(n["fqn"]) for n in reading.models(manifest)},
+        )
+        relations = reading.tables(manifest)
+        kept.tables = TableAnswer(base, StoreTables(relations, self._package_version(file)))
+        self._save()
+        return kept.answers
+
+    def _keep(self, answers: Answers, fresh: Mapping[str, Compiled]) -> None:
+        if self._compares_states():
+            return  # --defer looks at the warehouse for every ref
+        manifest = reading.load_manifest(self.folder / "manifest.json")
+        stability = Stability(manifest, plain_vars=self._plain_vars())
+        for unique_id, compiled in fresh.items():
+            if compiled.sql is not None and stability.why_volatile(unique_id) is None:
+                answers.compiled[unique_id] = compiled.sql
+        self._save()
+
+    def _compares_states(self) -> bool:
+        return self._options.state is not None or self._options.defer
+
+    def _plain_vars(self) -> bool:
+        file = self.file()
+        given = [parse_vars(self._options.vars), file.vars, *(p.vars for p in self._packages(file))]
+        return not any(has_jinja(v) for v in given)
+
+    def _load(self) -> Kept:
+        if self._kept is None:
+            self._kept = Kept(private_dir(self.folder) / "answers.json").load()
+        return self._kept
+
+    def _save(self) -> None:
+        if self._kept is not None:
+            self._kept.save()
+
+    def _stamp(self, scope: Scope, file: ProjectFile, last: Stamp | None) -> Stamp:
+        folder = private_dir(self._folder(file))
+        around = Surroundings(
+            options=self._options,
+            profiles_dir=self._profiles_dir(),
+            target_dir=folder.parent,
+            adapter=self._read_profile(file.profile).type,
+            engine=self._options.engine,
+            env=self._env,
+            key=stamp_key(folder),
+        )
+        return take_stamp(scope, file, self._packages(file), around, last)
+
+    # dbt
+
+    @contextmanager
+    def _dbt(self, phrase: str, stamp: Stamp, *, parse: bool = False) -> Iterator[Engine]:
+        """The engine, having read the project at this stamp, with its artifacts to itself."""
+        file = self.file()
+        folder = private_dir(self._folder(file))
+        if self._engine is None:
+            self._notify("starting dbt")
+            self._engine = self._make_engine(
+                Invocation(self._options, self._profiles_dir(), folder)
+            )
+        try:
+            with _locked(folder / "lock"):
+                private_dir(folder / "dbt")
+                try:
+                    if parse or self._parsed != stamp.value:
+                        self._notify("parsing the dbt project")
+                        self._engine.parse()
+                        self._publish(folder)
+                        self._parsed = stamp.value
+                    if phrase:
+                        self._notify(phrase)
+                    yield self._engine
+                finally:
+                    close_to_others(folder / "dbt")
+        except ProjectError as error:
+            scrubbed = self._read_profile(file.profile).scrub(error.message)
+            raise ProjectError(scrubbed, hint=error.hint) from error
+
+    def _lend_sources(self) -> None:
+        """`source_status:` compares with the sources.json of the user's target folder."""
+        theirs = self.folder.parent / "sources.json"
+        ours = self.folder / "dbt" / "sources.json"
+        if theirs.is_file():
+            write_private(ours, theirs.read_bytes())
+        else:
+            ours.unlink(missing_ok=True)
+
+    def _publish(self, folder: Path) -> None:
+        made = folder / "dbt" / "manifest.json"
+        try:
+            write_private(folder / "manifest.json", made.read_bytes())
+        except OSError as error:
+            raise ProjectError(f"dbt left no manifest at {made}") from error
+
+    def _scrubbed(self, compiled: Compiled) -> Compiled:
+        if compiled.error is None:
+            return compiled
+        return Compiled(compiled.unique_id, None, self.profile().scrub(compiled.error))
+
+    # The project's files
+
+    def _folder(self, file: ProjectFile) -> Path:
+        target = self._options.target_path or Path(file.target_path)
+        return file.root / target / "sentinel"
+
+    def _profiles_dir(self) -> Path:
+        return find_profiles_dir(self._options, self._cwd, Path.home())
+
+    def _read_profile(self, name: str | None) -> Profile:
+        return read_profile(self._options, name, env=self._env, cwd=self._cwd)
+
+    def _renderer(self, profile: str | None) -> Renderer:
+        target = None if profile is None else _LazyTarget(lambda: self._read_profile(profile))
+        return Renderer(self._env, parse_vars(self._options.vars), target=target)
+
+    def _packages(self, file: ProjectFile) -> list[ProjectFile]:
+        return [
+            read_project(path, self._renderer)
+            for path in file.packages()
+            if (path / PROJECT_FILE).is_file()
+        ]
+
+    def _package_version(self, file: ProjectFile) -> str | None:
+        root = file.root / file.packages_install_path / reading.PACKAGE
+        if not (root / PROJECT_FILE).is_file():
+            return None
+        return read_project(root, self._renderer).version
+
+    def _selectors_yml(self) -> str:
+        try:
+            return (self._options.project_dir / "selectors.yml").read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return ""
+
+
+class _LazyTarget:
+    """Jinja's `target` in dbt_project.yml; the profile is read only if a value asks for it."""
+
+    def __init__(self, read: Callable[[], Profile]) -> None:
+        self._read = read
+
+    def __getitem__(self, key: str) -> Any:
+        return self._read().as_target()[key]
+
+    def __getattr__(self, key: str) -> Any:
+        if key.startswith("_"):
+            raise AttributeError(key)
+        try:
+            return self[key]
+        except KeyError as error:
+            raise AttributeError(key) from error
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One process at a time: dbt rewrites its partial parse and manifest in place."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError(f"can't write {path}: {error.strerror}") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,207 @@
+"""The Jinja of dbt's configuration files, without dbt: env_var, var and the native filters.
+
+A value stays text unless it is a single expression of another type or passes through `as_number`,
+`as_bool` or `as_native`, which is what dbt does.
+"""
+
+from __future__ import annotations
+
+import json
+from ast import literal_eval
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
+from typing import Any
+
+import jinja2
+import yaml
+from jinja2.exceptions import SecurityError
+from jinja2.nativetypes import NativeCodeGenerator, NativeTemplate
+from jinja2.sandbox import SandboxedEnvironment
+
+from sentinel.core.errors import ConfigError, UsageError
+
+SECRET_PREFIX = "DBT_ENV_SECRET_"  # noqa: S105 (the prefix dbt gives to secrets' names)
+_UNSET: Any = object()
+
+
+class Unrenderable(ValueError):
+    """A template failed; the message holds neither the template nor any value."""
+
+
+class Renderer:
+    """Renders one configuration file. `target` is what the name `target` means in it, if known."""
+
+    def __init__(
+        self,
+        env: Mapping[str, str],
+        cli_vars: Mapping[str, Any],
+        *,
+        target: Any = None,
+        secrets: bool = False,
+    ) -> None:
+        self._env = env
+        self._vars = cli_vars
+        self._secrets = secrets
+        self._jinja = _environment()
+        self._context: dict[str, Any] = {
+            "env_var": self._env_var,
+            "var": self._var,
+            "fromjson": _or_default(json.loads),
+            "tojson": _or_default(json.dumps),
+            "fromyaml": _or_default(yaml.safe_load),
+            "toyaml": _or_default(yaml.safe_dump),
+            "dbt_version": _dbt_version(),
+        }
+        if target is not None:
+            self._context["target"] = target
+
+    def value(self, value: Any) -> Any:
+        """One value, rendered. Raises Unrenderable."""
+        if not isinstance(value, str) or not ("{{" in value or "{%" in value or "{#" in value):
+            return value
+        try:
+            return self._jinja.from_string(value).render(self._context)
+        except Unrenderable:
+            raise
+        except jinja2.UndefinedError as error:
+            raise Unrenderable(f"{error.message}") from error
+        except (jinja2.TemplateError, SecurityError) as error:
+            # A syntax error quotes the template, which may hold a password beside the Jinja.
+            raise Unrenderable("its Jinja can't be rendered") from error
+        except (TypeError, ValueError, LookupError, ArithmeticError) as error:
+            raise Unrenderable(f"its Jinja raises {type(error).__name__}") from error
+
+    def tree(self, data: Any, where: str, *, skip: Callable[[str], bool] | None = None) -> Any:
+        """Every value of nested mappings and lists, rendered.
+
+        Raises ConfigError naming `where` and the path of keys of the value that fails.
+        """
+        if isinstance(data, dict):
+            return {
+                key: (
+                    value
+                    if skip is not None and skip(str(key))
+                    else self.tree(value, f"{where}.{key}" if where else str(key))
+                )
+                for key, value in data.items()
+            }
+        if isinstance(data, list):
+            return [self.tree(item, f"{where}[{i}]") for i, item in enumerate(data)]
+        try:
+            return self.value(data)
+        except Unrenderable as error:
+            if "password" in where.rsplit(".", 1)[-1] and "environment" not in str(error):
+                return data  # as dbt: a password may look like Jinja without being any
+            raise ConfigError(
+                f"{where}: {error}", hint="correct the value, or set what it refers to"
+            ) from error
+
+    def _env_var(self, name: str, default: Any = None) -> Any:
+        if name.startswith(SECRET_PREFIX) and not self._secrets:
+            raise Unrenderable(f"the secret environment variable {name} is only for profiles.yml")
+        if name in self._env:
+            return self._env[name]
+        if default is not None:
+            return default
+        raise Unrenderable(f"the environment variable {name} isn't set")
+
+    def _var(self, name: str, default: Any = _UNSET) -> Any:
+        if name in self._vars:
+            return self.value(self._vars[name])
+        if default is not _UNSET:
+            return default
+        raise Unrenderable(f"var {name!r} isn't given by --vars")
+
+
+def parse_vars(text: str | None) -> dict[str, Any]:
+    """The mapping that `--vars` holds as YAML. Raises UsageError."""
+    try:
+        value = yaml.safe_load(text or "{}")
+    except yaml.YAMLError as error:
+        raise UsageError("--vars is not YAML", hint="as in --vars '{key: value}'") from error
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise UsageError("--vars is not a mapping", hint="as in --vars '{key: value}'")
+    return {str(k): v for k, v in value.items()}
+
+
+class _Marked(str):
+    """Text that a filter asked to turn into a value of another type."""
+
+    __slots__ = ("kind",)
+    kind: str
+
+
+def _mark(kind: str) -> Callable[[Any], Any]:
+    def mark(value: Any) -> Any:
+        if not isinstance(value, str):
+            value = repr(value) if kind != "text" else str(value)
+        marked = _Marked(value)
+        marked.kind = kind
+        return marked
+
+    return mark
+
+
+def _native(nodes: Iterable[Any]) -> Any:
+    iterator = iter(nodes)
+    head = list(islice(iterator, 2))
+    if not head:
+        return ""
+    if len(head) == 2:
+        return "".join(str(part) for part in (*head, *iterator))
+    value = head[0]
+    if not isinstance(value, _Marked):
+        return value
+    if value.kind == "text":
+        return str(value)
+    try:
+        result: Any = literal_eval(value)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        result = str(value)
+    is_bool = isinstance(result, bool)
+    if value.kind == "bool" and not is_bool:
+        raise Unrenderable("as_bool was given something that is neither True nor False")
+    if value.kind == "number" and (is_bool or not isinstance(result, int | float)):
+        raise Unrenderable("as_number was given something that is no number")
+    return result
+
+
+class _Environment(SandboxedEnvironment):
+    code_generator_class = NativeCodeGenerator
+    concat = staticmethod(_native)
+
+
+class _Template(NativeTemplate):
+    environment_class = _Environment  # type: ignore[assignment] # Jinja wants its own subclass
+
+
+_Environment.template_class = _Template
+
+
+def _environment() -> jinja2.Environment:
+    env = _Environment(
+        extensions=["jinja2.ext.do", "jinja2.ext.loopcontrols"], undefined=jinja2.StrictUndefined
+    )
+    for kind in ("text", "bool", "number", "native"):
+        env.filters[f"as_{kind}"] = _mark(kind)
+    return env
+
+
+def _or_default(convert: Callable[[Any], Any]) -> Callable[..., Any]:
+    def call(value: Any, default: Any = None) -> Any:
+        try:
+            return convert(value)
+        except (TypeError, ValueError, yaml.YAMLError):
+            return default
+
+    return call
+
+
+def _dbt_version() -> str:
+    try:
+        return version("dbt-core")
+    except PackageNotFoundError:
+        return ""

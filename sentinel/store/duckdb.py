@@ -1,0 +1,27 @@
+"""The store's SQL on DuckDB."""
+
+from __future__ import annotations
+
+import json
+
+from sentinel.store.tables import Kind
+
+_TYPES: dict[Kind, str] = {
+    "text": "VARCHAR",
+    "json": "VARCHAR",
+    "time": "TIMESTAMP",
+    "integer": "BIGINT",
+    "float": "DOUBLE",
+}
+
+
+class DuckDbDialect:
+    clock = "make_timestamp(epoch_us(now()))"
+
+    def expand(self, parameter: str, columns: dict[str, Kind]) -> str:
+        shape = json.dumps([{name: _TYPES[kind] for name, kind in columns.items()}])
+        shape = shape.replace(":", "\\:")  # a colon would begin a bound parameter
+        return f"select unnest(from_json(cast(:{parameter} as json), '{shape}'), recursive := true)"
+
+    def texts(self, parameter: str) -> str:
+        return f"""select unnest(from_json(cast(:{parameter} as json), '["VARCHAR"]')) as item"""

@@ -1,0 +1,109 @@
+"""The columns of the tables, read off the dataclasses that are their rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from enum import StrEnum
+from types import NoneType, UnionType
+from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from sentinel.core.history import HistoryRow
+from sentinel.core.lifecycle import State
+from sentinel.core.planning import Notification
+from sentinel.core.values import to_json
+
+Row = TypeVar("Row")
+Kind = Literal["text", "time", "integer", "float", "json"]
+
+
+@dataclass(frozen=True)
+class Table(Generic[Row]):
+    """One table: its dbt model, the dataclass of its rows, and what each column holds."""
+
+    model: str
+    row: type[Row]
+    columns: Mapping[str, Kind]
+
+    @property
+    def key(self) -> str:
+        return next(iter(self.columns))
+
+    def dump(self, rows: Sequence[Row]) -> str:
+        """The rows as one JSON parameter, which the warehouse expands."""
+        return json.dumps(
+            [
+                {name: _dump(getattr(row, name), kind) for name, kind in self.columns.items()}
+                for row in rows
+            ],
+            ensure_ascii=False,
+        )
+
+    def load(self, values: Mapping[str, Any]) -> Row:
+        """A row as the driver gave it, by column name."""
+        hints = get_type_hints(self.row)
+        return self.row(
+            **{
+                name: _load(values[name], kind, hints[name])
+                for name, kind in self.columns.items()
+                if values[name] is not None or NoneType in get_args(hints[name])
+            }
+        )
+
+
+def _table(model: str, row: type[Row]) -> Table[Row]:
+    hints = get_type_hints(row)
+    return Table(model, row, {field.name: _kind(hints[field.name]) for field in fields(row)})  # type: ignore[arg-type]  # every row is a dataclass
+
+
+def _bare(hint: Any) -> Any:
+    """A type without `| None`."""
+    if get_origin(hint) in (Union, UnionType):
+        return next(part for part in get_args(hint) if part is not NoneType)
+    return hint
+
+
+def _kind(hint: Any) -> Kind:
+    bare = _bare(hint)
+    if get_origin(bare) in (Mapping, Sequence) or bare in (Mapping, Sequence):
+        return "json"
+    kinds: dict[Any, Kind] = {datetime: "time", int: "integer", float: "float", str: "text"}
+    if bare in kinds:
+        return kinds[bare]
+    origin = get_origin(bare)
+    if origin is not None:
+        return "json"
+    if issubclass(bare, StrEnum):
+        return "text"
+    raise TypeError(f"no column can hold {hint}")
+
+
+def _dump(value: Any, kind: Kind) -> Any:
+    if value is None:
+        return None
+    if kind == "json":
+        return to_json(value)
+    if kind == "time":
+        return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
+    return str(value) if kind == "text" else value
+
+
+def _load(value: Any, kind: Kind, hint: Any) -> Any:
+    if value is None:
+        return None
+    if kind == "json":
+        return json.loads(value)
+    if kind == "time":
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    bare = _bare(hint)
+    return bare(value) if isinstance(bare, type) else value
+
+
+STATE = _table("sentinel_state", State)
+HISTORY = _table("sentinel_history", HistoryRow)
+NOTIFICATIONS = _table("sentinel_notifications", Notification)
+# Written by no row of ours yet, but made with the others.
+OTHER_MODELS = ("sentinel_silences", "sentinel_leases")
+TABLES: tuple[Table[Any], ...] = (STATE, HISTORY, NOTIFICATIONS)

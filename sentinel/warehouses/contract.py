@@ -1,0 +1,20 @@
+"""What a warehouse module gives: a class registered as an entry point of `sentinel.warehouses`."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from sqlalchemy import Engine
+
+from sentinel.ports import Warehouse
+
+
+class Database(Warehouse, Protocol):
+    """A warehouse that can also keep the tables."""
+
+    def engine(self, *, read_only: bool) -> AbstractContextManager[Engine]:
+        """An engine for one batch or transaction.
+
+        Raises WarehouseLocked after waiting for another process, and WarehouseError.
+        """
