@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
 from sentinel.app.deliver import Delivery
 from sentinel.app.evaluate import Evaluation
@@ -21,8 +22,9 @@ from sentinel.dbt.options import DbtOptions
 from sentinel.dbt.profile import Profile
 from sentinel.dbt.project import DbtProject
 from sentinel.ports import Channel, Store
-from sentinel.store.sql import SqlStore
-from sentinel.warehouses.contract import Database
+
+if TYPE_CHECKING:
+    from sentinel.warehouses.contract import Database
 
 WAREHOUSES = "sentinel.warehouses"
 STORES = "sentinel.stores"
@@ -80,6 +82,9 @@ class Installation:
     @cached_property
     def store(self) -> Store:
         """The tables. Raises ConfigError, and ProjectError if dbt can't parse the project."""
+        # SQLAlchemy costs half a second that help and `list` need not pay.
+        from sentinel.store.sql import SqlStore
+
         target = self.settings.store.target
         project, profile, database = self.project, self.profile, self.warehouse
         if target and target != profile.target:

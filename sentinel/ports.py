@@ -125,12 +125,15 @@ class Attempt:
 
 @dataclass(frozen=True)
 class HistoryQuery:
-    """Which rows of history: the newest first, at most `limit`."""
+    """Which rows of history: the newest first, at most `limit`.
+
+    `changes_only` leaves out evaluations without an event or a new phase.
+    """
 
     alert_ids: frozenset[str] | None = None
     since: datetime | None = None
     outcomes: frozenset[str] = frozenset()
-    run_id: str | None = None
+    changes_only: bool = False
     limit: int = 100
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -43,28 +43,30 @@ def find_in_channels(checks: Iterable[Callable[[], object]]) -> list[Finding]:
     return found
 
 
-def find_in_sql(project: Project, alerts: Alerts) -> tuple[list[Finding], dict[Alert, str]]:
+def find_in_sql(project: Project, alerts: Alerts) -> tuple[list[Finding], list[tuple[Alert, str]]]:
     """Alerts that don't compile, and the SQL of those that do."""
     compiled = project.compile(alert.source.unique_id for alert in alerts.good)
     found: list[Finding] = []
-    sql: dict[Alert, str] = {}
+    sql: list[tuple[Alert, str]] = []
     for alert in alerts.good:
         made = compiled[alert.source.unique_id]
         if made.sql is None:
             place = Location(alert.source.path)
             found.append(Finding(alert.name, place, made.error or "it doesn't compile"))
         else:
-            sql[alert] = made.sql
+            sql.append((alert, made.sql))
     return found, sql
 
 
-def find_in_columns(warehouse: Warehouse, sql: dict[Alert, str], threads: int) -> list[Finding]:
+def find_in_columns(
+    warehouse: Warehouse, sql: Sequence[tuple[Alert, str]], threads: int
+) -> list[Finding]:
     """Queries that the warehouse refuses, or whose columns break the query contract.
 
     Raises WarehouseError if the warehouse can't be reached.
     """
     with warehouse.open() as session, ThreadPoolExecutor(threads) as pool:
-        checked = pool.map(lambda item: _check_columns(session, *item), sql.items())
+        checked = pool.map(lambda item: _check_columns(session, *item), sql)
         return [finding for finding in checked if finding]
 
 

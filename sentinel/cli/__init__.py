@@ -6,6 +6,7 @@ Each command is a module of this package with a `command`; importing this packag
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -15,12 +16,21 @@ from sentinel import __version__
 from sentinel.cli.output import fail
 from sentinel.core.errors import SentinelError
 
-# The commands, in the order in which help shows them.
-COMMANDS = ("init", "list", "validate", "run", "deliver", "status", "history", "doctor")
+# The commands, in the order in which help shows them, each with its line there.
+COMMANDS = {
+    "init": "Set up Sentinel in a dbt project.",
+    "list": "The alerts: schedule, severity, owner, channels.",
+    "validate": "Check definitions, channels and SQL without evaluating.",
+    "run": "Evaluate alerts, record what they say, and tell who has to know.",
+    "deliver": "Send what is pending in the outbox.",
+    "status": "What is firing, pending, failing or undeliverable.",
+    "history": "What happened.",
+    "doctor": "What is wrong with this installation.",
+}
 
 
 class Commands(click.Group):
-    """A group that imports a command when it is asked for."""
+    """A group that imports a command when it is asked for; its help imports none."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -31,13 +41,19 @@ class Commands(click.Group):
         command: click.Command = importlib.import_module(f"sentinel.cli.{cmd_name}").command
         return command
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in COMMANDS and not args[0].startswith("-"):
             from sentinel.core.alert import suggest
 
-            raise click.UsageError(f"there is no command {args[0]!r}{suggest(args[0], COMMANDS)}", ctx)
+            raise click.UsageError(
+                f"there is no command {args[0]!r}{suggest(args[0], COMMANDS)}", ctx
+            )
         return super().resolve_command(ctx, args)
 
 
@@ -81,4 +97,12 @@ def main(args: list[str] | None = None) -> None:
         # The reader of our output has gone (`sentinel history | head`): nothing is left to say.
         sys.stderr.close()
         sys.exit(0)
+    except Exception as error:  # noqa: BLE001 - the edge: whatever was missed is told, not thrown
+        if os.environ.get("SENTINEL_DEBUG"):
+            raise
+        fail(
+            f"unexpected {type(error).__name__}: this is a fault of Sentinel",
+            "SENTINEL_DEBUG=1 shows where it happened; please report it",
+        )
+        sys.exit(2)
     sys.exit(result if isinstance(result, int) else 0)

@@ -6,13 +6,16 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from sentinel.cli.output import Output
 from sentinel.core.project import Selection
 from sentinel.dbt.options import DbtOptions
+
+if TYPE_CHECKING:
+    from sentinel.bootstrap import Installation
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -152,3 +155,10 @@ def read_output(values: dict[str, Any]) -> Output:
         quiet=bool(values.get("quiet")),
         terminal=sys.stderr.isatty(),
     )
+
+
+def open_installation(values: dict[str, Any], output: Output) -> Installation:
+    """Sentinel in the dbt project that the flags name; imported here, so that help is quick."""
+    from sentinel.bootstrap import Installation
+
+    return Installation(read_dbt_options(values), output.voice())

@@ -8,18 +8,20 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-import structlog
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
-from sentinel.bootstrap import Voice
 from sentinel.core.duration import format_duration
 from sentinel.core.values import isoformat, plain
+
+if TYPE_CHECKING:
+    from sentinel.bootstrap import Voice
 
 _LEVELS = {"quiet": logging.ERROR, "script": logging.WARNING, "terminal": logging.INFO}
 
@@ -43,11 +45,18 @@ class Output:
         self._status: Status | None = None
         self._progress: Progress | None = None
         self._task: TaskID | None = None
-        level = "quiet" if quiet else "terminal" if terminal or json_logs else "script"
-        self.log = _logger(self.stderr, json_logs=json_logs, level=_LEVELS[level])
+        self._json_logs = json_logs
+        self._level = "quiet" if quiet else "terminal" if terminal or json_logs else "script"
+
+    @cached_property
+    def log(self) -> Any:
+        """The logger of diagnostics."""
+        return _logger(self.stderr, json_logs=self._json_logs, level=_LEVELS[self._level])
 
     def voice(self) -> Voice:
         """The parts' way to speak up."""
+        from sentinel.bootstrap import Voice
+
         return Voice(self._working, self._waiting, self._say, self._advance)
 
     @contextmanager
@@ -131,6 +140,8 @@ class _Lines:
 
 
 def _logger(console: Console, *, json_logs: bool, level: int) -> Any:
+    import structlog
+
     steps: list[Any] = [structlog.processors.add_log_level]
     if json_logs:
         steps += [

@@ -13,13 +13,12 @@ from sentinel.app.alerts import select_alerts
 from sentinel.app.deliver import Delivered
 from sentinel.app.evaluate import BatchOptions
 from sentinel.app.report import Report, Result, report
-from sentinel.bootstrap import Installation
 from sentinel.channels.text import amount, clean
 from sentinel.cli.options import (
     DbtCommand,
     dbt_options,
+    open_installation,
     output_option,
-    read_dbt_options,
     read_output,
     read_selection,
     selection_options,
@@ -69,7 +68,7 @@ def command(**values: Any) -> int:
     """
     started = time.perf_counter()
     output = read_output(values)
-    installation = Installation(read_dbt_options(values), output.voice())
+    installation = open_installation(values, output)
     options = BatchOptions(
         threads=installation.threads,
         dry_run=values["dry_run"],

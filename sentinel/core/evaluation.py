@@ -227,18 +227,20 @@ def read_counts(rules: Definition, counts: Mapping[tuple[Any, ...], int]) -> Rea
 
 def _judge_count(rules: Definition, count: int, dimensions: Mapping[str, Any]) -> Observation:
     severity, met = _severity_of_count(rules, count)
-    shown = met or rules.error_if or rules.warn_if
-    rows = "row violates" if count == 1 else "rows violate"
+    condition = met or rules.error_if or rules.warn_if
+    message = f"{count:,} violating " + ("row" if count == 1 else "rows")
+    if met:
+        key = "error_if" if met is rules.error_if else "warn_if"
+        message += f" ({key}: {met.text.strip()})"
     return Observation(
         instance=instance_name(dimensions),
         dimensions=dimensions,
         outcome=Outcome.OK if severity is None else Outcome.ALERT,
         severity=severity or rules.severity,
         actual_value=float(count),
-        threshold=shown.low if shown else 0.0,
+        threshold=condition.low if condition else 0.0,
         failures=count,
-        message=f"{count:,} {rows} it"
-        + (f" (alerts {shown.text.strip()})" if met and shown else ""),
+        message=message,
     )
 
 

@@ -8,7 +8,6 @@ Parser and reader are PyYAML's, which dbt reads these files with.
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -30,8 +29,7 @@ def put(text: str, path: Sequence[str], value: Any, *, comment: str = "") -> str
 
     `comment` goes on lines of its own above what is added. Raises CannotEditError.
     """
-    wanted = copy.deepcopy(yaml.safe_load(text))
-    wanted = {} if wanted is None else wanted
+    wanted = _read(text)
     place = wanted
     for key in path[:-1]:
         if not isinstance(place, dict):
@@ -47,12 +45,23 @@ def put(text: str, path: Sequence[str], value: Any, *, comment: str = "") -> str
 
 def append(text: str, key: str, item: Mapping[str, str]) -> str:
     """Adds an item to the list that stands at a key of the document. Raises CannotEditError."""
-    wanted = copy.deepcopy(yaml.safe_load(text))
-    wanted = {} if wanted is None else wanted
+    wanted = _read(text)
     if not isinstance(wanted, dict) or not isinstance(wanted.get(key) or [], list):
         raise CannotEditError(f"`{key}` is not a list")
     wanted[key] = [*(wanted.get(key) or []), dict(item)]
     return _checked(_append(text, key, item), wanted)
+
+
+def _read(text: str) -> Any:
+    """The document's value, in which nothing stands in two places as aliases make it."""
+
+    def apart(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: apart(inner) for key, inner in value.items()}
+        return [apart(inner) for inner in value] if isinstance(value, list) else value
+
+    value = yaml.safe_load(text)
+    return {} if value is None else apart(value)
 
 
 def _checked(text: str, wanted: Any) -> str:

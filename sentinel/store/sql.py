@@ -106,9 +106,10 @@ class SqlStore:
         if query.outcomes:
             conditions.append(f"outcome in ({self._items('outcomes')})")
             values["outcomes"] = json.dumps(sorted(query.outcomes))
-        if query.run_id:
-            conditions.append("run_id = :run_id")
-            values["run_id"] = query.run_id
+        if query.changes_only:
+            conditions.append(
+                "(events <> '[]' or coalesce(phase_before, '') <> coalesce(phase_after, ''))"
+            )
         if query.since:
             conditions.append("recorded_at >= :since")
         sql = (

@@ -53,7 +53,7 @@ selectors:
     "models/alerts/one_ephemeral.sql": "select * from {{ ref('e1') }}",
     "models/alerts/two_ephemerals.sql": "select * from {{ ref('e2') }}, {{ ref('e1') }} as again",
     "models/alerts/vars.sql": "select {{ var('floor') }} as f, '{{ var(\"region\") }}' as r",
-    "models/alerts/environment.sql": "select '{{ env_var(\"SHOP_COUNTRY\", \"nl\") }}' as country",
+    "models/alerts/environment.sql": 'select \'{{ env_var("SHOP_COUNTRY", "nl") }}\' as country',
     "models/alerts/queried.sql": """
 {% set answer = run_query('select 42 as n') %}
 select {{ answer.columns[0].values()[0] if execute else 0 }} as n from {{ this }}""",
@@ -183,7 +183,9 @@ def counting(tmp_path: Path) -> Counting:
         if not root.exists():
             make_shop(tmp_path)
         made: list[CountingEngine] = []
-        engine = CountingEngine(Invocation(DbtOptions(root), root, root / "target/sentinel"), manifest)
+        engine = CountingEngine(
+            Invocation(DbtOptions(root), root, root / "target/sentinel"), manifest
+        )
 
         def make(invocation: Invocation) -> CountingEngine:
             engine.invocation = invocation

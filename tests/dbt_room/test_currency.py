@@ -258,7 +258,10 @@ def test_a_folder_that_cannot_be_made_is_a_config_error(tmp_path: Path, counting
 
 
 def test_a_block_without_value_is_an_empty_block(counting: Counting) -> None:
-    nodes = [model("null", config={"meta": {"sentinel": None}}), model("list", meta={"sentinel": [1]})]
+    nodes = [
+        model("null", config={"meta": {"sentinel": None}}),
+        model("list", meta={"sentinel": [1]}),
+    ]
     nodes[1]["config"] = {}
     project, _ = counting(manifest_of(*nodes))
     assert [(a.name, a.block) for a in project.alerts()] == [("list", [1]), ("null", {})]

@@ -45,7 +45,9 @@ def test_values_are_rendered_as_dbt_renders_them(
     assert type(profile.credentials["key"]) is type(expected)
 
 
-@pytest.mark.parametrize("text", ["{{ env_var('PW') | as_number }}", "{{ env_var('PW') | as_bool }}"])
+@pytest.mark.parametrize(
+    "text", ["{{ env_var('PW') | as_number }}", "{{ env_var('PW') | as_bool }}"]
+)
 def test_a_filter_that_fails_names_the_key_and_not_the_value(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError, match=r"p\.outputs\.default\.key") as error:
         read(tmp_path, outputs(f'key: "{text}"'))

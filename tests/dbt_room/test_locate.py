@@ -101,7 +101,9 @@ def test_other_ways_to_write_a_config(tmp_path: Path) -> None:
     assert found == Location("models/x.sql", 4)
 
 
-@pytest.mark.parametrize("text", ["{{ config(meta={'sentinel': ", "{{ config(meta=)]}", "{{ config(", "x"])
+@pytest.mark.parametrize(
+    "text", ["{{ config(meta={'sentinel': ", "{{ config(meta=)]}", "{{ config(", "x"]
+)
 def test_a_torn_file_still_has_a_place(tmp_path: Path, text: str) -> None:
     write(tmp_path, {"models/x.sql": text, "models/m.yml": "models: ["})
     assert locate(tmp_path, source("x", yml=False), ["a"]).path == "models/x.sql"

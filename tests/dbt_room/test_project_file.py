@@ -60,9 +60,7 @@ def test_the_profile_is_not_needed_until_a_value_asks_for_it(tmp_path: Path) -> 
         ("name: shop\ntarget-path: \"{{ env_var('SHOP_GONE') }}\"\n", "SHOP_GONE isn't set"),
     ],
 )
-def test_a_broken_project_file_says_what_and_where(
-    tmp_path: Path, text: str, message: str
-) -> None:
+def test_a_broken_project_file_says_what_and_where(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         read(tmp_path, text)
 

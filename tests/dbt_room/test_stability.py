@@ -87,7 +87,10 @@ def test_a_volatile_ephemeral_parent_makes_its_children_volatile() -> None:
     judge = Stability(manifest_of(grand, parent, child), plain_vars=True)
     assert judge.why_volatile("model.shop.child") == "it uses run_started_at"
     table = model("parent", "{{ run_started_at }}", config={"materialized": "table"})
-    assert Stability(manifest_of(table, child), plain_vars=True).why_volatile("model.shop.child") is None
+    assert (
+        Stability(manifest_of(table, child), plain_vars=True).why_volatile("model.shop.child")
+        is None
+    )
 
 
 def test_a_var_that_holds_jinja_makes_its_users_volatile() -> None:

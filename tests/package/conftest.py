@@ -184,8 +184,11 @@ def _sql(path: Path, statements: tuple[str, ...]) -> list[tuple[Any, ...]]:
 
     with duckdb.connect(str(path)) as connection:
         connection.execute("begin")
-        for statement in statements:
-            rows = connection.execute(statement).fetchall()
+        try:
+            for statement in statements:
+                rows = connection.execute(statement).fetchall()
+        except duckdb.Error as error:
+            raise RuntimeError(str(error)) from error
         connection.execute("commit")
     return rows
 

@@ -57,7 +57,7 @@ def test_a_key_is_there_and_unique(filled: DbtProject, tmp_path: Path) -> None:
     project = filled.copy(tmp_path / "shop")
     for table, ((key, _), *_) in COLUMNS.items():
         for value in ("null", "'key-1'"):
-            with pytest.raises(Exception, match="Constraint Error"):
+            with pytest.raises(RuntimeError, match="Constraint Error"):
                 project.sql(f"insert into {table} ({key}) values ({value})")
 
 

@@ -1,0 +1,120 @@
+"""`sentinel history`: what happened."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from rich.text import Text
+
+from sentinel.channels.text import amount, clean
+from sentinel.cli.options import (
+    DbtCommand,
+    dbt_options,
+    open_installation,
+    output_option,
+    read_output,
+    read_selection,
+    selection_options,
+)
+from sentinel.cli.output import shown_time
+from sentinel.core.alert import Alert, BrokenAlert, judge
+from sentinel.core.duration import parse_duration
+from sentinel.core.evaluation import Outcome
+from sentinel.core.history import HistoryRow
+from sentinel.core.project import Selection
+from sentinel.core.values import plain
+from sentinel.ports import HistoryQuery
+
+
+@click.command("history", cls=DbtCommand)
+@selection_options
+@click.option("--since", metavar="DURATION", help="Only what is younger: 2h, 7d.")
+@click.option(
+    "--outcome",
+    multiple=True,
+    type=click.Choice([str(outcome) for outcome in Outcome]),
+    help="Only these outcomes; may be given several times.",
+)
+@click.option("--changes", is_flag=True, help="Only evaluations that changed something.")
+@click.option(
+    "-n", "--limit", type=click.IntRange(1, 100_000), default=50, show_default=True,
+    help="At most so many, the newest first.",
+)  # fmt: skip
+@output_option
+@dbt_options
+def command(**values: Any) -> int:
+    """What happened: evaluations, the newest first.
+
+    \b
+    Examples:
+      sentinel history --since 1d
+      sentinel history --select daily_revenue --changes
+      sentinel history --outcome error --output json
+    """
+    output = read_output(values)
+    installation = open_installation(values, output)
+    since = None
+    if values["since"]:
+        try:
+            since = datetime.now(UTC) - parse_duration(values["since"])
+        except (ValueError, OverflowError) as error:
+            raise click.BadParameter(str(error), param_hint="--since") from None
+    with output.at_work():
+        selection = read_selection(values)
+        query = HistoryQuery(
+            alert_ids=_ids(installation, selection) if selection else None,
+            since=since,
+            outcomes=frozenset(values["outcome"]),
+            changes_only=values["changes"],
+            limit=values["limit"],
+        )
+        store = installation.store
+        store.check()
+        rows = store.history(query)
+    if output.json:
+        output.print_json({"evaluations": [_document(row) for row in rows]})
+        return 0
+    if not rows:
+        output.line("Nothing has been recorded that matches.")
+        return 0
+    columns = ["as of (UTC)", "alert", "outcome", "phase", "value", "threshold", "events", "told"]
+    output.table([*columns, "message"], [_row(row) for row in rows])
+    return 0
+
+
+def _ids(installation: Any, selection: Selection) -> frozenset[str]:
+    """The ids of the selected alerts, broken and disabled ones included."""
+    chosen = installation.project.select(selection)
+    good, broken = judge(installation.project.alerts(), installation.surroundings)
+    alerts: list[Alert | BrokenAlert] = [*good, *broken]
+    return frozenset(alert.id for alert in alerts if alert.source.unique_id in chosen)
+
+
+def _document(row: HistoryRow) -> dict[str, Any]:
+    return {field.name: plain(getattr(row, field.name)) for field in fields(row)}
+
+
+def _row(row: HistoryRow) -> list[str | Text]:
+    name = row.alert + (f" [{clean(row.instance)}]" if row.instance else "")
+    moved = row.phase_before != row.phase_after
+    phase = f"{row.phase_before} → {row.phase_after}" if moved else row.phase_after or ""
+    told = dict.fromkeys(
+        str(each["channel"]) if each["told"] else str(each["reason"]).replace("_", " ")
+        for each in row.reasons
+    )
+    words = clean(row.error or row.message or "").strip().splitlines()
+    styles = {"alert": "bold red", "error": "bold magenta", "ok": "green"}
+    return [
+        shown_time(row.as_of),
+        name,
+        Text(str(row.outcome), style=styles.get(row.outcome, "dim")),
+        phase,
+        "" if row.actual_value is None else amount(row.actual_value),
+        "" if row.threshold is None else amount(row.threshold),
+        ", ".join(row.events),
+        ", ".join(told),
+        words[0] if words and row.outcome is not Outcome.OK else "",
+    ]

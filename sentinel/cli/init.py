@@ -1,0 +1,56 @@
+"""`sentinel init`: make a dbt project ready for Sentinel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from rich.text import Text
+
+from sentinel.cli.options import DbtCommand, dbt_options, open_installation, read_output
+from sentinel.dbt.options import DbtOptions
+from sentinel.dbt.rendering import parse_vars
+from sentinel.dbt.scaffold import scaffold
+
+_STYLES = {"created": "green", "updated": "yellow", "outdated": "bold yellow"}
+
+
+@click.command("init", cls=DbtCommand)
+@click.option("--upgrade", is_flag=True, help="Refresh the dbt package of an older Sentinel.")
+@click.option("--skip-tables", is_flag=True, help="Don't make the tables on the warehouse.")
+@dbt_options
+def command(**values: Any) -> int:
+    """Set up Sentinel in a dbt project; running it again changes nothing.
+
+    Adds the dbt package, its settings in dbt_project.yml, a sentinel.yml and an example alert, and
+    has dbt make Sentinel's tables.
+
+    \b
+    Examples:
+      sentinel init
+      sentinel init --project-dir shop --target dev
+      sentinel init --upgrade
+    """
+    output = read_output(values)
+    installation = open_installation(values, output)
+    options: DbtOptions = installation.options
+    done = scaffold(
+        options.project_dir, upgrade=values["upgrade"], cli_vars=parse_vars(options.vars)
+    )
+    for change in done.changes:
+        style = _STYLES.get(change.action, "dim")
+        detail = f"  {change.detail}" if change.detail else ""
+        output.line(Text.assemble((f"{change.action:<10}", style), change.path, (detail, "dim")))
+    if done.uninstalled:
+        output.line()
+        output.line(f"dbt has yet to install {', '.join(done.uninstalled)}. Next:")
+        output.line("  dbt deps")
+        output.line("  sentinel init")
+        return 0
+    if not values["skip_tables"]:
+        with output.at_work():
+            installation.make_tables()
+        output.line(Text.assemble(("ready     ", "green"), "Sentinel's tables"))
+    output.line()
+    output.line("Next: `sentinel run`, then write an alert beside your models.")
+    return 0

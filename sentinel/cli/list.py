@@ -1,0 +1,89 @@
+"""`sentinel list`: the selected alerts."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from rich.text import Text
+
+from sentinel.app.alerts import select_alerts
+from sentinel.cli.options import (
+    DbtCommand,
+    dbt_options,
+    open_installation,
+    output_option,
+    read_output,
+    read_selection,
+    selection_options,
+)
+from sentinel.cli.output import json_time, shown_time
+from sentinel.core.alert import Alert, BrokenAlert
+
+
+@click.command("list", cls=DbtCommand)
+@selection_options
+@output_option
+@dbt_options
+def command(**values: Any) -> int:
+    """The selected alerts: schedule with next slot, severity, owner, channels.
+
+    \b
+    Examples:
+      sentinel list
+      sentinel list --select tag:finance
+      sentinel list --output json
+    """
+    output = read_output(values)
+    installation = open_installation(values, output)
+    with output.at_work():
+        found = select_alerts(
+            installation.project, installation.surroundings, read_selection(values)
+        )
+    now = datetime.now(UTC)
+    if output.json:
+        output.print_json({"alerts": [_document(alert, now) for alert in found.all]})
+        return 0
+    rows = [_row(alert, now) for alert in found.all]
+    output.table(["alert", "schedule", "next slot (UTC)", "severity", "owner", "channels"], rows)
+    if found.disabled:
+        output.line(f"disabled: {', '.join(alert.name for alert in found.disabled)}")
+    return 0
+
+
+def _row(alert: Alert | BrokenAlert, now: datetime) -> list[str | Text]:
+    if isinstance(alert, BrokenAlert):
+        broken = Text("its definition is wrong: `sentinel validate`", style="bold magenta")
+        return [alert.name, broken, "", "", "", ""]
+    return [
+        alert.name,
+        _schedule(alert),
+        shown_time(alert.cron.next_after(now)) if alert.cron else "",
+        str(alert.rules.severity),
+        alert.owner or "",
+        ", ".join(alert.channels),
+    ]
+
+
+def _schedule(alert: Alert) -> str:
+    if alert.cron is None:
+        return "by hand"
+    return alert.cron.text + (f" {alert.cron.zone}" if alert.cron.zone != "UTC" else "")
+
+
+def _document(alert: Alert | BrokenAlert, now: datetime) -> dict[str, Any]:
+    good = alert if isinstance(alert, Alert) else None
+    cron = good.cron if good else None
+    return {
+        "alert": alert.name,
+        "unique_id": alert.source.unique_id,
+        "schedule": cron.text if cron else None,
+        "timezone": cron.zone if cron else None,
+        "next_slot": json_time(cron.next_after(now)) if cron else None,
+        "severity": str(good.rules.severity) if good else None,
+        "owner": good.owner if good else None,
+        "channels": list(alert.channels),
+        "tags": list(alert.source.tags),
+        "path": alert.source.path,
+    }

@@ -1,0 +1,160 @@
+"""`sentinel status`: how things stand, without evaluating anything."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import click
+from rich.text import Text
+
+from sentinel.channels.text import amount, clean
+from sentinel.cli.options import (
+    DbtCommand,
+    dbt_options,
+    open_installation,
+    output_option,
+    read_output,
+)
+from sentinel.cli.output import Output, ago, json_time
+from sentinel.core.lifecycle import Health, Phase, State
+from sentinel.core.planning import Notification, Status
+from sentinel.ports import Snapshot
+
+_STYLES = {Phase.FIRING: "bold red", Phase.RECOVERING: "yellow", Phase.PENDING: "yellow"}
+
+
+@click.command("status", cls=DbtCommand)
+@click.option("--all", "everything", is_flag=True, help="Also what is ok.")
+@output_option
+@dbt_options
+def command(**values: Any) -> int:
+    """What is firing, pending, failing or undeliverable.
+
+    \b
+    Examples:
+      sentinel status
+      sentinel status --all
+      sentinel status --output json
+    """
+    output = read_output(values)
+    installation = open_installation(values, output)
+    with output.at_work():
+        store = installation.store
+        store.check()
+        snapshot = store.snapshot()
+        stuck = store.notifications([Status.PENDING, Status.CLAIMED, Status.DEAD])
+    if output.json:
+        output.print_json(status_document(snapshot, stuck))
+    else:
+        _print(output, snapshot, stuck, everything=values["everything"])
+    return 0
+
+
+def status_document(snapshot: Snapshot, stuck: list[Notification] | Any) -> dict[str, Any]:
+    """The document of `status --output json`; its schema is schemas/status.json."""
+    return {
+        "alerts": [_alert_document(state) for state in _ordered(snapshot.states)],
+        "undelivered": [
+            {
+                "alert": row.payload["alert"],
+                "instance": row.instance,
+                "channel": row.channel,
+                "event": str(row.event),
+                "status": str(row.status),
+                "attempts": row.attempts,
+                "created_at": json_time(row.created_at),
+                "last_error": row.last_error,
+            }
+            for row in stuck
+        ],
+    }
+
+
+def _alert_document(state: State) -> dict[str, Any]:
+    return {
+        "alert": state.alert,
+        "unique_id": state.unique_id,
+        "instance": state.instance,
+        "dimensions": dict(state.dimensions),
+        "phase": state.phase and str(state.phase),
+        "phase_since": json_time(state.phase_since),
+        "severity": state.severity and str(state.severity),
+        "actual_value": state.actual_value,
+        "threshold": state.threshold,
+        "message": state.message,
+        "health": state.health and str(state.health),
+        "health_since": json_time(state.health_since),
+        "error_count": state.error_count,
+        "episode_id": state.episode_id,
+        "last_outcome": state.last_outcome and str(state.last_outcome),
+        "last_as_of": json_time(state.last_as_of),
+    }
+
+
+def _ordered(states: tuple[State, ...]) -> list[State]:
+    """What fires first, the worst of it first; then what fails, what is pending, the rest."""
+
+    def urgency(state: State) -> tuple[int, int, str, str]:
+        rank = state.severity.rank if state.severity else 0
+        if state.phase and state.phase.open:
+            return (0, -rank, state.alert, state.instance)
+        if state.health is Health.FAILING:
+            return (1, 0, state.alert, state.instance)
+        place = 2 if state.phase is Phase.PENDING else 3
+        return (place, -rank, state.alert, state.instance)
+
+    return sorted(states, key=urgency)
+
+
+def _print(output: Output, snapshot: Snapshot, stuck: Any, *, everything: bool) -> None:
+    rows = []
+    calm = 0
+    for state in _ordered(snapshot.states):
+        loud = state.phase not in (None, Phase.OK) or state.health is Health.FAILING
+        if loud or (everything and state.phase is not None):
+            rows += _rows(state, snapshot.now)
+        elif state.is_head:
+            calm += 1
+    if rows:
+        output.table(["state", "alert", "value", "threshold", "for", "evaluated", "message"], rows)
+        output.line()
+    if not snapshot.states:
+        output.line("Nothing has been evaluated yet: `sentinel run`.")
+    elif not everything:
+        output.line(_sum(calm, others=bool(rows)))
+    for row in stuck:
+        word = "undeliverable" if row.status is Status.DEAD else "not delivered yet"
+        output.line(
+            Text(
+                f"{word}: {row.event} of {row.payload['alert']} to {row.channel}, "
+                f"{row.attempts} tries: {row.last_error or 'never tried'}",
+                style="bold red",
+            )
+        )
+
+
+def _rows(state: State, now: datetime) -> list[list[str | Text]]:
+    name = state.alert + (f" [{clean(state.instance)}]" if state.instance else "")
+    value = "" if state.actual_value is None else amount(state.actual_value)
+    threshold = "" if state.threshold is None else amount(state.threshold)
+    evaluated = f"{ago(state.last_as_of, now)} ago" if state.last_as_of else "never"
+    found: list[list[str | Text]] = []
+    if state.health is Health.FAILING:
+        word = Text("failing", style="bold magenta")
+        times = f"{state.error_count} errors in a row" if state.error_count > 1 else ""
+        found.append([word, name, "", "", ago(state.health_since, now), evaluated, times])
+    if state.phase is not None and (state.phase is not Phase.OK or not found):
+        severity = f" {state.severity}" if state.severity else ""
+        word = Text(f"{state.phase}{severity}", style=_STYLES.get(state.phase, "green"))
+        message = clean(state.message or "").strip().splitlines()
+        first = message[0] if message and state.phase is not Phase.OK else ""
+        since = ago(state.phase_since, now)
+        found.append([word, name, value, threshold, since, evaluated, first])
+    return found
+
+
+def _sum(calm: int, *, others: bool) -> str:
+    if not others:
+        return f"All {calm} alerts are ok." if calm != 1 else "The one alert is ok."
+    return f"{calm} other alerts are ok." if calm != 1 else "1 other alert is ok."

@@ -1,0 +1,76 @@
+"""`sentinel validate`: all faults at once, nothing evaluated."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import click
+from rich.text import Text
+
+from sentinel.app.alerts import select_alerts
+from sentinel.app.validate import (
+    Finding,
+    find_in_channels,
+    find_in_columns,
+    find_in_definitions,
+    find_in_sql,
+)
+from sentinel.cli.options import (
+    DbtCommand,
+    dbt_options,
+    open_installation,
+    output_option,
+    read_output,
+    read_selection,
+    selection_options,
+)
+
+
+@click.command("validate", cls=DbtCommand)
+@selection_options
+@click.option("--offline", is_flag=True, help="Check what can be checked without the warehouse.")
+@output_option
+@dbt_options
+def command(**values: Any) -> int:
+    """Check definitions, channels, SQL and query contract, without evaluating.
+
+    Exits with 2 if there is any fault. Without --offline the warehouse describes each query.
+
+    \b
+    Examples:
+      sentinel validate
+      sentinel validate --offline --select state:modified --state prod/
+    """
+    output = read_output(values)
+    installation = open_installation(values, output)
+    with output.at_work():
+        project, surroundings = installation.project, installation.surroundings
+        found = find_in_channels(
+            partial(installation.build_channel, name) for name in installation.settings.channels
+        )
+        alerts = select_alerts(project, surroundings, read_selection(values))
+        found += find_in_definitions(project, alerts)
+        if not values["offline"]:
+            unsound, sql = find_in_sql(project, alerts)
+            found += unsound
+            found += find_in_columns(installation.warehouse, sql, installation.threads)
+    if output.json:
+        output.print_json({"findings": [_document(each) for each in found]})
+    else:
+        for each in found:
+            place = f"{each.location}: " if each.location else ""
+            output.line(Text.assemble((f"{each.subject}: ", "bold red"), place, each.message))
+        checked = len(alerts.all)
+        sums = f"{len(found)} faults" if len(found) > 1 else "1 fault" if found else "no faults"
+        output.line(f"{checked} alerts checked, {sums}.")
+    return 2 if found else 0
+
+
+def _document(finding: Finding) -> dict[str, Any]:
+    return {
+        "subject": finding.subject,
+        "path": finding.location.path if finding.location else None,
+        "line": finding.location.line if finding.location else None,
+        "message": finding.message,
+    }
