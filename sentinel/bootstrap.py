@@ -129,7 +129,11 @@ class Installation:
     def _open_kind(self, profile: Profile) -> Database:
         kind = _entry_point(WAREHOUSES, profile.type).load()
         database: Database = kind(
-            profile.credentials, self.options.project_dir, self.threads, notify=self.voice.waiting
+            profile.credentials,
+            self.options.project_dir,
+            self.threads,
+            notify=self.voice.waiting,
+            lock_timeout=self.settings.store.lock_timeout,
         )
         return database
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sentinel.core.errors import DeliveryError
 from sentinel.core.planning import Notification, Status, retry_at
-from sentinel.ports import Attempt, Channel, Message, Store
+from sentinel.ports import Attempt, Channel, Message, Receipt, Store
 
 SEND_DEADLINE = timedelta(seconds=30)
 LEASE = SEND_DEADLINE * 3
@@ -50,51 +50,47 @@ class Delivery:
     scrub: Callable[[str], str] = str
     progress: Callable[[str], None] = field(default=lambda _: None)
     sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
 
     def __call__(
         self, only: Iterable[str] | None = None, patience: timedelta = PATIENCE
     ) -> Delivered:
         """Send what is due, and wait up to `patience` for what has to be tried again.
 
-        `only` names the messages that are waited for. Raises StoreError.
+        `only` names the messages that are sent and waited for. Raises StoreError.
         """
         wanted = None if only is None else frozenset(only)
         if wanted is not None and not wanted:
             return Delivered()
-        rows: dict[str, Notification] = {}
-        status: dict[str, Status] = {}
-        errors: dict[str, str] = {}
-        next_try: dict[str, datetime] = {}
-        deadline = time.monotonic() + patience.total_seconds()
+        tally = _Tally()
+        deadline = self.clock() + patience.total_seconds()
         while True:
             claimed = self.store.claim(self.holder, LEASE, _AT_ONCE, wanted)
+            again = {row.message_id for row in claimed} <= tally.errors.keys()
             for message, attempt in self._send_all(claimed):
-                for row in message.notifications:
-                    rows[row.notification_id] = row
-                    status[row.notification_id] = attempt.status
-                if attempt.error:
-                    errors[message.message_id] = attempt.error
-                if attempt.not_before:
-                    next_try[message.message_id] = attempt.not_before
-                else:
-                    next_try.pop(message.message_id, None)
-            if claimed:
+                tally.add(message, attempt)
+            left = deadline - self.clock()
+            if claimed and (left > 0 or not again):
                 continue
-            if not next_try or time.monotonic() >= deadline:
+            wait = tally.wait(self.store.now())
+            if wait is None or wait > left:
                 break
-            wait = (min(next_try.values()) - self.store.now()).total_seconds()
-            wait = max(0.1, min(wait, deadline - time.monotonic()))
             self.progress(
-                f"{len(next_try)} messages not accepted yet; trying again in {wait:.0f} s"
+                f"{len(tally.next_try)} messages not accepted yet; trying again in {wait:.0f} s"
             )
             self.sleep(wait)
+        if wanted is not None:
+            tally.blocked(self._pending(wanted - tally.seen))
+        return tally.delivered()
 
-        def those(wanted_status: Status) -> tuple[Notification, ...]:
-            return tuple(row for key, row in rows.items() if status[key] is wanted_status)
+    def _pending(self, message_ids: frozenset[str]) -> list[Notification]:
+        if not message_ids:
+            return []
+        rows = self.store.notifications([Status.PENDING])
+        return [row for row in rows if row.message_id in message_ids]
 
-        return Delivered(those(Status.SENT), those(Status.PENDING), those(Status.DEAD), errors)
-
-    def _send_all(self, claimed: Sequence[Notification]) -> list[tuple[Message, Attempt]]:
+    def _send_all(self, claimed: Sequence[Notification]) -> Iterator[tuple[Message, Attempt]]:
+        """Send at once, and mark each message as soon as it is known what became of it."""
         grouped: dict[str, list[Notification]] = {}
         for row in claimed:
             grouped.setdefault(row.message_id, []).append(row)
@@ -103,34 +99,81 @@ class Delivery:
             for message_id, rows in grouped.items()
         ]
         if not messages:
-            return []
+            return
         with ThreadPoolExecutor(len(messages)) as pool:
-            attempts = list(pool.map(self._send, messages))
-        for message, attempt in zip(messages, attempts, strict=True):
-            self.store.mark(message.notifications, attempt)
-        return list(zip(messages, attempts, strict=True))
+            work = {pool.submit(self._send, message): message for message in messages}
+            for done in as_completed(work):
+                # Only this thread uses the store: one process can't open DuckDB in two ways.
+                message, attempt = work[done], self._attempt(work[done], done.result())
+                self.store.mark(message.notifications, attempt)
+                yield message, attempt
 
-    def _send(self, message: Message) -> Attempt:
+    def _send(self, message: Message) -> Receipt | DeliveryError:
         channel = self.channels.get(message.channel)
+        if channel is None:
+            return DeliveryError(
+                f"the channel {message.channel!r} is no longer in sentinel.yml", permanent=True
+            )
         try:
-            if channel is None:
-                raise DeliveryError(
-                    f"the channel {message.channel!r} is no longer in sentinel.yml", permanent=True
-                )
-            receipt = channel.send(message)
+            return channel.send(message)
         except DeliveryError as error:
-            return self._failed(message, error)
-        return Attempt(Status.SENT, remote_ref=receipt.remote_ref)
+            return error
 
-    def _failed(self, message: Message, error: DeliveryError) -> Attempt:
+    def _attempt(self, message: Message, came: Receipt | DeliveryError) -> Attempt:
+        if isinstance(came, Receipt):
+            return Attempt(Status.SENT, remote_ref=came.remote_ref)
         first = message.notifications[0]
         now = self.store.now()
-        words = self.scrub(error.message)
+        words = self.scrub(came.message)
         old = now - first.created_at >= _DEAD_AFTER and first.attempts >= _DEAD_TRIES
-        if error.permanent or old:
+        if came.permanent or old:
             return Attempt(Status.DEAD, error=words)
-        if error.retry_after is not None:
-            again = now + min(error.retry_after, _LONGEST_RETRY_AFTER)
-        else:
-            again = retry_at(now, first.attempts, random.random())  # noqa: S311 - jitter, no secret
+        again = retry_at(now, first.attempts, random.random())  # noqa: S311 - jitter, no secret
+        if came.retry_after is not None:
+            again = max(again, now + min(came.retry_after, _LONGEST_RETRY_AFTER))
         return Attempt(Status.PENDING, error=words, not_before=again)
+
+
+@dataclass
+class _Tally:
+    """What became of the messages so far."""
+
+    rows: dict[str, Notification] = field(default_factory=dict)
+    status: dict[str, Status] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+    next_try: dict[str, datetime] = field(default_factory=dict)
+
+    @property
+    def seen(self) -> frozenset[str]:
+        return frozenset(row.message_id for row in self.rows.values())
+
+    def add(self, message: Message, attempt: Attempt) -> None:
+        for row in message.notifications:
+            self.rows[row.notification_id] = row
+            self.status[row.notification_id] = attempt.status
+        if attempt.error:
+            self.errors[message.message_id] = attempt.error
+        if attempt.not_before:
+            self.next_try[message.message_id] = attempt.not_before
+        else:
+            self.next_try.pop(message.message_id, None)
+
+    def blocked(self, rows: Iterable[Notification]) -> None:
+        """Rows that could not even be claimed: what was to be told before them isn't yet."""
+        for row in rows:
+            self.rows[row.notification_id] = row
+            self.status[row.notification_id] = Status.PENDING
+            self.errors[row.message_id] = "an earlier message of the same episode is still waiting"
+
+    def wait(self, now: datetime) -> float | None:
+        """Seconds until the next message is tried again; None if there is none."""
+        if not self.next_try:
+            return None
+        return max(0.1, (min(self.next_try.values()) - now).total_seconds())
+
+    def delivered(self) -> Delivered:
+        def those(wanted: Status) -> tuple[Notification, ...]:
+            return tuple(row for key, row in self.rows.items() if self.status[key] is wanted)
+
+        sent, waiting, dead = map(those, (Status.SENT, Status.PENDING, Status.DEAD))
+        return Delivered(sent, waiting, dead, self.errors)

@@ -123,7 +123,7 @@ class Evaluation:
         stop = Flag()
         if found and options.fail_fast:
             stop.set()
-        look = _Look(self.warehouse, before, self.project.name, stop)
+        look = _Look(self.warehouse, before, self.project.name, stop, options.fail_fast)
         with self.warehouse.open() as session, ThreadPoolExecutor(options.threads) as pool:
             work = [
                 pool.submit(look, session, alert, compiled[alert.source.unique_id])
@@ -132,8 +132,6 @@ class Evaluation:
             for done in as_completed(work):
                 seen = self._scrubbed(done.result())
                 found.append(seen)
-                if options.fail_fast and seen.reading.outcome in (Outcome.ALERT, Outcome.ERROR):
-                    stop.set()
                 self.progress(len(found), total, seen.alert.name)
         return sorted(found, key=lambda seen: seen.alert.name)
 
@@ -215,12 +213,15 @@ def fault_location(project: Project, alert: BrokenAlert, keys: Sequence[str]) ->
 class _Look:
     """Runs the query of one alert and reads its result; one instance serves all threads."""
 
-    def __init__(self, warehouse: Warehouse, before: Snapshot, project: str, stop: Flag) -> None:
+    def __init__(
+        self, warehouse: Warehouse, before: Snapshot, project: str, stop: Flag, fail_fast: bool
+    ) -> None:
         self._instant = warehouse.instant(before.now)
         self._states = _by_alert(before.states)
         self._tick = Tick(as_of=before.now, now=before.now)
         self._project = project
         self._stop = stop
+        self._fail_fast = fail_fast
 
     def __call__(self, session: Session, alert: Alert, compiled: Compiled) -> Observed:
         if self._stop.is_set():
@@ -228,6 +229,12 @@ class _Look:
                 Outcome.SKIPPED, error="not evaluated: an earlier alert ended the run"
             )
             return Observed(alert, skipped)
+        seen = self._look(session, alert, compiled)
+        if self._fail_fast and seen.reading.outcome in (Outcome.ALERT, Outcome.ERROR):
+            self._stop.set()  # here, before this thread takes the next alert
+        return seen
+
+    def _look(self, session: Session, alert: Alert, compiled: Compiled) -> Observed:
         if compiled.sql is None:
             return Observed(alert, Reading.failed(compiled.error or "the model doesn't compile"))
         sql = _AS_OF.sub(lambda _: self._instant, compiled.sql)
@@ -258,7 +265,11 @@ class _Look:
         billed.add(result.bytes_billed)
         if result.truncated:
             raise ContractError(f"`dimensions` has more than {ROW_CAP:,} combinations of values")
-        reading = read_counts(rules, {tuple(row[:-1]): int(row[-1]) for row in result.rows})
+        try:
+            counts = {tuple(row[:-1]): int(row[-1]) for row in result.rows}
+        except TypeError:
+            raise ContractError("`dimensions` names a column of lists or mappings") from None
+        reading = read_counts(rules, counts)
         return self._with_samples(session, alert, sql, reading, billed)
 
     def _with_samples(

@@ -13,6 +13,7 @@ from sentinel.app.evaluate import Evaluated, Observed
 from sentinel.core.alert import Severity
 from sentinel.core.evaluation import Outcome
 from sentinel.core.lifecycle import Judgement, Phase, Step
+from sentinel.core.planning import Notification
 
 EXIT_OK = 0
 EXIT_FIRING = 1
@@ -52,7 +53,7 @@ class Result:
         """A sort key: what fires first, the worst of it first."""
         order = {Phase.FIRING: 0, Phase.RECOVERING: 1, Phase.PENDING: 3}
         place = order.get(self.phase, 4) if self.phase else 4
-        if self.outcome is Outcome.ERROR:
+        if self.outcome is Outcome.ERROR or "resolved" in self.events:
             place = min(place, 2)
         rank = self.severity.rank if self.severity and place < 4 else 0
         return (place, -rank, self.alert, self.instance)
@@ -105,7 +106,7 @@ def report(
         for step in _shown(judged)
     ]
     undelivered = {
-        f"{row.payload['alert']} to {row.channel}": delivered.errors.get(row.message_id, "")
+        f"{_title(row)} to {row.channel}": delivered.errors.get(row.message_id, "")
         for row in (*delivered.waiting, *delivered.dead)
     }
     return Report(
@@ -116,6 +117,12 @@ def report(
         undelivered,
         dry_run,
     )
+
+
+def _title(row: Notification) -> str:
+    """Which event of which instance a message tells, so that no two have the same title."""
+    instance = f" [{row.instance}]" if row.instance else ""
+    return f"{row.payload['alert']}{instance} ({row.event})"
 
 
 def _shown(judged: Judgement) -> list[Step]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import stat
 
 from pydantic import Field
 
@@ -44,11 +45,24 @@ class FileChannel:
         )
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("ab") as file:
+            with self._path.open("ab", buffering=0) as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
-                file.write(lines.encode("ascii"))
-                file.flush()
-                os.fsync(file.fileno())
+                _append(file.fileno(), lines.encode("ascii"))
         except OSError as error:
             raise DeliveryError(f"{self._path} can't be written: {error.strerror}") from None
         return Receipt()
+
+
+def _append(file: int, lines: bytes) -> None:
+    """All of the lines, safe on the disk, or none of them. Raises OSError."""
+    before = os.fstat(file)
+    regular = stat.S_ISREG(before.st_mode)
+    try:
+        while lines:
+            lines = lines[os.write(file, lines) :]
+        if regular:  # a pipe such as /dev/stdout can't be synced
+            os.fsync(file)
+    except OSError:
+        if regular:
+            os.ftruncate(file, before.st_size)
+        raise

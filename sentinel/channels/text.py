@@ -44,7 +44,8 @@ def details(payload: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("affects", ", ".join(payload["exposures"])),
         ("model", payload["path"]),
     ]
-    return [(label, clean(text).strip()) for label, text in found if text]
+    texts = [(label, clean(text).strip()) for label, text in found if text]
+    return [(label, text) for label, text in texts if text]
 
 
 def measured(value: float | None, threshold: float | None) -> str:

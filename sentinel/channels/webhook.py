@@ -7,6 +7,7 @@ import binascii
 import hashlib
 import hmac
 import json
+import re
 from datetime import UTC, datetime
 
 from pydantic import Field, SecretStr, field_validator
@@ -18,6 +19,9 @@ from sentinel.core.values import isoformat
 from sentinel.ports import Message, Receipt
 
 _PREFIX = "whsec_"
+# RFC 9110, sections 5.1 and 5.5, without the bytes above ASCII.
+_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
+_VALUE = re.compile(r"[!-~]([\t -~]*[!-~])?")
 
 
 class WebhookChannel:
@@ -47,6 +51,16 @@ class WebhookChannel:
             if secret is not None:
                 signing_key(secret)
             return secret
+
+        @field_validator("headers")
+        @classmethod
+        def _can_be_sent(cls, headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
+            for name, value in headers.items():
+                if not _NAME.fullmatch(name):
+                    raise ValueError(f"{name!r} can't be the name of a header")
+                if not _VALUE.fullmatch(value.get_secret_value()):
+                    raise ValueError(f"the value of {name!r} holds what a header can't")
+            return headers
 
     def __init__(self, name: str, settings: Settings, around: ChannelContext) -> None:
         self.name = name
@@ -85,12 +99,15 @@ class WebhookChannel:
 
 
 def signing_key(secret: SecretStr) -> bytes:
-    """The key behind `whsec_` and base64. Raises ValueError if it is no base64."""
+    """The key behind `whsec_` and base64. Raises ValueError if it is no base64, or empty."""
     text = secret.get_secret_value().removeprefix(_PREFIX)
     try:
-        return base64.b64decode(text, validate=True)
+        key = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise ValueError("the secret has to be `whsec_` followed by base64") from None
+        key = b""
+    if not key:
+        raise ValueError("the secret has to be `whsec_` followed by base64")
+    return key
 
 
 def signature(key: bytes, message_id: str, moment: str, body: bytes) -> str:

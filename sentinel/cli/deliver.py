@@ -8,16 +8,23 @@ import click
 from rich.text import Text
 
 from sentinel.app.report import EXIT_OK, EXIT_UNDELIVERABLE
-from sentinel.cli.options import DbtCommand, dbt_options, open_installation, read_output
+from sentinel.cli.options import (
+    DbtCommand,
+    dbt_options,
+    delivery_option,
+    open_installation,
+    read_output,
+)
 
 
 @click.command("deliver", cls=DbtCommand)
+@delivery_option
 @dbt_options
 def command(**values: Any) -> int:
     """Send what is pending in the outbox.
 
     `sentinel run` delivers its own messages; this sends what earlier runs could not. What isn't
-    accepted within a minute stays pending, and the exit code is 4.
+    accepted in time stays pending, and the exit code is 4.
 
     \b
     Example:
@@ -28,7 +35,7 @@ def command(**values: Any) -> int:
     with output.at_work():
         delivery = installation.delivery()
         installation.store.check()
-        delivered = delivery()
+        delivered = delivery(patience=values["delivery_timeout"])
     output.line(
         f"{len(delivered.sent)} sent, {len(delivered.waiting)} waiting, {len(delivered.dead)} dead"
     )

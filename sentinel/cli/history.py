@@ -15,13 +15,13 @@ from sentinel.cli.options import (
     dbt_options,
     open_installation,
     output_option,
+    read_duration,
     read_output,
     read_selection,
     selection_options,
 )
 from sentinel.cli.output import shown_time
 from sentinel.core.alert import Alert, BrokenAlert, judge
-from sentinel.core.duration import parse_duration
 from sentinel.core.evaluation import Outcome
 from sentinel.core.history import HistoryRow
 from sentinel.core.project import Selection
@@ -31,7 +31,9 @@ from sentinel.ports import HistoryQuery
 
 @click.command("history", cls=DbtCommand)
 @selection_options
-@click.option("--since", metavar="DURATION", help="Only what is younger: 2h, 7d.")
+@click.option(
+    "--since", metavar="DURATION", callback=read_duration, help="Only what is younger: 2h, 7d."
+)
 @click.option(
     "--outcome",
     multiple=True,
@@ -56,12 +58,7 @@ def command(**values: Any) -> int:
     """
     output = read_output(values)
     installation = open_installation(values, output)
-    since = None
-    if values["since"]:
-        try:
-            since = datetime.now(UTC) - parse_duration(values["since"])
-        except (ValueError, OverflowError) as error:
-            raise click.BadParameter(str(error), param_hint="--since") from None
+    since = datetime.now(UTC) - values["since"] if values["since"] else None
     with output.at_work():
         selection = read_selection(values)
         query = HistoryQuery(

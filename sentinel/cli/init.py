@@ -49,7 +49,7 @@ def command(**values: Any) -> int:
         return 0
     if not values["skip_tables"]:
         with output.at_work():
-            installation.make_tables()
+            installation.project.make_tables()
         output.line(Text.assemble(("ready     ", "green"), "Sentinel's tables"))
     output.line()
     output.line("Next: `sentinel run`, then write an alert beside your models.")

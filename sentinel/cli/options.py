@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from sentinel.cli.output import Output
+from sentinel.core.duration import parse_duration
 from sentinel.core.project import Selection
 from sentinel.dbt.options import DbtOptions
 
@@ -118,6 +120,30 @@ def output_option(function: Function) -> Function:
         show_default=True,
         help="json prints one document on standard output, and nothing else there.",
     )(function)
+
+
+def delivery_option(function: Function) -> Function:
+    """`--delivery-timeout`."""
+    return click.option(
+        "--delivery-timeout",
+        metavar="DURATION",
+        callback=read_duration,
+        default="1m",
+        show_default=True,
+        help="How long to try again what a channel doesn't accept at once; it stays pending.",
+    )(function)
+
+
+def read_duration(
+    _ctx: click.Context, _param: click.Parameter, value: str | None
+) -> timedelta | None:
+    """A duration as an option's value: 30s, 15m, 2h, 1d."""
+    if value is None:
+        return None
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def read_dbt_options(values: dict[str, Any]) -> DbtOptions:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -82,7 +83,10 @@ class Output:
         if self.stdout.is_terminal:
             self.stdout.print(table)
         else:
-            Console(highlight=False, width=10_000, no_color=True).print(table)
+            plain = Console(file=StringIO(), highlight=False, width=10_000, no_color=True)
+            plain.print(table)
+            for line in plain.file.getvalue().splitlines():  # type: ignore[attr-defined]  # StringIO
+                sys.stdout.write(line.rstrip() + "\n")
 
     def line(self, text: str | Text = "") -> None:
         """A line of the result."""

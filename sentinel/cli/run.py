@@ -17,6 +17,7 @@ from sentinel.channels.text import amount, clean
 from sentinel.cli.options import (
     DbtCommand,
     dbt_options,
+    delivery_option,
     open_installation,
     output_option,
     read_output,
@@ -38,6 +39,7 @@ _STYLES = {
     "empty": "dim",
     "skipped": "dim",
     "ok": "green",
+    "resolved": "bold green",
 }
 
 
@@ -54,6 +56,7 @@ _STYLES = {
 @click.option(
     "-x", "--fail-fast", is_flag=True, help="Start no further alert once one fires or fails."
 )
+@delivery_option
 @output_option
 @dbt_options
 def command(**values: Any) -> int:
@@ -82,7 +85,7 @@ def command(**values: Any) -> int:
         delivered = Delivered()
         if channels and not options.dry_run:
             mine = [row.message_id for row in evaluated.plan.notifications]
-            delivered = installation.delivery()(mine)
+            delivered = installation.delivery()(mine, values["delivery_timeout"])
     told = report(evaluated, delivered, time.perf_counter() - started, dry_run=options.dry_run)
     document = run_document(told)
     if not options.dry_run:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import StrictUndefined, TemplateError
+from jinja2 import StrictUndefined, TemplateError, UndefinedError
 from jinja2.sandbox import SandboxedEnvironment
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
@@ -22,7 +22,10 @@ from sentinel.core.errors import ConfigError
 from sentinel.core.project import Location
 
 # What people write unquoted though YAML gives these characters a meaning of their own.
-_NEEDS_QUOTES = re.compile(r":\s*(@\w+|\*/?\S*(?:\s+\S+)*)\s*(?:#.*)?$")
+_NEEDS_QUOTES = re.compile(
+    r"(?P<key>\w+)\s*:\s*(?P<value>@\S+?|\*[^\s#{}\[\],]*(?:\s+[^\s#{}\[\]]+)*?)"
+    r"\s*(?:[,}\]].*|#.*)?$"
+)
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,17 @@ class Document:
             root = YAML(typ="rt").load(text)
         except YAMLError as error:
             raise _broken(error, text, shown) from None
+        except ValueError:
+            # Not its words: they hold the value.
+            raise ConfigError(f"{shown}: a date or a number in it can't be read") from None
         if root is None:
             root = CommentedMap()
         if not isinstance(root, CommentedMap):
             raise ConfigError(f"{shown}:1: the file has to be a mapping of keys")
+        odd = next((key for key in root if not isinstance(key, str)), None)
+        if odd is not None:
+            line = root.lc.key(odd)[0] + 1
+            raise ConfigError(f"{Location(shown, line)}: the key {odd!r} has to be text")
         return cls(path, shown, root)
 
     def location(self, *keys: str) -> Location:
@@ -96,8 +106,12 @@ class Document:
         environment.globals = {"env_var": lambda name, default=None: self._env(name, default, keys)}
         try:
             return environment.from_string(text).render()
-        except TemplateError as error:
-            raise ConfigError(f"{self.location(*keys)}: `{'.'.join(keys)}`: {error}") from None
+        except UndefinedError as error:
+            wrong = str(error)
+        except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError):
+            # Not its words: they quote the template, which may hold a secret beside the Jinja.
+            wrong = "its Jinja can't be rendered"
+        raise ConfigError(f"{self.location(*keys)}: `{'.'.join(keys)}`: {wrong}")
 
     def _env(self, name: str, default: str | None, keys: tuple[str, ...]) -> str:
         value = os.environ.get(name, default)
@@ -122,6 +136,7 @@ def _broken(error: YAMLError, text: str, shown: str) -> ConfigError:
     mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
     line = mark.line + 1 if mark else None
     what = getattr(error, "problem", None) or str(error).splitlines()[0]
+    what = what.partition(" with value ")[0]  # of a duplicate key; it may be a secret
     return ConfigError(
         f"{Location(shown, line)}: this is not valid YAML: {what}", hint=quoting_hint(text, line)
     )
@@ -133,6 +148,8 @@ def quoting_hint(text: str, line: int | None) -> str | None:
     near = range(max(0, (line or 1) - 2), min(len(lines), (line or 1) + 1))
     for number in near:
         match = _NEEDS_QUOTES.search(lines[number])
+        if match and match["key"] == "schedule":
+            return f"quote it: schedule: '{match['value']}'"
         if match:
-            return f"quote it: {lines[number][: match.start(1)].strip()} '{match[1].strip()}'"
+            return f"quote the value of `{match['key']}`"  # which may be a secret
     return None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from sentinel.config.document import Document
-from sentinel.core.alert import KEYS, explain, suggest
+from sentinel.core.alert import KEYS, PositiveDuration, explain, suggest
 from sentinel.core.errors import ConfigError
 from sentinel.core.project import Location
 from sentinel.core.schedule import time_zone
@@ -25,6 +26,10 @@ class StoreSettings(BaseModel):
 
     target: str | None = Field(
         None, description="Another target of the dbt profile to keep the tables in."
+    )
+    lock_timeout: PositiveDuration = Field(
+        timedelta(seconds=30),
+        description="How long to wait for a database file that another process holds.",
     )
 
 
@@ -91,28 +96,30 @@ def load_settings(project_dir: Path) -> Settings:
             hint="`sentinel init` makes one, and all else that the project needs",
         )
     document = Document.read(path, FILE_NAME)
-    values = {
-        str(key): document.render(str(key))
-        if key != "channels"
-        else document.root["channels"] or {}
-        for key in document.root
-    }
     faults: list[str] = []
+    values: dict[str, Any] = {}
+    for key, raw in document.root.items():
+        try:
+            value = raw if key == "channels" else document.render(key)
+        except ConfigError as error:
+            faults.append(error.message)
+            continue
+        if value is not None:  # a key whose block is still empty, or commented out
+            values[key] = value
     settings: FileSettings | None = None
     try:
         settings = FileSettings.model_validate(values)
     except ValidationError as error:
         faults += [
             f"{document.location(*fault.keys)}: {fault.message}"
-            for fault in explain(error, FileSettings.model_fields)
+            for fault in explain(error, FileSettings.model_fields, show_input=False)
         ]
-    for key in values.get("defaults") or {}:
+    for key in _mapping(values.get("defaults")):
         if key not in KEYS:
-            where = document.location("defaults", str(key))
-            faults.append(f"{where}: unknown key `{key}` in `defaults`{suggest(str(key), KEYS)}")
+            where = document.location("defaults", key)
+            faults.append(f"{where}: unknown key `{key}` in `defaults`{suggest(key, KEYS)}")
     channels: dict[str, ChannelBlock] = {}
-    blocks = values.get("channels") or {}
-    for name, block in blocks.items() if isinstance(blocks, Mapping) else ():
+    for name, block in _mapping(values.get("channels")).items():
         if not isinstance(block, Mapping) or not isinstance(block.get("type"), str):
             where = document.location("channels", str(name))
             faults.append(f"{where}: the channel `{name}` needs a `type`")
@@ -121,3 +128,8 @@ def load_settings(project_dir: Path) -> Settings:
     if faults or settings is None:
         raise ConfigError("\n".join(faults))
     return Settings(path, settings.timezone, settings.defaults, channels, settings.store)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """A mapping as it is; nothing for anything else, which has a fault of its own."""
+    return value if isinstance(value, Mapping) else {}

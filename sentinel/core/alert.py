@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from difflib import get_close_matches
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -59,11 +60,15 @@ def _listed(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def _once(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))
+
+
 Duration = Annotated[timedelta, BeforeValidator(_duration), PlainSerializer(format_duration)]
 PositiveDuration = Annotated[
     timedelta, BeforeValidator(_positive), PlainSerializer(format_duration)
 ]
-Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_once)]
 
 
 @dataclass(frozen=True)
@@ -154,9 +159,7 @@ class Escalation(BaseModel):
 class Definition(BaseModel):
     """All keys of `meta.sentinel`. Every key is optional."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, arbitrary_types_allowed=True, populate_by_name=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
     id: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
         None,
@@ -341,9 +344,9 @@ def judge(
 
 
 def _without_id(source: AlertSource) -> AlertSource:
-    from dataclasses import replace
-
-    block = {key: value for key, value in dict(source.block).items() if key != "id"}
+    if not isinstance(source.block, Mapping):
+        return source
+    block = {key: value for key, value in source.block.items() if key != "id"}
     return replace(source, block=block)
 
 
@@ -391,7 +394,7 @@ def _known_channels(given: object, known: frozenset[str]) -> tuple[str, ...]:
     names = _listed(given)
     if not isinstance(names, Sequence):
         return ()
-    return tuple(name for name in names if isinstance(name, str) and name in known)
+    return _once(tuple(name for name in names if isinstance(name, str) and name in known))
 
 
 def _channel_faults(merged: Mapping[str, Any], known: frozenset[str]) -> Iterable[Fault]:
@@ -422,18 +425,22 @@ def _channel_faults(merged: Mapping[str, Any], known: frozenset[str]) -> Iterabl
 
 def suggest(word: str, known: Iterable[str]) -> str:
     """`; did you mean ...?` for a word that is nearly a known one, else ''."""
-    near = get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
-    return f"; did you mean `{near[0]}`?" if near else ""
+    by_lower = {each.lower(): each for each in known}
+    near = get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
+    return f"; did you mean `{by_lower[near[0]]}`?" if near else ""
 
 
 def explain(error: ValidationError, keys: Iterable[str], *, show_input: bool = True) -> list[Fault]:
     """pydantic's findings in our words; without the values given where these may be secret."""
     faults = []
     for finding in error.errors(include_url=False):
-        path = tuple(
-            str(part) for part in finding["loc"] if not (isinstance(part, str) and "[" in part)
-        )
         kind, given = finding["type"], finding.get("input")
+        # pydantic names its own validators in the path, as in `function-before[...]`.
+        path = tuple(
+            str(part)
+            for part in finding["loc"]
+            if kind == "extra_forbidden" or not (isinstance(part, str) and "[" in part)
+        )
         if kind == "extra_forbidden":
             known = Escalation.model_fields if path[:1] == ("escalations",) else keys
             message = f"unknown key `{path[-1]}`" + suggest(path[-1], known)

@@ -194,7 +194,7 @@ def _alerting(
         return _fire(state, seen, tick, reason or "first_firing")
     pending = replace(
         _enter(state, Phase.PENDING, tick),
-        held_s=int(waited.total_seconds()),
+        held_s=_seconds(waited),
         alert_count=count,
         severity=seen.severity,
     )
@@ -235,7 +235,7 @@ def _good(state: State, rules: Definition, tick: Tick, held: timedelta, reason: 
             return replace(_enter(state, Phase.OK, tick), severity=None), ()
     if reason or waited >= rules.keep_firing_for:
         return _resolve(state, tick, reason or "recovered")
-    recovering = replace(_enter(state, Phase.RECOVERING, tick), held_s=int(waited.total_seconds()))
+    recovering = replace(_enter(state, Phase.RECOVERING, tick), held_s=_seconds(waited))
     return recovering, ()
 
 
@@ -255,6 +255,11 @@ def _resolve(state: State, tick: Tick, reason: str) -> _Moved:
         ack_comment=None,
     )
     return calm, (resolved,)
+
+
+def _seconds(held: timedelta) -> int:
+    # Rounded, not cut: what is cut would add up over many short intervals.
+    return round(held.total_seconds())
 
 
 def _enter(state: State, phase: Phase, tick: Tick) -> State:
@@ -327,15 +332,14 @@ def judge(
     """All rows of an alert after one evaluation.
 
     `states` are the alert's rows as they are now. An `as_of` at or before the last one only goes
-    into history, unless the last one lies in the future of the store's clock.
+    into history, unless the last one lies in the future of the store's clock, or was an error that
+    is tried again.
     """
     rules = alert.rules if isinstance(alert, Alert) else BROKEN_RULES
     rows = {state.instance: _renamed(state, alert) for state in states}
     head = rows.get("") or _new_state(alert, project, "")
-    late = head.last_as_of is not None and tick.as_of <= head.last_as_of <= tick.now
-    if late or reading.outcome is Outcome.SKIPPED:
+    if reading.outcome is Outcome.SKIPPED or _late(head, tick):
         return Judgement(alert, reading, _recorded_only(head, rows, reading))
-    consecutive = head.last_outcome is not Outcome.ERROR and not tick.missed_slots
     observed = {seen.instance: (seen, "") for seen in reading.observations}
     observed |= dict(_absent(reading, rules, rows.values(), observed))
     steps: list[Step] = []
@@ -343,6 +347,7 @@ def judge(
         state = rows.get(instance) or _new_state(alert, project, instance)
         if state.is_head:
             state = head
+        consecutive = _consecutive(head, state, tick)
         step = advance(state, seen, rules, tick, consecutive=consecutive, reason=reason)
         if reason == "instance_missing":
             since = state.missing_since or tick.as_of
@@ -356,6 +361,24 @@ def judge(
     )  # fmt: skip
     return Judgement(
         alert, reading, tuple(_with_head(head, steps, reading, rules, tick)), newly_missing
+    )
+
+
+def _late(head: State, tick: Tick) -> bool:
+    last = head.last_as_of
+    if last is None or last > tick.now:
+        return False
+    tried_again = tick.as_of == last and head.last_outcome is Outcome.ERROR
+    return tick.as_of <= last and not tried_again
+
+
+def _consecutive(head: State, state: State, tick: Tick) -> bool:
+    """Whether the evaluation just before this one saw the instance too."""
+    return (
+        head.last_as_of is not None
+        and state.last_as_of == head.last_as_of < tick.as_of
+        and head.last_outcome not in (Outcome.ERROR, Outcome.EMPTY)
+        and not tick.missed_slots
     )
 
 
@@ -406,7 +429,10 @@ def _absent(
             if state.phase is not Phase.OK:
                 yield state.instance, (gone, "dimensions_changed")
         elif reading.absent == "ok":
-            yield state.instance, (absent_count(rules, state.dimensions), "")
+            counted = absent_count(rules, state.dimensions)
+            # What was ok and still is needs no row of history in every evaluation to come.
+            if state.phase is not Phase.OK or counted.outcome is Outcome.ALERT:
+                yield state.instance, (counted, "")
         elif rules.on_missing == "resolve" and state.phase is not Phase.OK:
             yield state.instance, (gone, "instance_missing")
         elif rules.on_missing == "alert":

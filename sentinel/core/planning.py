@@ -13,7 +13,15 @@ from enum import StrEnum
 from typing import Any
 
 from sentinel.core.alert import Alert, BrokenAlert
-from sentinel.core.lifecycle import Event, Judgement, Phase, State, Step, Transition
+from sentinel.core.lifecycle import (
+    BROKEN_RULES,
+    Event,
+    Judgement,
+    Phase,
+    State,
+    Step,
+    Transition,
+)
 from sentinel.core.values import hash_id, isoformat
 
 
@@ -129,6 +137,14 @@ class _Planner:
         reason: str,
         n: int = 0,
     ) -> None:
+        taken = {
+            row.n
+            for row in self.ledger.get((change.episode_id, channel), ())
+            if row.event is change.event
+        }
+        # What was cancelled and is told after all is a new notification, with an id of its own.
+        while n in taken:
+            n += 1
         identity = hash_id(change.episode_id, channel, change.event, str(n))
         self.notifications.append(
             Notification(
@@ -187,8 +203,7 @@ def _plan_phase(planner: _Planner, judged: Judgement, step: Step) -> None:
                 planner.decide(step, channel, Event.FIRING, "already_told")
             continue
         fired = changes.get(Event.FIRING) or _fired(after)
-        reason = fired.reason if Event.FIRING in changes else "not_told_yet"
-        planner.tell(judged, step, channel, fired, reason)
+        planner.tell(judged, step, channel, fired, fired.reason)
 
 
 def _fired(state: State) -> Transition:
@@ -217,19 +232,30 @@ def _plan_resolved(planner: _Planner, judged: Judgement, step: Step, change: Tra
 
 
 def _plan_health(planner: _Planner, judged: Judgement, step: Step) -> None:
-    for change in step.transitions:
-        if change.event is Event.ERROR:
-            for channel in judged.alert.channels:
-                if _wanted(judged.alert, Event.ERROR):
-                    planner.tell(judged, step, channel, change, change.reason)
-                else:
-                    planner.decide(step, channel, change.event, "not_wanted")
-        elif change.event is Event.ERROR_RESOLVED:
-            _plan_error_resolved(planner, judged, step, change)
-    failing = step.after.health_episode_id
-    if failing and not any(change.event is Event.ERROR for change in step.transitions):
-        for channel in judged.alert.channels:
+    changes = {change.event: change for change in step.transitions}
+    if Event.ERROR_RESOLVED in changes:
+        _plan_error_resolved(planner, judged, step, changes[Event.ERROR_RESOLVED])
+        return
+    episode = step.after.health_episode_id
+    if episode is None:
+        return
+    for channel in judged.alert.channels:
+        if not _wanted(judged.alert, Event.ERROR):
+            planner.decide(step, channel, Event.ERROR, "not_wanted")
+        elif planner.told(episode, channel, Event.ERROR):
             planner.decide(step, channel, Event.ERROR, "already_told")
+        else:
+            failed = changes.get(Event.ERROR) or _failed(judged.alert, step.after)
+            planner.tell(judged, step, channel, failed, failed.reason)
+
+
+def _failed(alert: Alert | BrokenAlert, head: State) -> Transition:
+    """The error of a health episode that is already under way."""
+    assert head.health_episode_id and head.health_since
+    rules = alert.rules if isinstance(alert, Alert) else BROKEN_RULES
+    return Transition(
+        Event.ERROR, "not_told_yet", head.health_episode_id, head.health_since, rules.severity
+    )
 
 
 def _plan_error_resolved(
@@ -290,5 +316,5 @@ def retry_at(now: datetime, attempt: int, spread: float) -> datetime:
     `attempt` counts from 1, `spread` is a random number in [0, 1). The formula is "full jitter" of
     Marc Brooker, Exponential Backoff And Jitter (AWS Architecture Blog, 2015).
     """
-    ceiling = min(2.0**attempt, 600.0)
+    ceiling = min(2.0 ** min(attempt, 10), 600.0)
     return now + timedelta(seconds=max(0.5, spread * ceiling))

@@ -12,7 +12,7 @@ takes six fields, reads `3-3` as a star and takes words that are not cron) and m
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -64,14 +64,14 @@ class Cron:
                 f"{text!r} is not a schedule: write five cron fields (minute hour day-of-month month "
                 f"day-of-week), or one of {', '.join(NAMED)}"
             )
-        plain = " ".join(
-            _plain_field(field, *spec) for field, spec in zip(fields, _FIELDS, strict=True)
-        )
-        try:
-            _walk(plain, datetime(2024, 1, 1)).get_next(datetime)  # noqa: DTZ001 - local by design
-        except CroniterBadDateError:
-            raise ValueError(f"{text!r} never comes: no month has such a day") from None
-        return cls(text=text, expression=plain, zone=zone)
+        plain = [_plain_field(field, *spec) for field, spec in zip(fields, _FIELDS, strict=True)]
+        if not _comes(plain):
+            day, weekday = plain[2], plain[4]
+            if day.startswith("*") or weekday.startswith("*"):
+                raise ValueError(f"{text!r} never comes: no month has such a day")
+            # By OR the weekday is left; croniter would find neither.
+            plain[2] = "*"
+        return cls(text=text, expression=" ".join(plain), zone=zone)
 
     def next_after(self, moment: datetime) -> datetime:
         """The first slot strictly after an aware moment, in UTC."""
@@ -147,6 +147,14 @@ def _end_of_gap(zone: ZoneInfo, before: datetime, after: datetime) -> datetime:
         else:
             after = middle
     return after.replace(microsecond=0)
+
+
+def _comes(fields: Sequence[str]) -> bool:
+    try:
+        _walk(" ".join(fields), datetime(2024, 1, 1)).get_next(datetime)  # noqa: DTZ001 - local
+    except CroniterBadDateError:
+        return False
+    return True
 
 
 def _walk(expression: str, start: datetime) -> croniter:

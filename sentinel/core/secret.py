@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from urllib.parse import quote, quote_plus
 
 REDACTED = "**********"
 # Shorter values would blot out ordinary words ("a", "dbt") and protect nobody.
 _SHORTEST = 4
+
+
+def _spellings(secret: str) -> Iterable[str]:
+    yield secret
+    yield quote(secret, safe="")
+    yield quote(secret, safe=" +")  # SQLAlchemy's, in the URL of an engine
+    yield quote_plus(secret)
+    yield repr(secret)[1:-1]
+    yield json.dumps(secret)[1:-1]
+    yield json.dumps(secret, ensure_ascii=False)[1:-1]
 
 
 class Scrubber:
@@ -18,7 +29,7 @@ class Scrubber:
             spelling
             for secret in secrets
             if len(secret) >= _SHORTEST
-            for spelling in (secret, quote(secret, safe=""), quote_plus(secret), repr(secret)[1:-1])
+            for spelling in _spellings(secret)
         }
         # The longest first: a secret may be part of another one.
         self._spellings = sorted(spellings, key=len, reverse=True)

@@ -16,11 +16,14 @@ from sentinel.core.project import Compiled, Selection
 from sentinel.dbt.engine import (
     Invocation,
     Node,
+    chosen,
     clean,
     dbt_failed,
     errors_of,
     selection_words,
 )
+
+_NOT_OURS = {"DBT_EMPTY", "DBT_ENGINE_EMPTY"}
 
 
 class CommandEngine:
@@ -55,6 +58,9 @@ class CommandEngine:
             return {**self.compile(batch[:half]), **self.compile(batch[half:])}
         return self._compiled(batch)
 
+    def run(self, selection: Selection) -> None:
+        self._run("run", chosen(selection))
+
     def _compiled(self, batch: Sequence[Node]) -> dict[str, Compiled]:
         known = _load(self._invocation.manifest).get("nodes", {})
         found: dict[str, Compiled] = {}
@@ -80,13 +86,15 @@ class CommandEngine:
 
     def _run(self, command: str, more: list[str]) -> list[str]:
         words = [self._dbt, *self._invocation.words(command, log_format="json"), *more]
-        env = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+        # Under DBT_EMPTY every ref would be an empty subquery, and no alert would ever fire.
+        env = {k: v for k, v in os.environ.items() if k not in _NOT_OURS}
         try:
             done = subprocess.run(  # noqa: S603 (the dbt the user installed, no shell)
                 words,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
-                text=True,
+                encoding="utf-8",
+                errors="replace",
                 env=env,
                 check=False,
             )

@@ -31,6 +31,9 @@ class Engine(Protocol):
     def compile(self, nodes: Iterable[Node]) -> Mapping[str, Compiled]:
         """The SQL of each node, or its error. Raises ProjectError if none can be compiled."""
 
+    def run(self, selection: Selection) -> None:
+        """Make the selected models on the warehouse. Raises ProjectError if any fails."""
+
 
 @dataclass(frozen=True)
 class Node:
@@ -82,15 +85,21 @@ class Invocation:
                 words += [flag, str(value)]
         if options.threads is not None and command != "ls":
             words += ["--threads", str(options.threads)]
-        words += ["--defer"] if options.defer else []
-        words += ["--favor-state"] if options.favor_state else []
+        # Spelled out, so that no DBT_* variable says otherwise behind the options' back.
+        words += ["--defer" if options.defer else "--no-defer"]
+        words += ["--favor-state" if options.favor_state else "--no-favor-state"]
         return words
 
 
 def selection_words(selection: Selection) -> list[str]:
     """The command line of `dbt ls` for the ids of models; an empty selection is dbt's default."""
     words = ["--resource-type", "model", "--output", "json", "--output-keys", "unique_id"]
-    words += ["--select", *selection.select] if selection.select else []
+    return words + chosen(selection)
+
+
+def chosen(selection: Selection) -> list[str]:
+    """A selection as dbt's flags."""
+    words = ["--select", *selection.select] if selection.select else []
     words += ["--exclude", *selection.exclude] if selection.exclude else []
     words += ["--selector", selection.selector] if selection.selector else []
     return words
@@ -133,9 +142,15 @@ def make_engine(invocation: Invocation) -> Engine:
     """The engine the options ask for; `auto` is the fast one where it works."""
     choice = invocation.options.engine
     if choice == "python" or (choice == "auto" and python_engine_works()):
-        from sentinel.dbt.shim import PythonEngine
+        try:
+            from sentinel.dbt.shim import PythonEngine
 
-        return PythonEngine(invocation)
+            return PythonEngine(invocation)
+        except ImportError as error:
+            if choice == "python":
+                raise ConfigError(
+                    f"this dbt can't be used from Python: {error}", hint="use the command engine"
+                ) from error
     from sentinel.dbt.command import CommandEngine
 
     return CommandEngine(invocation, find_dbt())

@@ -123,15 +123,11 @@ def _secrets(data: Any, *, within: bool = False) -> set[str]:
     if isinstance(data, dict):
         found: set[str] = set()
         for key, value in data.items():
-            found |= _secrets(
-                value, within=within or any(w in str(key).lower() for w in _SECRET_WORDS)
-            )
+            sounds_secret = any(word in str(key).lower() for word in _SECRET_WORDS)
+            found |= _secrets(value, within=within or sounds_secret)
         return found
     if isinstance(data, list):
         return {s for item in data for s in _secrets(item, within=within)}
-    text = str(data)
-    return (
-        {text}
-        if within and data is not None and not isinstance(data, bool) and len(text) > 2
-        else set()
-    )
+    if not within or data is None or isinstance(data, bool) or len(str(data)) < 3:
+        return set()
+    return {str(data)}

@@ -122,6 +122,13 @@ class DbtProject:
                 raise ProjectError("the project changes while dbt reads it", hint="try again")
             return kept.tables.tables
 
+    def make_tables(self) -> None:
+        """Have dbt make Sentinel's own models on the warehouse. Raises ProjectError."""
+        with self._lock:
+            answers = self._current()
+            with self._dbt("making Sentinel's tables", answers.stamp) as engine:
+                engine.run(Selection((f"package:{reading.PACKAGE}",)))
+
     def locate(self, source: AlertSource, *keys: str) -> Location:
         file = self.file()
         root = file.root
@@ -224,7 +231,8 @@ class DbtProject:
                     close_to_others(folder / "dbt")
         except ProjectError as error:
             scrubbed = self._read_profile(file.profile).scrub(error.message)
-            raise ProjectError(scrubbed, hint=error.hint) from error
+            # `from None`: the cause may hold the secret.
+            raise ProjectError(scrubbed, hint=error.hint) from None
 
     def _lend_sources(self) -> None:
         """`source_status:` compares with the sources.json of the user's target folder."""

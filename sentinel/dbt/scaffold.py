@@ -57,7 +57,7 @@ channels:
   # Appends a line of JSON per message to a file.
   # log:
   #   type: file
-  #   path: target/sentinel/messages.jsonl
+  #   path: logs/sentinel.jsonl
 
   # Posts JSON to any address. Keep secrets out of this file: take them from the environment.
   # on_call:

@@ -38,7 +38,7 @@ from dbt_common.invocation import reset_invocation_id
 
 from sentinel.core.errors import ProjectError
 from sentinel.core.project import Compiled, Selection
-from sentinel.dbt.engine import Invocation, Node, clean, dbt_failed, selection_words
+from sentinel.dbt.engine import Invocation, Node, chosen, clean, dbt_failed, selection_words
 
 # dbt keeps flags, adapters and loggers in globals: one call at a time in this process, whatever
 # the number of projects.
@@ -57,6 +57,8 @@ _RENDERING_ERRORS = (
     TypeError,
     ValueError,
 )
+
+_FAILED = ("error", "fail", "runtime error")
 
 
 class PythonEngine:
@@ -87,6 +89,12 @@ class PythonEngine:
             except DbtBaseException as error:
                 raise dbt_failed(error) from error
 
+    def run(self, selection: Selection) -> None:
+        try:
+            self._invoke(["run"], self._parsed(), chosen(selection))
+        finally:
+            self._manifest = None  # dbt run compiles the manifest's own nodes: not to be reused
+
     def _parsed(self) -> Manifest:
         if self._manifest is None:
             self.parse()
@@ -103,12 +111,15 @@ class PythonEngine:
         if outcome.exception is not None:
             raise dbt_failed(outcome.exception) from outcome.exception
         if not outcome.success:
-            raise dbt_failed(f"dbt {command[0]} failed")
+            results = getattr(outcome.result, "results", ())
+            failed = [str(result.message) for result in results if result.status in _FAILED]
+            raise dbt_failed("\n".join(failed) or f"dbt {command[0]} failed")
         return outcome.result
 
     def _begin(self, command: str, manifest: Manifest) -> RuntimeConfig:
         """What dbt does before a command: flags, invocation context, configuration, adapter."""
-        flags = Flags(args_to_context(self._invocation.words(command)))
+        # Under DBT_EMPTY every ref would be an empty subquery, and no alert would ever fire.
+        flags = Flags(args_to_context([*self._invocation.words(command), "--no-empty"]))
         set_flags(flags)  # type: ignore[no-untyped-call] # dbt is untyped here
         set_invocation_context(dict(os.environ))
         reset_invocation_id()

@@ -33,7 +33,6 @@ _CONFIG_FILES = (
     "package-lock.yml",
     "selectors.yml",
     "catalogs.yml",
-    "dbt_loom.config.yml",
     ".dbtignore",
 )
 # What these hold can't change where Sentinel's own tables are.
@@ -208,6 +207,8 @@ def _flags(around: Surroundings) -> dict[str, Any]:
         "defer": options.defer,
         "favor_state": options.favor_state,
         "engine": around.engine,
+        # dbt-loom reads other projects' manifests from anywhere: never the same twice.
+        "loom": secrets.token_hex() if _uses_loom(around) else None,
         "python": platform.python_version(),
         "versions": {
             name: _version(name)
@@ -220,6 +221,11 @@ def _flags(around: Surroundings) -> dict[str, Any]:
             )
         },
     }
+
+
+def _uses_loom(around: Surroundings) -> bool:
+    config = around.options.project_dir / "dbt_loom.config.yml"
+    return config.is_file() or "DBT_LOOM_CONFIG" in around.env
 
 
 def _version(distribution: str) -> str | None:

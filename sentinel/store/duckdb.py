@@ -18,6 +18,9 @@ _TYPES: dict[Kind, str] = {
 class DuckDbDialect:
     clock = "make_timestamp(epoch_us(now()))"
 
+    def lost_race(self, error: BaseException) -> bool:
+        return type(error).__name__ == "TransactionException"
+
     def expand(self, parameter: str, columns: dict[str, Kind]) -> str:
         shape = json.dumps([{name: _TYPES[kind] for name, kind in columns.items()}])
         shape = shape.replace(":", "\\:")  # a colon would begin a bound parameter

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
@@ -22,6 +22,8 @@ from sentinel.core.project import StoreTables
 from sentinel.ports import Attempt, Batch, HistoryQuery, Snapshot
 from sentinel.store.tables import HISTORY, NOTIFICATIONS, STATE, TABLES, Kind, Row, Table
 
+Done = TypeVar("Done")
+
 _TRIES = 5
 _MAKE_TABLES = "`dbt run -s package:sentinel` makes them (`sentinel init` too)"
 
@@ -30,6 +32,9 @@ class Dialect(Protocol):
     """What the statements need to know of one warehouse."""
 
     clock: str
+
+    def lost_race(self, error: BaseException) -> bool:
+        """Whether a driver's error says that another transaction was first."""
 
     def expand(self, parameter: str, columns: dict[str, Kind]) -> str:
         """A subquery with these columns from a bound parameter: a JSON array of objects."""
@@ -68,7 +73,8 @@ class SqlStore:
                 hint="`sentinel init` installs it",
             )
         try:
-            found = set(connection.execute(text(f"select * from {relation} where 1 = 0")).keys())
+            empty = text(f"select * from {self._relation(table)} where 1 = 0")
+            found = set(connection.execute(empty).keys())
         except SQLAlchemyError:
             connection.rollback()
             raise TablesMissing(
@@ -163,28 +169,22 @@ class SqlStore:
         self, alert_ids: Iterable[str], decide: Callable[[Snapshot], Batch]
     ) -> tuple[Snapshot, Batch]:
         wanted = tuple(alert_ids)
-        for attempt in range(1, _TRIES + 1):
-            try:
-                with self._transaction() as connection:
-                    snapshot = self._snapshot(connection, wanted)
-                    batch = decide(snapshot)
-                    self._write(connection, batch)
-                return snapshot, batch
-            except StateConflict:
-                if attempt == _TRIES:
-                    raise
-        raise AssertionError("unreachable")
+
+        def work(connection: Connection) -> tuple[Snapshot, Batch]:
+            snapshot = self._snapshot(connection, wanted)
+            batch = decide(snapshot)
+            self._write(connection, batch)
+            return snapshot, batch
+
+        return self._until_first(work)
 
     def _write(self, connection: Connection, batch: Batch) -> None:
         ordered = sorted(batch.states, key=lambda state: state.state_key)
         fresh = [replace(state, version=1) for state in ordered if state.version == 0]
         self._update(connection, [state for state in ordered if state.version > 0])
-        try:
-            self._insert(connection, STATE, fresh)
-            self._insert(connection, HISTORY, batch.history)
-            self._insert(connection, NOTIFICATIONS, batch.notifications)
-        except IntegrityError as error:
-            raise StateConflict(f"another writer was first: {error.orig}") from None
+        self._insert(connection, STATE, fresh)
+        self._insert(connection, HISTORY, batch.history)
+        self._insert(connection, NOTIFICATIONS, batch.notifications)
         if batch.superseded:
             self._supersede(connection, batch.superseded)
 
@@ -236,16 +236,22 @@ class SqlStore:
         if only is not None:
             narrowed = f" and mine.message_id in ({self._items('only')})"
             values["only"] = json.dumps(sorted(only))
+        blocked = (
+            f"select 1 from {relation} as part join {relation} as earlier "
+            "on earlier.project = part.project and earlier.episode_id = part.episode_id "
+            "and earlier.channel = part.channel and earlier.created_at < part.created_at "
+            "and earlier.message_id <> part.message_id "
+            "where part.message_id = mine.message_id and part.status in ('pending', 'claimed') "
+            "and earlier.status in ('pending', 'claimed')"
+        )
+        # The least tried first: what is tried in vain doesn't hold up what is new.
         due = (
-            f"select distinct mine.message_id from {relation} as mine "
+            f"select mine.message_id from {relation} as mine "
             f"where mine.project = :project{narrowed} "
             "and ((mine.status = 'pending' and mine.not_before <= :now) "
             "or (mine.status = 'claimed' and mine.claim_until <= :now)) "
-            f"and not exists (select 1 from {relation} as earlier "
-            "where earlier.project = mine.project and earlier.episode_id = mine.episode_id "
-            "and earlier.channel = mine.channel and earlier.created_at < mine.created_at "
-            "and earlier.status in ('pending', 'claimed')) "
-            f"order by mine.message_id limit {int(limit)}"
+            f"and not exists ({blocked}) group by mine.message_id "
+            f"order by min(mine.attempts), min(mine.created_at), mine.message_id limit {int(limit)}"
         )
         sql = (
             f"update {relation} set status = 'claimed', claimed_by = :holder, "
@@ -253,10 +259,13 @@ class SqlStore:
             "attempts = attempts + 1 "
             f"where message_id in ({due}) and status in ('pending', 'claimed') returning *"
         )
-        with self._transaction() as connection:
+
+        def work(connection: Connection) -> list[Notification]:
             now = self._now(connection)
-            values |= {"now": _naive(now), "until": _naive(now + lease)}
-            rows = self._rows(connection, NOTIFICATIONS, sql, values)
+            moments = {"now": _naive(now), "until": _naive(now + lease)}
+            return self._rows(connection, NOTIFICATIONS, sql, values | moments)
+
+        rows = self._until_first(work)
         return sorted(rows, key=lambda row: (row.created_at, row.notification_id))
 
     def mark(self, claimed: Sequence[Notification], attempt: Attempt) -> bool:
@@ -269,20 +278,31 @@ class SqlStore:
             "where message_id = :message_id and status = 'claimed' and claim_token = :token "
             "returning notification_id"
         )
-        with self._transaction() as connection:
-            values = {
-                "status": str(attempt.status),
-                "error": attempt.error,
-                "not_before": _naive(attempt.not_before) if attempt.not_before else None,
-                "remote_ref": attempt.remote_ref,
-                "recipients": json.dumps(attempt.recipients_done),
-                "message_id": first.message_id,
-                "token": first.claim_token,
-                "now": _naive(self._now(connection)),
-            }
-            return bool(connection.execute(text(sql), values).fetchall())
+        values = {
+            "status": str(attempt.status),
+            "error": attempt.error,
+            "not_before": _naive(attempt.not_before) if attempt.not_before else None,
+            "remote_ref": attempt.remote_ref,
+            "recipients": json.dumps(attempt.recipients_done),
+            "message_id": first.message_id,
+            "token": first.claim_token,
+        }
+
+        def work(connection: Connection) -> bool:
+            now = _naive(self._now(connection))
+            return bool(connection.execute(text(sql), values | {"now": now}).fetchall())
+
+        return self._until_first(work)
 
     # -- shared --------------------------------------------------------------------------------
+
+    def _until_first(self, work: Callable[[Connection], Done]) -> Done:
+        """Do work in a transaction, and again in a new one while another writer is first."""
+        for _ in range(_TRIES - 1):
+            with suppress(StateConflict), self._transaction() as connection:
+                return work(connection)
+        with self._transaction() as connection:
+            return work(connection)
 
     @contextmanager
     def _transaction(self, *, read_only: bool = False) -> Iterator[Connection]:
@@ -291,7 +311,10 @@ class SqlStore:
                 with engine.begin() as connection:
                     yield connection
             except SQLAlchemyError as error:
-                words = str(getattr(error, "orig", None) or error).strip()
+                cause = getattr(error, "orig", None) or error
+                words = str(cause).strip()
+                if isinstance(error, IntegrityError) or self._dialect.lost_race(cause):
+                    raise StateConflict(f"another writer was first: {words}") from None
                 raise StoreError(f"Sentinel's tables can't be used: {words}") from None
 
     def _now(self, connection: Connection) -> datetime:
@@ -300,7 +323,8 @@ class SqlStore:
 
     def _relation(self, table: Table[Any]) -> str:
         try:
-            return self._tables.relations[table.model]
+            # A colon would begin a bound parameter.
+            return self._tables.relations[table.model].replace(":", "\\:")
         except KeyError:
             raise TablesMissing(
                 f"the dbt project has no model {table.model}", hint="`sentinel init` installs it"

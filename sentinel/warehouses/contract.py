@@ -11,7 +11,11 @@ from sentinel.ports import Warehouse
 
 
 class Database(Warehouse, Protocol):
-    """A warehouse that can also keep the tables."""
+    """A warehouse that can also keep the tables.
+
+    It is made of a profile's `credentials`, the project's folder (where relative paths start), the
+    number of `threads`, `notify` for waits that a person should see, and `lock_timeout`.
+    """
 
     def engine(self, *, read_only: bool) -> AbstractContextManager[Engine]:
         """An engine for one batch or transaction.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,13 @@ from sentinel.ports import Session
 from sentinel.warehouses.session import SqlSession, own_words
 
 DIALECT = "duckdb"
-LOCK_WAIT_S = 30.0
 _UNSUPPORTED = ("remote", "plugins", "filesystems", "secrets", "is_ducklake")
+_LOCKED = re.compile(
+    r"Could not set lock on file \"(?P<path>[^\"]+)\"|being used by another process", re.IGNORECASE
+)
 _HOLDER = re.compile(r"held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
+# What DuckDB takes for something else than a file: `md:`, `s3://`.
+_SERVICE = re.compile(r"\w{2,}:")
 
 
 class DuckDb:
@@ -47,7 +51,7 @@ class DuckDb:
         threads: int = 4,
         *,
         notify: Callable[[str], None] = lambda _: None,
-        lock_wait_s: float = LOCK_WAIT_S,
+        lock_timeout: timedelta = timedelta(seconds=30),
     ) -> None:
         unsupported = [key for key in _UNSUPPORTED if credentials.get(key)]
         if unsupported:
@@ -62,12 +66,13 @@ class DuckDb:
                 hint="give the profile's target a file, such as `path: warehouse.duckdb`",
             )
         # dbt runs in the project's folder, so that is what a relative path starts from.
-        self.path = path if re.match(r"\w{2,}:", path) else str((project_dir / path).resolve())
+        # A link stays one: dbt takes the database's name from it.
+        self.path = path if _SERVICE.match(path) else str((project_dir / path).absolute())
         self._credentials = credentials
         self._project_dir = project_dir
         self._threads = threads
         self._notify = notify
-        self._lock_wait_s = lock_wait_s
+        self._lock_timeout = lock_timeout
 
     @contextmanager
     def open(self) -> Iterator[Session]:
@@ -110,7 +115,7 @@ class DuckDb:
         waiting = Retrying(
             retry=retry_if_exception_type(WarehouseLocked),
             wait=wait_random_exponential(multiplier=0.1, max=2),
-            stop=stop_after_delay(self._lock_wait_s),
+            stop=stop_after_delay(self._lock_timeout),
             before_sleep=self._say_waiting,
             reraise=True,
         )
@@ -125,14 +130,11 @@ class DuckDb:
             engine.connect().close()
         except DBAPIError as error:
             words = own_words(error)
-            if "lock" in words.lower() or "being used by another process" in words:
-                raise WarehouseLocked(self._locked_message(words)) from None
+            locked = _LOCKED.search(words)
+            if locked:
+                file = locked["path"] or self.path
+                raise WarehouseLocked(f"the DuckDB file {file} is held {_by(words)}") from None
             raise WarehouseError(f"DuckDB can't open {self.path}: {words}") from None
-
-    def _locked_message(self, words: str) -> str:
-        holder = _HOLDER.search(words)
-        by = f"by process {holder['pid']} ({holder['program']})" if holder else "by another process"
-        return f"the DuckDB file {self.path} is held {by}"
 
     def _prepare(self, driver: Any, read_only: bool) -> None:
         """What dbt-duckdb does on a new connection, less what could write."""
@@ -146,15 +148,21 @@ class DuckDb:
             driver.execute(f"set {key} = {_quoted(str(value))}")
 
 
+def _by(words: str) -> str:
+    holder = _HOLDER.search(words)
+    return f"by process {holder['pid']} ({holder['program']})" if holder else "by another process"
+
+
 def _attach(attachment: Mapping[str, Any], project_dir: Path, *, read_only: bool) -> str:
     path = str(attachment["path"])
     options = {**(attachment.get("options") or {})}
     kind = attachment.get("type") or options.pop("type", None)
     # A path that names a service or a special database is left alone.
-    plain = kind in (None, "duckdb", "sqlite") and not re.match(r"\w{2,}:", path)
-    shown = str((project_dir / path).resolve()) if plain else path
+    plain = kind in (None, "duckdb", "sqlite") and not _SERVICE.match(path)
+    shown = str((project_dir / path).absolute()) if plain else path
     words = [f"type {kind}"] if kind else []
-    if read_only or attachment.get("read_only") or options.pop("read_only", False):
+    asked = options.pop("read_only", False)
+    if read_only or attachment.get("read_only") or asked:
         words.append("read_only")
     if attachment.get("secret"):
         words.append(f"secret {attachment['secret']}")

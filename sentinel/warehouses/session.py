@@ -44,7 +44,7 @@ class SqlSession:
         return Result(columns, tuple(map(tuple, rows[:limit])), truncated=len(rows) > limit)
 
     def count(self, sql: str, dimensions: Sequence[str], limit: int, timeout: timedelta) -> Result:
-        names = ", ".join(dimensions)
+        names = self._names(dimensions)
         listed, grouped = (f"{names}, ", f" group by {names}") if names else ("", "")
         statement = one_select(sql, self._dialect)
         return self.fetch(
@@ -57,7 +57,7 @@ class SqlSession:
         statement = one_select(sql, self._dialect)
         if not dimensions:
             return self.fetch(f"select * from (\n{statement}\n) as violations", size, timeout)
-        names = ", ".join(dimensions)
+        names = self._names(dimensions)
         numbered = (
             f"select *, row_number() over (partition by {names} order by {names}) as sentinel_row "
             f"from (\n{statement}\n) as violations"
@@ -68,6 +68,10 @@ class SqlSession:
             timeout,
         )
         return Result(found.columns[:-1], tuple(row[:-1] for row in found.rows))
+
+    def _names(self, columns: Sequence[str]) -> str:
+        """Columns as a list in SQL; those named by a reserved word are quoted."""
+        return ", ".join(map(self._engine.dialect.identifier_preparer.quote, columns))
 
     @contextmanager
     def _run(self, sql: str, timeout: timedelta) -> Iterator[CursorResult[Any]]:
@@ -86,6 +90,9 @@ class SqlSession:
                     f"{format_duration(timeout)}"
                 ) from None
             raise QueryError(own_words(error)) from None
+        except (ArithmeticError, ValueError) as error:
+            # Drivers say so when Python has no room for a value, such as a very long interval.
+            raise QueryError(f"a value of the result can't be read: {error}") from None
 
     @contextmanager
     def _deadline(

@@ -39,6 +39,9 @@ profile: shop
 vars: {floor: 10, region: eu}
 models:
   shop: {+tags: [all]}
+flags:
+  # Otherwise another target's schema makes every model `state:modified`.
+  state_modified_compare_more_unrendered_values: true
 """,
     "profiles.yml": PROFILES,
     "packages.yml": "packages:\n  - local: ../helper\n",
@@ -138,6 +141,9 @@ class CountingEngine:
     def select(self, selection: Selection) -> frozenset[str]:
         self.calls.append("select")
         return frozenset(self.manifest["nodes"])
+
+    def run(self, selection: Selection) -> None:
+        self.calls.append(f"run {selection}")
 
     def compile(self, nodes: Iterable[Node]) -> Mapping[str, Compiled]:
         ids = [n.unique_id for n in nodes]

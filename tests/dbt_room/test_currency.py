@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -241,7 +242,10 @@ def test_an_engine_with_an_older_project_in_memory_reads_it_again(
 def test_links_back_into_the_project_are_followed_once(counting: Counting, tmp_path: Path) -> None:
     counting(PROJECT)
     root = tmp_path / "shop"
-    (root / "models" / "loop").symlink_to(root / "models", target_is_directory=True)
+    here = [p for p in (root / "models").rglob("*") if p.is_file()]
+    for name in ("loop", "other"):
+        (root / "models" / name).symlink_to(root / "models", target_is_directory=True)
+    assert sorted(islice(stamping._below([root / "models"], set()), 1000)) == sorted(here)
     (root / "dbt_packages" / "self").symlink_to(root, target_is_directory=True)
     counting(PROJECT)[0].alerts()
     project, engine = counting(PROJECT)
@@ -266,3 +270,14 @@ def test_a_block_without_value_is_an_empty_block(counting: Counting) -> None:
     project, _ = counting(manifest_of(*nodes))
     assert [(a.name, a.block) for a in project.alerts()] == [("list", [1]), ("null", {})]
     assert json.dumps([a.block for a in counting(manifest_of())[0].alerts()]) == "[[1], {}]"
+
+
+def test_a_project_that_reads_other_projects_is_never_current(
+    counting: Counting, tmp_path: Path
+) -> None:
+    counting(PROJECT)
+    touch(tmp_path / "shop/dbt_loom.config.yml", "manifests: []")
+    project, engine = counting(PROJECT)
+    project.alerts()
+    project.alerts()
+    assert engine.calls == ["parse", "parse"]

@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from sentinel.core.errors import ConfigError, UsageError
+from sentinel.dbt import files
 from sentinel.dbt.options import DbtOptions
 from sentinel.dbt.profile import Profile, read_profile
 
@@ -106,7 +108,11 @@ def test_what_is_missing_is_named_with_the_file(tmp_path: Path, text: str, messa
 
 
 @pytest.mark.parametrize("line", ["password: *s3cr3t-word", "password: @s3cr3t-word", "x: 's3cr3t"])
-def test_broken_yaml_names_the_line_and_quotes_nothing(tmp_path: Path, line: str) -> None:
+@pytest.mark.parametrize("loader", ["SafeLoader", "CSafeLoader"])
+def test_broken_yaml_names_the_line_and_quotes_nothing(
+    tmp_path: Path, line: str, loader: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_LOADER", getattr(yaml, loader))
     with pytest.raises(ConfigError, match=r"profiles\.yml:\d") as error:
         read(tmp_path, f"p:\n  {line}\n")
     assert "s3cr3t" not in str(error.value)

@@ -219,8 +219,12 @@ packages:
     assert scaffold(root).uninstalled == ()
 
 
-def test_an_older_copy_is_renewed_only_when_asked(make_project: MakeProject) -> None:
+def test_an_older_copy_is_renewed_only_when_asked(
+    make_project: MakeProject, tmp_path: Path
+) -> None:
     root = make_project({})
+    outside = tmp_path / "outside"
+    outside.write_text("not Sentinel's")
     scaffold(root)
     new = snapshot(root)
     folder = root / "dbt_sentinel"
@@ -244,6 +248,7 @@ def test_an_older_copy_is_renewed_only_when_asked(make_project: MakeProject) -> 
     assert _actions(done)["dbt_sentinel/"] == "updated"
     assert "from 0.0.9 to" in done.changes[0].detail
     assert snapshot(root) == {**new, "dbt_sentinel/macros/users_own.sql": b"-- mine"}
+    assert outside.exists()
 
 
 def test_a_newer_copy_is_never_replaced(make_project: MakeProject) -> None:

@@ -19,11 +19,8 @@ ROOT = Path(__file__).parents[2]
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A new environment with the wheel in it; everything else comes from this one."""
     folder = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(ROOT)]
-    hatchling = subprocess.run([sys.executable, "-c", "import hatchling"], check=False)
-    if hatchling.returncode == 0:
-        build.insert(4, "--no-isolation")
-    subprocess.run(build, check=True, capture_output=True)
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(build, check=True, cwd=ROOT)
     (wheel,) = folder.glob("*.whl")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
     site = next((folder / "venv").glob("lib/python*/site-packages"))

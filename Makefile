@@ -1,0 +1,76 @@
+# Everything is set up by these targets: Python 3.11 or newer, git and make are all they need.
+
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+VENV := .venv
+BIN := $(VENV)/bin
+DBT_VERSIONS := 1.9 1.10 1.12
+# The tests that meet dbt; the others don't know which version there is.
+DBT_TESTS := tests/dbt_room tests/package tests/init tests/sample tests/cli
+COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --no-strip-extras \
+	--no-emit-index-url --no-header --quiet
+
+export DO_NOT_TRACK := 1
+
+.PHONY: help setup demo test lint unit format lock test-dbt clean
+
+help: ## What can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/.ready ## Install everything into .venv, from the lock
+
+demo: setup ## Run the main job on a copy of the sample project
+	@$(BIN)/python sample_project/demo.py
+
+test: lint unit ## Check and test everything
+
+lint: setup ## Style, types, the direction of imports, SQL
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/sqlfmt --check --no-progressbar --quiet dbt_package macros sample_project/models sample_project/macros sample_project/tests
+
+unit: setup ## The tests, with coverage
+	$(BIN)/python -m pytest -n auto --dist loadscope --cov --cov-report=term --cov-fail-under=90
+
+format: setup ## Format Python and SQL
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/sqlfmt --no-progressbar --quiet dbt_package macros sample_project/models sample_project/macros sample_project/tests
+
+test-dbt: setup $(DBT_VERSIONS:%=test-dbt-%) ## The tests that meet dbt, on its other versions
+
+test-dbt-%: .venv-dbt-%/.ready
+	.venv-dbt-$*/bin/python -m pytest -n auto --dist loadscope $(DBT_TESTS)
+
+lock: $(BIN)/uv ## Write the locks anew
+	$(COMPILE) --all-extras --group dev -o requirements.lock
+	for version in $(DBT_VERSIONS); do \
+		echo "dbt-core~=$$version.0" | $(COMPILE) --no-config --group test \
+			--overrides tests/dbt_versions/left_out.txt -c /dev/stdin \
+			-o tests/dbt_versions/$$version.lock || exit 1; \
+	done
+
+clean: ## Remove what these targets have made
+	rm -rf .venv .venv-dbt-* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+
+$(BIN)/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+$(VENV)/.ready: requirements.lock pyproject.toml $(BIN)/uv
+	@echo "setting up $(VENV)"
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# dbt 1.12 needs dbt-core-experimental-parser, which downloads from outside the package index when
+# it is built, and which nothing imports: its lock leaves it out.
+.venv-dbt-%/.ready: tests/dbt_versions/%.lock pyproject.toml $(VENV)/.ready
+	@echo "setting up .venv-dbt-$*"
+	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-dbt-$*
+	@$(BIN)/uv pip sync --quiet --python .venv-dbt-$*/bin/python $<
+	@$(BIN)/uv pip install --quiet --python .venv-dbt-$*/bin/python --no-deps --no-build-isolation --editable .
+	@touch $@

@@ -1,0 +1,105 @@
+"""The entry point. Each command is a module of this package with a `command`, imported late."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from sentinel import __version__
+from sentinel.cli.output import fail
+from sentinel.core.errors import SentinelError
+
+# The commands, in the order in which help shows them, each with its line there.
+COMMANDS = {
+    "init": "Set up Sentinel in a dbt project.",
+    "list": "The alerts: schedule, severity, owner, channels.",
+    "validate": "Check definitions, channels and SQL without evaluating.",
+    "run": "Evaluate alerts, record what they say, and tell who has to know.",
+    "deliver": "Send what is pending in the outbox.",
+    "status": "What is firing, pending, failing or undeliverable.",
+    "history": "What happened.",
+    "doctor": "What is wrong with this installation.",
+}
+
+
+class Commands(click.Group):
+    """A group that imports a command when it is asked for; its help imports none."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"sentinel.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            from sentinel.core.alert import suggest
+
+            raise click.UsageError(
+                f"there is no command {args[0]!r}{suggest(args[0], COMMANDS)}", ctx
+            )
+        return super().resolve_command(ctx, args)
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="sentinel")
+def cli() -> None:
+    """Alerts as dbt models: run on the warehouse, told once, recorded in tables.
+
+    \b
+    A first alert in a dbt project:
+      sentinel init                      set the project up
+      sentinel run                       evaluate every alert
+      sentinel run --select tag:finance  only these
+      sentinel status                    what is firing now
+
+    \b
+    Exit codes of `run`:
+      0  nothing fires at or above --fail-on
+      1  something fires
+      2  usage, configuration or connection: nothing was evaluated
+      3  some alert could not be evaluated
+      4  some notification is undeliverable
+      5  nothing selected
+    """
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run a command; what goes wrong is told on standard error and by the exit code."""
+    try:
+        result: Any = cli.main(args=args, prog_name="sentinel", standalone_mode=False)
+    except click.exceptions.Abort:
+        fail("interrupted")
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except SentinelError as error:
+        fail(error.message, error.hint)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader of our output has gone (`sentinel history | head`): nothing is left to say.
+        sys.stderr.close()
+        sys.exit(0)
+    except Exception as error:
+        if os.environ.get("SENTINEL_DEBUG"):
+            raise
+        fail(
+            f"unexpected {type(error).__name__}: this is a fault of Sentinel",
+            "SENTINEL_DEBUG=1 shows where it happened; please report it",
+        )
+        sys.exit(2)
+    sys.exit(result if isinstance(result, int) else 0)

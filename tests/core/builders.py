@@ -1,0 +1,178 @@
+"""What the tests of the core are made of: an alert, what its query gave, and a story of both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hypothesis import settings
+
+from sentinel.core.alert import Alert, BrokenAlert, Definition, Fault, Severity, Surroundings
+from sentinel.core.alert import judge as judge_definitions
+from sentinel.core.evaluation import Observation, Outcome, Reading, Result
+from sentinel.core.lifecycle import Judgement, State, Tick, judge
+from sentinel.core.planning import Notification, Plan, Status, ledger_of, plan
+from sentinel.core.project import AlertSource
+from sentinel.core.values import instance_name
+
+# The same examples in every run, and no clock that judges a slow machine.
+examples = settings(deadline=None, derandomize=True, database=None, max_examples=100)
+
+NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
+CHANNELS = frozenset({"ops", "mail", "pager", "Data-Team"})
+
+
+def at(minute: float) -> datetime:
+    """So many minutes after noon."""
+    return NOON + timedelta(minutes=minute)
+
+
+def make_source(block: Any = None, *, name: str = "revenue", **known: Any) -> AlertSource:
+    path = f"models/alerts/{name}.sql"
+    return AlertSource(f"model.shop.{name}", name, path, {} if block is None else block, **known)
+
+
+def make_rules(**keys: Any) -> Definition:
+    """A definition by its keys; `for_` stands for `for`."""
+    return Definition.model_validate({key.rstrip("_"): value for key, value in keys.items()})
+
+
+def make_alert(**keys: Any) -> Alert:
+    """A good alert by its keys; without `channels` it tells `ops`."""
+    block = {"channels": ["ops"]} | {key.rstrip("_"): value for key, value in keys.items()}
+    good, broken = judge_definitions([make_source(block)], Surroundings(channels=CHANNELS))
+    assert not broken, broken
+    return good[0]
+
+
+def make_broken(*channels: str) -> BrokenAlert:
+    return BrokenAlert(make_source(), (Fault(("for",), "it is wrong"),), channels)
+
+
+def make_result(*rows: Mapping[str, Any], truncated: bool = False) -> Result:
+    """What the warehouse gave: rows with the same columns."""
+    columns = tuple(rows[0]) if rows else ()
+    return Result(columns, tuple(tuple(row.values()) for row in rows), truncated)
+
+
+def seen(
+    outcome: Outcome, *, severity: str = "critical", actual_value: float | None = None, **where: Any
+) -> Observation:
+    """One instance as an evaluation saw it; `where` are its dimensions."""
+    assert outcome in (Outcome.OK, Outcome.ALERT)
+    return Observation(
+        instance_name(where), outcome, Severity(severity), where, actual_value=actual_value
+    )
+
+
+def ok(**about: Any) -> Observation:
+    return seen(Outcome.OK, **about)
+
+
+def alerting(**about: Any) -> Observation:
+    return seen(Outcome.ALERT, **about)
+
+
+def read(*observations: Observation) -> Reading:
+    """A complete result of the shape `status`."""
+    alert = any(each.outcome is Outcome.ALERT for each in observations)
+    return Reading(Outcome.ALERT if alert else Outcome.OK, observations)
+
+
+def failed(error: str = "the query was refused") -> Reading:
+    return Reading.failed(error)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One evaluation: what it did, and who is told."""
+
+    judged: Judgement
+    plan: Plan
+
+    @property
+    def events(self) -> list[str]:
+        return [str(change.event) for step in self.judged.steps for change in step.transitions]
+
+    @property
+    def reasons(self) -> list[str]:
+        return [change.reason for step in self.judged.steps for change in step.transitions]
+
+    @property
+    def told(self) -> list[tuple[str, str, str]]:
+        """(channel, event, reason) of what goes into the outbox."""
+        return [(row.channel, str(row.event), row.reason) for row in self.plan.notifications]
+
+    @property
+    def untold(self) -> list[tuple[str, str, str]]:
+        """(channel, event, reason) of what doesn't."""
+        return [
+            (each.channel, str(each.event), each.reason)
+            for each in self.plan.decisions
+            if not each.told
+        ]
+
+
+@dataclass
+class Story:
+    """An alert through its evaluations, with states and outbox kept as a store keeps them."""
+
+    alert: Alert | BrokenAlert
+    states: dict[str, State] = field(default_factory=dict)
+    outbox: dict[str, Notification] = field(default_factory=dict)
+
+    @property
+    def state(self) -> State:
+        """The head, which is the instance of an alert without dimensions."""
+        return self.states[""]
+
+    def see(
+        self,
+        reading: Reading | Observation,
+        minute: float,
+        *,
+        now: float | None = None,
+        missed_slots: int = 0,
+        delivered: Status = Status.SENT,
+    ) -> Seen:
+        """One evaluation for a minute; what it tells comes to be `delivered`."""
+        if isinstance(reading, Observation):
+            reading = read(reading)
+        tick = Tick(at(minute), at(minute if now is None else now), at(minute), missed_slots)
+        judged = judge(self.alert, reading, self.states.values(), tick, "shop")
+        told = plan([judged], ledger_of(self._open_episodes()), "shop", tick.now)
+        self._keep(judged)
+        self._post(told, delivered)
+        return Seen(judged, told)
+
+    def deliver(self, status: Status, *channels: str) -> None:
+        """Something becomes of what was told, on these channels or on all."""
+        for key, row in self.outbox.items():
+            if not channels or row.channel in channels:
+                self.outbox[key] = replace(row, status=status)
+
+    def _open_episodes(self) -> Iterable[Notification]:
+        known = self.states.values()
+        episodes = {state.episode_id for state in known}
+        episodes |= {state.health_episode_id for state in known}
+        return [row for row in self.outbox.values() if row.episode_id in episodes]
+
+    def _keep(self, judged: Judgement) -> None:
+        changed: Sequence[State] = (
+            *(step.after for step in judged.steps if not step.recorded_only),
+            *judged.noted,
+        )
+        assert len({state.state_key for state in changed}) == len(changed), "written twice"
+        for state in changed:
+            known = self.states.get(state.instance)
+            assert state.version == (known.version if known else 0), "compare-and-swap is lost"
+            self.states[state.instance] = replace(state, version=state.version + 1)
+
+    def _post(self, told: Plan, delivered: Status) -> None:
+        for row in told.notifications:
+            assert row.notification_id not in self.outbox, "the key of the outbox is there already"
+            self.outbox[row.notification_id] = replace(row, status=delivered)
+        for key in told.superseded:
+            self.outbox[key] = replace(self.outbox[key], status=Status.SUPERSEDED)
