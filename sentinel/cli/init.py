@@ -10,7 +10,7 @@ from rich.text import Text
 from sentinel.cli.options import DbtCommand, dbt_options, open_installation, read_output
 from sentinel.dbt.options import DbtOptions
 from sentinel.dbt.rendering import parse_vars
-from sentinel.dbt.scaffold import scaffold
+from sentinel.dbt.setup.scaffold import scaffold
 
 _STYLES = {"created": "green", "updated": "yellow", "outdated": "bold yellow"}
 

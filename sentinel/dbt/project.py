@@ -15,7 +15,8 @@ from sentinel.core.errors import ConfigError, ProjectError
 from sentinel.core.project import AlertSource, Compiled, Location, Selection, StoreTables
 from sentinel.dbt import manifest as reading
 from sentinel.dbt.answers import Answers, Kept, TableAnswer, looks_outside, selection_key
-from sentinel.dbt.engine import Engine, Invocation, Node, make_engine
+from sentinel.dbt.engine import Engine, Invocation, Node
+from sentinel.dbt.engine_choice import make_engine
 from sentinel.dbt.files import (
     ProjectFile,
     close_to_others,

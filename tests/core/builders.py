@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from hypothesis import settings
 
@@ -58,10 +58,13 @@ def make_result(*rows: Mapping[str, Any], truncated: bool = False) -> Result:
 
 
 def seen(
-    outcome: Outcome, *, severity: str = "critical", actual_value: float | None = None, **where: Any
+    outcome: Literal[Outcome.OK, Outcome.ALERT],
+    *,
+    severity: str = "critical",
+    actual_value: float | None = None,
+    **where: Any,
 ) -> Observation:
     """One instance as an evaluation saw it; `where` are its dimensions."""
-    assert outcome in (Outcome.OK, Outcome.ALERT)
     return Observation(
         instance_name(where), outcome, Severity(severity), where, actual_value=actual_value
     )

@@ -30,12 +30,13 @@ AROUND = Surroundings(timezone="Europe/Paris", channels=CHANNELS)
 
 def judge_block(block: Any, around: Surroundings = AROUND) -> Alert | BrokenAlert:
     good, broken = judge([make_source(block)], around)
-    return (good + broken)[0]  # type: ignore[operator]  # one of them is empty
+    (alert,) = (*good, *broken)
+    return alert
 
 
 def faults_of(block: Any, around: Surroundings = AROUND) -> list[tuple[tuple[str, ...], str]]:
     """(keys, message) of every fault of a definition that is otherwise good."""
-    whole = {"channels": []} | block if isinstance(block, Mapping) else block
+    whole = {"channels": [], **block} if isinstance(block, Mapping) else block
     alert = judge_block(whole, around)
     assert isinstance(alert, BrokenAlert), "the definition is good"
     return [(fault.keys, fault.message) for fault in alert.faults]
@@ -541,7 +542,8 @@ def test_two_alerts_with_one_id_are_both_broken_under_their_own_names() -> None:
 def test_an_id_that_is_the_unique_id_of_another_alert_breaks_both() -> None:
     thief = make_source({"id": "model.shop.other", "channels": []}, name="thief")
 
-    for block in ({"channels": []}, "nonsense"):
+    blocks: tuple[Any, ...] = ({"channels": []}, "nonsense")
+    for block in blocks:
         broken = twins(thief, make_source(block, name="other"))
         assert [alert.id for alert in broken] == ["model.shop.thief", "model.shop.other"]
 

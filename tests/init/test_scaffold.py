@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from sentinel.core.errors import ConfigError, ProjectError, SentinelError
-from sentinel.dbt import vendored
-from sentinel.dbt.scaffold import Scaffolded, scaffold
+from sentinel.dbt.setup import vendored
+from sentinel.dbt.setup.scaffold import Scaffolded, scaffold
 
 from .conftest import PROJECT, MakeProject, snapshot
 
@@ -421,7 +421,7 @@ def test_a_file_that_cannot_be_written_is_named(make_project: MakeProject) -> No
 def test_dbt_is_not_imported(make_project: MakeProject) -> None:
     root = make_project({})
     code = (
-        "import sys; from pathlib import Path; from sentinel.dbt.scaffold import scaffold;"
+        "import sys; from pathlib import Path; from sentinel.dbt.setup.scaffold import scaffold;"
         f"scaffold(Path({str(root)!r}));"
         "print([name for name in sys.modules if name.split('.')[0] == 'dbt'])"
     )

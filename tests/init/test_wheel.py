@@ -39,8 +39,8 @@ def test_the_wheel_scaffolds_a_project_that_dbt_runs(
 import json, sys
 from pathlib import Path
 import sentinel
-from sentinel.dbt import vendored
-from sentinel.dbt.scaffold import scaffold
+from sentinel.dbt.setup import vendored
+from sentinel.dbt.setup.scaffold import scaffold
 done = scaffold(Path(sys.argv[1]))
 files = sorted(vendored.shipped().files)
 print(json.dumps([sentinel.__file__, [change.path for change in done.changes], files]))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sentinel.dbt.scaffold import scaffold
+from sentinel.dbt.setup.scaffold import scaffold
 
 from .conftest import MakeProject, run_dbt, snapshot
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from sentinel.dbt.yaml_edit import CannotEditError, append, put
+from sentinel.dbt.setup.yaml_edit import CannotEditError, append, put
 
 COMMENTED = """\
 # The shop.

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +92,6 @@ def read(database: DuckDb, sql: str) -> list[tuple[Any, ...]]:
 
 
 def test_an_instant_has_the_type_of_as_of(shop: Path) -> None:
-    from datetime import UTC, datetime
-
     database = DuckDb({"path": "shop.duckdb"}, shop.parent)
     instant = database.instant(datetime(2026, 1, 2, tzinfo=UTC))
     sql = f"select typeof({instant}), typeof(make_timestamp(epoch_us(now())))"

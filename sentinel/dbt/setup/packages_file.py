@@ -12,9 +12,9 @@ from typing import Any
 import yaml
 
 from sentinel.core.errors import ConfigError
-from sentinel.dbt import vendored, yaml_edit
 from sentinel.dbt.files import ProjectFile, load_yaml
 from sentinel.dbt.rendering import Renderer, Unrenderable
+from sentinel.dbt.setup import vendored, yaml_edit
 
 PACKAGES_FILE = "packages.yml"
 DEPENDENCIES_FILE = "dependencies.yml"

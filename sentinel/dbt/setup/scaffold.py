@@ -18,10 +18,10 @@ from typing import Any, Literal
 import yaml
 
 from sentinel.core.errors import ConfigError, ProjectError
-from sentinel.dbt import packages_file, vendored, yaml_edit
 from sentinel.dbt.files import ProjectFile, load_yaml, read_project
 from sentinel.dbt.options import PROJECT_FILE
 from sentinel.dbt.rendering import Renderer
+from sentinel.dbt.setup import packages_file, vendored, yaml_edit
 
 Action = Literal["created", "updated", "unchanged", "outdated"]
 

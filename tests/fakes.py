@@ -1,0 +1,474 @@
+"""Fakes at the ports, and the small values that tests are made of.
+
+`MemoryStore` keeps the contract of every store: tests/store runs its suite over it too.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sentinel.app.alerts import Alerts
+from sentinel.core.alert import Surroundings, judge
+from sentinel.core.errors import (
+    DeliveryError,
+    QueryError,
+    StateConflict,
+    TablesMissing,
+    WarehouseError,
+)
+from sentinel.core.evaluation import Result
+from sentinel.core.history import HistoryRow
+from sentinel.core.lifecycle import Event, State, state_key
+from sentinel.core.planning import Notification, Status
+from sentinel.core.project import AlertSource, Compiled, Location, Selection, StoreTables
+from sentinel.core.values import hash_id, to_json
+from sentinel.ports import Attempt, Batch, HistoryQuery, Message, Receipt, Session, Snapshot
+
+NOW = datetime(2026, 1, 2, 9, 0, tzinfo=UTC)
+UNFINISHED = (Status.PENDING, Status.CLAIMED)
+
+
+@dataclass
+class Clock:
+    """Time that passes only when somebody sleeps, or a test says so."""
+
+    moment: datetime = NOW
+    slept: list[float] = field(default_factory=list)
+
+    def now(self) -> datetime:
+        return self.moment
+
+    def monotonic(self) -> float:
+        return (self.moment - NOW).total_seconds()
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.moment += timedelta(seconds=seconds)
+
+    def pass_by(self, length: timedelta) -> None:
+        self.moment += length
+
+
+# -- values ------------------------------------------------------------------------------------
+
+
+def source(name: str, block: Mapping[str, Any] | None = None, **others: Any) -> AlertSource:
+    """A model of the project `shop` that is an alert."""
+    return AlertSource(
+        unique_id=f"model.shop.{name}",
+        name=name,
+        path=f"models/alerts/{name}.sql",
+        block={} if block is None else block,
+        **others,
+    )
+
+
+def alerts_of(*sources: AlertSource, channels: Iterable[str] = ("log",)) -> Alerts:
+    """Judged definitions; those that name no channel tell all of `channels`."""
+    known = tuple(channels)
+    good, broken = judge(
+        sources, Surroundings(defaults={"channels": list(known)}, channels=frozenset(known))
+    )
+    return Alerts(tuple(good), tuple(broken))
+
+
+def state(alert: str = "revenue", instance: str = "", **others: Any) -> State:
+    """A row of sentinel_state of the project `shop`, not yet written."""
+    given: dict[str, Any] = {
+        "state_key": state_key("shop", f"model.shop.{alert}", instance),
+        "project": "shop",
+        "alert_id": f"model.shop.{alert}",
+        "unique_id": f"model.shop.{alert}",
+        "alert": alert,
+        "instance": instance,
+    }
+    return State(**given | others)
+
+
+def notification(
+    episode: str = "episode",
+    channel: str = "log",
+    event: Event = Event.FIRING,
+    *,
+    n: int = 0,
+    at: datetime = NOW,
+    **others: Any,
+) -> Notification:
+    """A pending row of sentinel_notifications of the project `shop`."""
+    identity = hash_id(episode, channel, event, str(n))
+    given: dict[str, Any] = {
+        "notification_id": identity,
+        "message_id": identity,
+        "project": "shop",
+        "channel": channel,
+        "event": event,
+        "n": n,
+        "episode_id": episode,
+        "alert_id": "model.shop.revenue",
+        "instance": "",
+        "incident_id": None,
+        "reason": "first_firing",
+        "payload": payload(event=str(event)),
+        "status": Status.PENDING,
+        "created_at": at,
+        "not_before": at,
+    }
+    return Notification(**given | others)
+
+
+def payload(**others: Any) -> dict[str, Any]:
+    """What a notification tells, as planning freezes it."""
+    return {
+        "event": "firing",
+        "reason": "first_firing",
+        "alert": "revenue",
+        "alert_id": "model.shop.revenue",
+        "unique_id": "model.shop.revenue",
+        "instance": "",
+        "dimensions": {},
+        "severity": "critical",
+        "phase": "firing",
+        "since": "2026-01-02T09:00:00Z",
+        "as_of": "2026-01-02T09:00:00Z",
+        "actual_value": 8120.0,
+        "threshold": 10000.0,
+        "failures": None,
+        "message": "revenue is low",
+        "context": {},
+        "description": "Revenue of the last day.",
+        "owner": "finance",
+        "runbook": "https://example.com/runbook",
+        "tags": [],
+        "path": "models/alerts/revenue.sql",
+        "depends_on": ["model.shop.orders"],
+        "exposures": [],
+        "episode_id": "episode",
+        "project": "shop",
+    } | others
+
+
+def message(*rows: Notification) -> Message:
+    """The message of rows that share a message_id; of one firing, if none are given."""
+    found = rows or (notification(),)
+    return Message(found[0].message_id, found[0].channel, found)
+
+
+# -- project -----------------------------------------------------------------------------------
+
+
+@dataclass
+class FakeProject:
+    """A project whose alerts compile to `select <name>`, unless `compiled` says otherwise."""
+
+    sources: Sequence[AlertSource] = ()
+    compiled: dict[str, Compiled] = field(default_factory=dict)
+    chosen: frozenset[str] | None = None
+    lines: Mapping[str, int] = field(default_factory=dict)
+    name: str = "shop"
+
+    def alerts(self) -> Sequence[AlertSource]:
+        return self.sources
+
+    def select(self, selection: Selection) -> frozenset[str]:
+        if self.chosen is not None:
+            return self.chosen
+        return frozenset(each.unique_id for each in self.sources)
+
+    def compile(self, unique_ids: Iterable[str]) -> Mapping[str, Compiled]:
+        return {i: self.compiled.get(i, Compiled(i, "select " + i[11:])) for i in unique_ids}
+
+    def tables(self) -> StoreTables:
+        return StoreTables()
+
+    def locate(self, source: AlertSource, *keys: str) -> Location:
+        return Location(source.path, self.lines.get(keys[0] if keys else ""))
+
+
+# -- warehouse ---------------------------------------------------------------------------------
+
+Answer = Result | Exception | Callable[[], Result]
+
+
+@dataclass
+class FakeWarehouse:
+    """Answers each query (by its text) as told, and remembers what it was asked.
+
+    `answers` may hold (method, sql) or sql; of a query it doesn't know it says `status` OK.
+    """
+
+    answers: dict[Any, Answer] = field(default_factory=dict)
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    unreachable: WarehouseError | None = None
+    is_open: bool = False
+    most_at_once: int = 0
+    _running: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def open(self) -> Iterator[Session]:
+        if self.unreachable:
+            raise self.unreachable
+        self.is_open = True
+        try:
+            yield self
+        finally:
+            self.is_open = False
+
+    def instant(self, moment: datetime) -> str:
+        return f"at('{moment:%Y-%m-%d %H:%M}')"
+
+    def columns(self, sql: str, timeout: timedelta) -> tuple[str, ...]:
+        return self._answer("columns", sql).columns
+
+    def fetch(self, sql: str, limit: int, timeout: timedelta) -> Result:
+        return self._answer("fetch", sql)
+
+    def count(self, sql: str, dimensions: Sequence[str], limit: int, timeout: timedelta) -> Result:
+        return self._answer("count", sql)
+
+    def sample(self, sql: str, dimensions: Sequence[str], size: int, timeout: timedelta) -> Result:
+        return self._answer("sample", sql)
+
+    def asked_for(self, method: str) -> list[str]:
+        return [sql for how, sql in self.asked if how == method]
+
+    def _answer(self, method: str, sql: str) -> Result:
+        assert self.is_open, "a query on a closed session"
+        with self._lock:
+            self.asked.append((method, sql))
+            self._running += 1
+            self.most_at_once = max(self.most_at_once, self._running)
+        try:
+            answer = self.answers.get((method, sql), self.answers.get(sql, status("OK")))
+            if callable(answer):
+                return answer()
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+        finally:
+            with self._lock:
+                self._running -= 1
+
+
+def status(word: str, **columns: Any) -> Result:
+    """The one row of a status query."""
+    return Result(("status", *columns), ((word, *columns.values()),))
+
+
+def counted(number: int) -> Result:
+    """The answer to a count without dimensions."""
+    return Result(("failures",), ((number,),))
+
+
+def refused(words: str) -> QueryError:
+    return QueryError(words)
+
+
+# -- store -------------------------------------------------------------------------------------
+
+
+@dataclass
+class Tables:
+    """What several stores may share: the rows by key, of all projects."""
+
+    states: dict[str, State] = field(default_factory=dict)
+    history: dict[str, HistoryRow] = field(default_factory=dict)
+    notifications: dict[str, Notification] = field(default_factory=dict)
+
+
+@dataclass
+class MemoryStore:
+    """A store in memory. `on_commit` is called before each write, to play another writer."""
+
+    clock: Clock = field(default_factory=Clock)
+    project: str = "shop"
+    tables: Tables = field(default_factory=Tables)
+    missing: bool = False
+    commits: int = 0
+    marks: list[tuple[str, Attempt]] = field(default_factory=list)
+
+    def check(self) -> None:
+        if self.missing:
+            raise TablesMissing("there are no tables", hint="`dbt run` makes them")
+
+    def now(self) -> datetime:
+        return self.clock.now()
+
+    def snapshot(self, alert_ids: Iterable[str] | None = None) -> Snapshot:
+        wanted = None if alert_ids is None else frozenset(alert_ids)
+        states = tuple(
+            each
+            for each in self.tables.states.values()
+            if each.project == self.project and (wanted is None or each.alert_id in wanted)
+        )
+        episodes = {each.episode_id for each in states} | {each.health_episode_id for each in states}
+        ledger = [row for row in self._outbox() if row.episode_id in episodes]
+        ledger.sort(key=lambda row: (row.created_at, row.n))
+        return Snapshot(states, tuple(ledger), self.now())
+
+    def commit(
+        self, alert_ids: Iterable[str], decide: Callable[[Snapshot], Batch]
+    ) -> tuple[Snapshot, Batch]:
+        wanted = tuple(alert_ids)
+        for attempt in range(5):
+            snapshot = self.snapshot(wanted)
+            batch = decide(snapshot)
+            try:
+                self._write(batch)
+            except StateConflict:
+                if attempt == 4:
+                    raise
+            else:
+                break
+        self.commits += 1
+        return snapshot, batch
+
+    def _write(self, batch: Batch) -> None:
+        states = dict(self.tables.states)
+        history, outbox = dict(self.tables.history), dict(self.tables.notifications)
+        for new in batch.states:
+            kept = states.get(new.state_key)
+            if (kept.version if kept else 0) != new.version:
+                raise StateConflict("another writer was first")
+            states[new.state_key] = replace(new, version=new.version + 1)
+        for row in batch.history:
+            if row.evaluation_id in history:
+                raise StateConflict("another writer was first")
+            to_json([row.context, row.events, row.reasons])
+            history[row.evaluation_id] = row
+        for told in batch.notifications:
+            if told.notification_id in outbox:
+                raise StateConflict("another writer was first")
+            outbox[told.notification_id] = told
+        for key in batch.superseded:
+            if key not in outbox or outbox[key].status not in (Status.PENDING, Status.DEAD):
+                raise StateConflict("it is just being sent")
+            outbox[key] = replace(outbox[key], status=Status.SUPERSEDED)
+        self.tables.states, self.tables.history = states, history
+        self.tables.notifications = outbox
+
+    def history(self, query: HistoryQuery) -> Sequence[HistoryRow]:
+        found = [
+            row
+            for row in self.tables.history.values()
+            if row.project == self.project
+            and (query.alert_ids is None or row.alert_id in query.alert_ids)
+            and (query.since is None or row.recorded_at >= query.since)
+            and (not query.outcomes or row.outcome in query.outcomes)
+            and (
+                not query.changes_only
+                or row.events
+                or (row.phase_before or "") != (row.phase_after or "")
+            )
+        ]
+        found.sort(key=lambda row: (row.alert, row.instance))
+        found.sort(key=lambda row: (row.recorded_at, row.as_of), reverse=True)
+        return found[: query.limit]
+
+    def notifications(
+        self, statuses: Iterable[Status], limit: int = 1_000
+    ) -> Sequence[Notification]:
+        wanted = set(statuses)
+        found = [row for row in self._outbox() if row.status in wanted]
+        return sorted(found, key=lambda row: (row.created_at, row.notification_id))[:limit]
+
+    def claim(
+        self, holder: str, lease: timedelta, limit: int, only: Iterable[str] | None = None
+    ) -> Sequence[Notification]:
+        wanted = None if only is None else frozenset(only)
+        due: dict[str, tuple[int, datetime]] = {}
+        for row in self.notifications(UNFINISHED):
+            if (wanted is None or row.message_id in wanted) and self._due(row):
+                place = due.get(row.message_id, (row.attempts, row.created_at))
+                due[row.message_id] = min(place, (row.attempts, row.created_at))
+        free = sorted((place, key) for key, place in due.items() if not self._blocked(key))
+        taken = {key for _, key in free[:limit]}
+        for row in self.notifications(UNFINISHED):
+            if row.message_id in taken:
+                self.tables.notifications[row.notification_id] = replace(
+                    row,
+                    status=Status.CLAIMED,
+                    claimed_by=holder,
+                    claim_token=(row.claim_token or 0) + 1,
+                    claim_until=self.now() + lease,
+                    attempts=row.attempts + 1,
+                )
+        return [row for row in self.notifications([Status.CLAIMED]) if row.message_id in taken]
+
+    def _due(self, row: Notification) -> bool:
+        if row.status is Status.PENDING:
+            return row.not_before <= self.now()
+        return row.claim_until is not None and row.claim_until <= self.now()
+
+    def _blocked(self, message_id: str) -> bool:
+        rows = self.notifications(UNFINISHED)
+        return any(
+            (one.episode_id, one.channel) == (other.episode_id, other.channel)
+            and other.message_id != message_id
+            and other.created_at < one.created_at
+            for one in rows
+            if one.message_id == message_id
+            for other in rows
+        )
+
+    def mark(self, claimed: Sequence[Notification], attempt: Attempt) -> bool:
+        self.marks.append((claimed[0].message_id, attempt))
+        mine = [
+            row
+            for row in self._outbox()
+            if row.message_id == claimed[0].message_id
+            and row.status is Status.CLAIMED
+            and row.claim_token == claimed[0].claim_token
+        ]
+        for row in mine:
+            self.tables.notifications[row.notification_id] = replace(
+                row,
+                status=attempt.status,
+                last_error=attempt.error,
+                not_before=attempt.not_before or row.not_before,
+                remote_ref=attempt.remote_ref,
+                recipients_done=list(attempt.recipients_done),
+                claim_until=None,
+                sent_at=self.now() if attempt.status is Status.SENT else row.sent_at,
+            )
+        return bool(mine)
+
+    def _outbox(self) -> list[Notification]:
+        return [
+            row for row in self.tables.notifications.values() if row.project == self.project
+        ]
+
+
+# -- channels ----------------------------------------------------------------------------------
+
+
+@dataclass
+class FakeChannel:
+    """A channel that fails as told, one entry of `failures` a message, and then accepts all."""
+
+    name: str = "log"
+    failures: list[DeliveryError] = field(default_factory=list)
+    always: DeliveryError | None = None
+    before: Callable[[Message], None] = field(default=lambda _: None)
+    tried: list[Message] = field(default_factory=list)
+    accepted: list[Message] = field(default_factory=list)
+
+    def send(self, message: Message) -> Receipt:
+        self.tried.append(message)
+        self.before(message)
+        if self.always:
+            raise self.always
+        if self.failures:
+            raise self.failures.pop(0)
+        self.accepted.append(message)
+        return Receipt(f"ref-{len(self.accepted)}")
+
+    @property
+    def told(self) -> list[str]:
+        """The events that were accepted, in order."""
+        return [str(row.event) for message in self.accepted for row in message.notifications]

@@ -1,0 +1,720 @@
+"""What every store does. A store's tests subclass `StoreContract`."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+import pytest
+
+from sentinel.core.alert import Severity
+from sentinel.core.errors import StateConflict
+from sentinel.core.evaluation import Outcome
+from sentinel.core.history import HistoryRow
+from sentinel.core.lifecycle import Event, Health, Phase, State
+from sentinel.core.planning import Notification, Status
+from sentinel.ports import Attempt, Batch, HistoryQuery, Snapshot, Store
+from tests.fakes import notification, state
+
+MINUTE = timedelta(minutes=1)
+ODD = "it's \"odd\" :name %s {{ x }} \\ \n\t\0 żółw 😀 ünï\N{COMBINING ACUTE ACCENT}"
+MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
+EPISODES = {"events": ["firing"], "reasons": []}
+
+
+class MakeStore(Protocol):
+    """Stores of different projects over the same empty tables."""
+
+    def __call__(self, project: str = "shop") -> Store: ...
+
+
+def history_row(key: str, **others: Any) -> HistoryRow:
+    """A row of sentinel_history of the project `shop`."""
+    given: dict[str, Any] = {field.name: None for field in fields(HistoryRow)} | {
+        "evaluation_id": key,
+        "kind": "evaluation",
+        "run_id": "run",
+        "triggered_by": "manual",
+        "project": "shop",
+        "alert_id": "model.shop.revenue",
+        "alert": "revenue",
+        "instance": "",
+        "as_of": MOMENT,
+        "attempt": 1,
+        "missed_slots": 0,
+        "outcome": Outcome.OK,
+        "phase_before": "ok",
+        "phase_after": "ok",
+        "events": [],
+        "reasons": [],
+        "recorded_at": MOMENT,
+    }
+    return HistoryRow(**given | others)
+
+
+FULL_STATE = state(
+    "revenue",
+    ODD,
+    dimensions={"region": ODD, "n": None, "deep": [1, {"a": True}]},
+    phase=Phase.RECOVERING,
+    phase_since=MOMENT,
+    held_s=2**53 + 1,
+    alert_count=2**31,
+    severity=Severity.WARNING,
+    peak_severity=Severity.CRITICAL,
+    episode_id="episode",
+    episode_started=datetime(1969, 12, 31, 23, 59, 59, 999999, UTC),
+    incident_id="incident",
+    last_as_of=MOMENT,
+    last_slot=datetime(2026, 1, 2, tzinfo=UTC),
+    last_outcome=Outcome.EMPTY,
+    actual_value=0.1 + 0.2,
+    threshold=-1.7976931348623157e308,
+    message=ODD,
+    health=Health.FAILING,
+    health_since=MOMENT,
+    error_count=3,
+    health_episode_id="health",
+    acked_at=MOMENT,
+    acked_by="someone",
+    ack_comment=ODD,
+    missing_since=MOMENT,
+    removed_since=MOMENT,
+    updated_at=datetime(9998, 12, 31, 23, 59, 59, 999999, UTC),
+)
+FULL_HISTORY = history_row(
+    "full",
+    slot=MOMENT,
+    attempt=2**40,
+    missed_slots=7,
+    outcome=Outcome.ALERT,
+    severity="critical",
+    actual_value=5e-324,
+    threshold=1e300,
+    failures=2**53 + 1,
+    message=ODD,
+    context={ODD: [ODD, None, 1.5, 2**70, {"b": False}]},
+    events=["firing", ODD],
+    reasons=[{"channel": ODD, "event": "firing", "told": True, "reason": "first_firing"}],
+    episode_id="episode",
+    incident_id="incident",
+    error=ODD,
+    sql_hash="hash",
+    duration_ms=0,
+    bytes_billed=2**62,
+)
+FULL_NOTIFICATION = notification(
+    "episode",
+    ODD,
+    Event.ERROR_RESOLVED,
+    n=2**40,
+    instance=ODD,
+    incident_id="incident",
+    reason=ODD,
+    payload={"text": ODD, "values": [None, 0.1, {"x": ODD}]},
+    status=Status.DEAD,
+    attempts=2**31,
+    claimed_by=ODD,
+    claim_token=2**53 + 1,
+    claim_until=MOMENT,
+    recipients_done=["a@example.com", ODD],
+    remote_ref=ODD,
+    last_error=ODD,
+    sent_at=MOMENT,
+)
+
+
+class StoreContract:
+    """A subclass gives the fixtures `make_store` and `wait`."""
+
+    @pytest.fixture
+    def make_store(self) -> MakeStore:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def wait(self) -> Callable[[timedelta], None]:
+        """Lets time pass on the store's clock."""
+        return lambda length: time.sleep(length.total_seconds())
+
+    @pytest.fixture
+    def store(self, make_store: MakeStore) -> Store:
+        return make_store()
+
+    def test_tables_that_are_there_pass_the_check(self, store: Store) -> None:
+        store.check()
+
+    def test_the_clock_is_in_utc_and_goes_on(
+        self, store: Store, wait: Callable[[timedelta], None]
+    ) -> None:
+        first = store.now()
+        assert first.utcoffset() == timedelta()
+        wait(timedelta(milliseconds=5))
+        assert store.now() > first
+
+    # -- what is written is what is read -------------------------------------------------------
+
+    def test_every_field_of_a_state_comes_back(self, store: Store) -> None:
+        _set(store, FULL_STATE)
+        assert _states(store) == [replace(FULL_STATE, version=1)]
+
+    def test_a_state_with_nothing_but_its_keys_comes_back(self, store: Store) -> None:
+        _set(store, state())
+        assert _states(store) == [state(version=1)]
+
+    def test_every_field_of_a_state_can_be_changed(self, store: Store) -> None:
+        bare = state("revenue", ODD)
+        _set(store, bare)
+        _set(store, replace(FULL_STATE, version=1))
+        assert _states(store) == [replace(FULL_STATE, version=2)]
+        _set(store, replace(bare, version=2))
+        assert _states(store) == [replace(bare, version=3)]
+
+    def test_every_field_of_a_history_row_comes_back(self, store: Store) -> None:
+        _write(store, Batch(history=(FULL_HISTORY,)))
+        assert list(store.history(HistoryQuery())) == [FULL_HISTORY]
+
+    def test_a_history_row_with_nothing_but_its_keys_comes_back(self, store: Store) -> None:
+        _write(store, Batch(history=(history_row("bare"),)))
+        assert list(store.history(HistoryQuery())) == [history_row("bare")]
+
+    def test_every_field_of_a_notification_comes_back(self, store: Store) -> None:
+        _write(store, Batch(notifications=(FULL_NOTIFICATION,)))
+        assert list(store.notifications(Status)) == [FULL_NOTIFICATION]
+
+    def test_a_notification_that_was_never_tried_comes_back(self, store: Store) -> None:
+        bare = notification(recipients_done=[])
+        _write(store, Batch(notifications=(bare,)))
+        assert list(store.notifications(Status)) == [bare]
+
+    # -- commit --------------------------------------------------------------------------------
+
+    def test_a_commit_gives_what_was_read_and_what_was_written(self, store: Store) -> None:
+        _set(store, state())
+        batch = Batch(states=(state(version=1, held_s=5),), history=(history_row("a"),))
+        snapshot, written = store.commit(["model.shop.revenue"], lambda _: batch)
+        assert snapshot.states == (state(version=1),)
+        assert written == batch
+        assert _states(store) == [state(version=2, held_s=5)]
+
+    def test_a_decision_that_fails_leaves_nothing(self, store: Store) -> None:
+        def decide(_: Snapshot) -> Batch:
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            store.commit(["model.shop.revenue"], decide)
+        assert _everything(store) == ([], [], [])
+
+    @pytest.mark.parametrize("part", ["history", "notifications", "superseded"])
+    def test_a_write_that_fails_leaves_nothing_of_the_batch(self, store: Store, part: str) -> None:
+        _write(
+            store,
+            Batch(
+                states=(state(),),
+                history=(history_row("old"),),
+                notifications=(notification("old"),),
+            ),
+        )
+        before = _everything(store)
+        clash: dict[str, Any] = {
+            "history": (history_row("new"), history_row("old")),
+            "notifications": (notification("new"), notification("old")),
+            "superseded": ("no such row",),
+        }
+        batch = Batch(
+            states=(state(version=1, held_s=5), state("stock")),
+            history=(history_row("another"),),
+            notifications=(notification("another"),),
+        )
+        with pytest.raises(StateConflict):
+            _write(store, replace(batch, **{part: clash[part]}))
+        assert _everything(store) == before
+
+    def test_an_empty_batch_writes_nothing(self, store: Store) -> None:
+        _write(store, Batch())
+        assert _everything(store) == ([], [], [])
+
+    def test_a_stale_version_is_a_conflict_and_changes_nothing(self, store: Store) -> None:
+        _set(store, state())
+        _set(store, state(version=1, held_s=1))
+        with pytest.raises(StateConflict):
+            _set(store, state(version=1, held_s=2))
+        assert _states(store) == [state(version=2, held_s=1)]
+
+    def test_one_stale_version_among_good_ones_is_a_conflict(self, store: Store) -> None:
+        _write(store, Batch(states=(state(), state("stock"))))
+        stale = Batch(states=(state(version=1, held_s=9), state("stock", version=5)))
+        with pytest.raises(StateConflict):
+            _write(store, stale)
+        assert sorted(each.held_s for each in _states(store)) == [0, 0]
+
+    def test_a_state_that_another_writer_made_first_is_a_conflict(self, store: Store) -> None:
+        _set(store, state())
+        with pytest.raises(StateConflict):
+            _set(store, state(held_s=2))
+        assert _states(store) == [state(version=1)]
+
+    def test_a_state_that_is_gone_is_a_conflict(self, store: Store) -> None:
+        with pytest.raises(StateConflict):
+            _set(store, state(version=1))
+
+    def test_after_a_lost_race_the_decision_is_made_again_on_what_is_there_now(
+        self, store: Store
+    ) -> None:
+        _set(store, state())
+        seen: list[Sequence[State]] = []
+
+        def decide(snapshot: Snapshot) -> Batch:
+            seen.append(snapshot.states)
+            held = snapshot.states[0].held_s
+            version = 99 if len(seen) == 1 else snapshot.states[0].version
+            return Batch(states=(state(version=version, held_s=held + 1),))
+
+        snapshot, batch = store.commit(["model.shop.revenue"], decide)
+        assert seen == [(state(version=1),), (state(version=1),)]
+        assert batch.states[0].version == snapshot.states[0].version == 1
+        assert _states(store) == [state(version=2, held_s=1)]
+
+    def test_after_five_lost_races_the_conflict_is_told(self, store: Store) -> None:
+        calls = []
+
+        def decide(snapshot: Snapshot) -> Batch:
+            calls.append(snapshot)
+            return Batch(states=(state(version=99),), history=(history_row(str(len(calls))),))
+
+        with pytest.raises(StateConflict):
+            store.commit(["model.shop.revenue"], decide)
+        assert len(calls) == 5
+        assert _everything(store) == ([], [], [])
+
+    @pytest.mark.parametrize("existing", [True, False])
+    def test_writers_at_the_same_time_lose_nothing(
+        self, make_store: MakeStore, existing: bool
+    ) -> None:
+        if existing:
+            _set(make_store(), state(held_s=0))
+        barrier = threading.Barrier(2)
+        failures: list[BaseException] = []
+
+        def decide(snapshot: Snapshot) -> Batch:
+            try:  # both have read before either writes
+                barrier.wait(timeout=1)
+            except threading.BrokenBarrierError:
+                pass
+            kept = snapshot.states[0] if snapshot.states else state()
+            return Batch(states=(replace(kept, held_s=kept.held_s + 1),))
+
+        def work() -> None:
+            try:
+                make_store().commit(["model.shop.revenue"], decide)
+            except Exception as error:  # noqa: BLE001 - it is told by the assertion
+                failures.append(error)
+
+        threads = [threading.Thread(target=work) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failures == []
+        assert [each.held_s for each in _states(make_store())] == [2]
+
+    def test_a_large_batch_is_one_commit(self, store: Store) -> None:
+        names = [f"alert_{n:04}" for n in range(1_000)]
+        ids = [f"model.shop.{name}" for name in names]
+        batch = Batch(
+            states=tuple(state(name, message=ODD) for name in names),
+            history=tuple(history_row(name, context={"n": name}) for name in names),
+        )
+        store.commit(ids, lambda _: batch)
+
+        def again(snapshot: Snapshot) -> Batch:
+            return Batch(states=tuple(replace(each, held_s=7) for each in snapshot.states))
+
+        store.commit(ids, again)
+        assert [each.held_s for each in _states(store)] == [7] * 1_000
+        assert len(store.history(HistoryQuery(limit=5_000))) == 1_000
+
+    # -- snapshot ------------------------------------------------------------------------------
+
+    def test_a_snapshot_holds_the_alerts_asked_for(self, store: Store) -> None:
+        _write(store, Batch(states=(state("a"), state("b"), state("b", "x"), state("c"))))
+
+        def found(ids: list[str] | None) -> list[tuple[str, str]]:
+            return sorted((each.alert, each.instance) for each in store.snapshot(ids).states)
+
+        assert found(["model.shop.b", "model.shop.nowhere"]) == [("b", ""), ("b", "x")]
+        assert found([]) == []
+        assert found(None) == [("a", ""), ("b", ""), ("b", "x"), ("c", "")]
+
+    def test_the_ledger_holds_open_episodes_of_instances_and_of_health(self, store: Store) -> None:
+        rows = [
+            notification("open", at=MOMENT + MINUTE, event=Event.SEVERITY, status=Status.SENT),
+            notification("open", at=MOMENT, status=Status.SUPERSEDED),
+            notification("health", at=MOMENT + 2 * MINUTE, status=Status.DEAD),
+            notification("over", status=Status.PENDING),
+            notification("another"),
+        ]
+        states = (
+            state("a", episode_id="open"),
+            state("b", health_episode_id="health"),
+            state("c"),
+            state("d", episode_id="another"),
+        )
+        _write(store, Batch(states=states, notifications=tuple(rows)))
+        snapshot = store.snapshot(["model.shop.a", "model.shop.b", "model.shop.c"])
+        assert [(row.episode_id, row.event) for row in snapshot.ledger] == [
+            ("open", Event.FIRING),
+            ("open", Event.SEVERITY),
+            ("health", Event.FIRING),
+        ]
+
+    def test_a_snapshot_tells_the_store_s_time(self, store: Store) -> None:
+        before = store.now()
+        assert before <= store.snapshot().now <= store.now()
+
+    # -- projects ------------------------------------------------------------------------------
+
+    def test_projects_in_one_store_don_t_see_each_other(self, make_store: MakeStore) -> None:
+        shop, bank = make_store("shop"), make_store("bank")
+        for store, name in ((shop, "shop"), (bank, "bank")):
+            _write(
+                store,
+                Batch(
+                    states=(state(state_key=name, project=name, episode_id="same"),),
+                    history=(history_row(name, project=name),),
+                    notifications=(
+                        notification(
+                            "same", project=name, notification_id=name, message_id=name
+                        ),
+                    ),
+                ),
+            )
+        for store, name in ((shop, "shop"), (bank, "bank")):
+            snapshot = store.snapshot()
+            assert [each.project for each in snapshot.states] == [name]
+            assert [each.project for each in snapshot.ledger] == [name]
+            assert [each.project for each in store.history(HistoryQuery())] == [name]
+            assert [each.project for each in store.notifications(Status)] == [name]
+        assert [row.project for row in shop.claim("me", MINUTE, 10)] == ["shop"]
+        assert [row.status for row in bank.notifications(Status)] == [Status.PENDING]
+        assert bank.claim("me", MINUTE, 10, ["shop"]) == []
+
+    # -- history -------------------------------------------------------------------------------
+
+    def test_history_comes_newest_first_and_at_most_so_much(self, store: Store) -> None:
+        rows = tuple(history_row(f"{n}", recorded_at=MOMENT + n * MINUTE) for n in (2, 0, 3, 1))
+        _write(store, Batch(history=rows))
+        assert _found(store, HistoryQuery()) == ["3", "2", "1", "0"]
+        assert _found(store, HistoryQuery(limit=2)) == ["3", "2"]
+
+    def test_history_of_chosen_alerts(self, store: Store) -> None:
+        rows = (history_row("r"), history_row("s", alert_id="model.shop.stock", alert="stock"))
+        _write(store, Batch(history=rows))
+        assert _found(store, HistoryQuery(alert_ids=frozenset({"model.shop.stock"}))) == ["s"]
+        assert _found(store, HistoryQuery(alert_ids=frozenset())) == []
+
+    def test_history_since_a_moment_includes_that_moment(self, store: Store) -> None:
+        rows = tuple(history_row(f"{n}", recorded_at=MOMENT + n * MINUTE) for n in range(3))
+        _write(store, Batch(history=rows))
+        assert _found(store, HistoryQuery(since=MOMENT + MINUTE)) == ["2", "1"]
+
+    def test_history_of_chosen_outcomes(self, store: Store) -> None:
+        rows = tuple(history_row(str(outcome), outcome=outcome) for outcome in Outcome)
+        _write(store, Batch(history=rows))
+        found = _found(store, HistoryQuery(outcomes=frozenset({"alert", "error"})))
+        assert sorted(found) == ["alert", "error"]
+
+    def test_history_of_changes_only(self, store: Store) -> None:
+        rows = (
+            history_row("nothing"),
+            history_row("head of an alert with dimensions", phase_before=None, phase_after=None),
+            history_row("event", events=["severity"]),
+            history_row("moved", phase_before="ok", phase_after="pending"),
+            history_row("first", phase_before=None, phase_after="ok"),
+        )
+        _write(store, Batch(history=rows))
+        found = _found(store, HistoryQuery(changes_only=True))
+        assert sorted(found) == ["event", "first", "moved"]
+
+    def test_filters_of_history_hold_together(self, store: Store) -> None:
+        good: dict[str, Any] = {"outcome": Outcome.ALERT, "events": ["firing"]}
+        rows = (
+            history_row("this", **good),
+            history_row("late", **good | {"recorded_at": MOMENT - MINUTE}),
+            history_row("other", **good | {"alert_id": "model.shop.stock"}),
+            history_row("error", **good | {"outcome": Outcome.ERROR}),
+            history_row("quiet", **good | {"events": []}),
+        )
+        _write(store, Batch(history=rows))
+        query = HistoryQuery(
+            frozenset({"model.shop.revenue"}), MOMENT, frozenset({"alert"}), changes_only=True
+        )
+        assert _found(store, query) == ["this"]
+
+    # -- outbox: reading -----------------------------------------------------------------------
+
+    def test_notifications_are_told_by_status_oldest_first(self, store: Store) -> None:
+        rows = tuple(
+            notification(str(status), at=MOMENT - n * MINUTE, status=status)
+            for n, status in enumerate(Status)
+        )
+        _write(store, Batch(notifications=rows))
+
+        def found(*statuses: Status, limit: int = 100) -> list[str]:
+            return [row.episode_id for row in store.notifications(statuses, limit)]
+
+        assert found(Status.PENDING, Status.SENT, Status.DEAD) == ["dead", "sent", "pending"]
+        assert found(Status.PENDING, Status.SENT, limit=1) == ["sent"]
+        assert found() == []
+
+    # -- outbox: claiming ----------------------------------------------------------------------
+
+    def test_a_claim_takes_what_is_due_and_says_who_until_when(self, store: Store) -> None:
+        _write(store, Batch(notifications=(_due(store),)))
+        before = store.now()
+        [row] = store.claim("me:1", MINUTE, 10)
+        assert (row.status, row.claimed_by, row.claim_token, row.attempts) == (
+            Status.CLAIMED,
+            "me:1",
+            1,
+            1,
+        )
+        assert row.claim_until is not None
+        assert before + MINUTE <= row.claim_until <= store.now() + MINUTE
+        assert [each for each in store.notifications([Status.CLAIMED])] == [row]
+
+    def test_what_is_claimed_is_not_claimed_again_while_the_lease_lasts(self, store: Store) -> None:
+        _write(store, Batch(notifications=(_due(store),)))
+        assert len(store.claim("me", MINUTE, 10)) == 1
+        assert store.claim("another", MINUTE, 10) == []
+
+    def test_what_is_not_due_yet_is_left(self, store: Store) -> None:
+        _write(store, Batch(notifications=(_due(store, not_before=store.now() + MINUTE),)))
+        assert store.claim("me", MINUTE, 10) == []
+
+    @pytest.mark.parametrize(
+        "status", [Status.SENT, Status.DEAD, Status.SUPERSEDED, Status.CANCELLED]
+    )
+    def test_what_is_finished_is_left(self, store: Store, status: Status) -> None:
+        _write(store, Batch(notifications=(_due(store, status=status),)))
+        assert store.claim("me", MINUTE, 10) == []
+
+    def test_after_the_lease_another_may_claim_with_a_higher_token(
+        self, store: Store, wait: Callable[[timedelta], None]
+    ) -> None:
+        _write(store, Batch(notifications=(_due(store),)))
+        [first] = store.claim("me", timedelta(milliseconds=20), 10)
+        wait(timedelta(milliseconds=50))
+        [second] = store.claim("another", MINUTE, 10)
+        assert (first.claim_token, second.claim_token) == (1, 2)
+        assert (second.claimed_by, second.attempts) == ("another", 2)
+        assert not store.mark([first], Attempt(Status.SENT))
+        assert store.mark([second], Attempt(Status.DEAD, error="refused"))
+        assert [row.status for row in store.notifications(Status)] == [Status.DEAD]
+
+    def test_a_lease_that_ran_out_unnoticed_may_still_be_marked(
+        self, store: Store, wait: Callable[[timedelta], None]
+    ) -> None:
+        _write(store, Batch(notifications=(_due(store),)))
+        [row] = store.claim("me", timedelta(milliseconds=20), 10)
+        wait(timedelta(milliseconds=50))
+        assert store.mark([row], Attempt(Status.SENT))
+
+    def test_attempts_are_counted_even_when_the_sender_never_came_back(
+        self, store: Store, wait: Callable[[timedelta], None]
+    ) -> None:
+        _write(store, Batch(notifications=(_due(store),)))
+        for tries in (1, 2, 3):
+            [row] = store.claim("me", timedelta(milliseconds=5), 10)
+            assert row.attempts == tries
+            wait(timedelta(milliseconds=20))
+
+    def test_within_an_episode_and_channel_the_earlier_goes_first(self, store: Store) -> None:
+        _write(
+            store,
+            Batch(
+                notifications=(
+                    _due(store, "e", "log", Event.FIRING, age=3),
+                    _due(store, "e", "log", Event.SEVERITY, age=2),
+                    _due(store, "e", "log", Event.RESOLVED, age=1),
+                    _due(store, "e", "mail", Event.SEVERITY, age=2),
+                    _due(store, "f", "log", Event.RESOLVED, age=1),
+                )
+            ),
+        )
+        first = store.claim("me", MINUTE, 10)
+        assert {(row.episode_id, row.channel, row.event) for row in first} == {
+            ("e", "log", Event.FIRING),
+            ("e", "mail", Event.SEVERITY),
+            ("f", "log", Event.RESOLVED),
+        }
+        assert store.claim("me", MINUTE, 10) == []
+        firing = [row for row in first if row.event is Event.FIRING]
+        store.mark(firing, Attempt(Status.DEAD))
+        [second] = store.claim("me", MINUTE, 10)
+        assert (second.channel, second.event) == ("log", Event.SEVERITY)
+
+    def test_what_waits_to_be_tried_again_holds_up_what_comes_after_it(self, store: Store) -> None:
+        _write(
+            store,
+            Batch(
+                notifications=(
+                    _due(store, event=Event.FIRING, age=2, not_before=store.now() + MINUTE),
+                    _due(store, event=Event.RESOLVED, age=1),
+                )
+            ),
+        )
+        assert store.claim("me", MINUTE, 10) == []
+
+    def test_only_the_messages_named_are_claimed(self, store: Store) -> None:
+        rows = (_due(store, "a"), _due(store, "b"))
+        _write(store, Batch(notifications=rows))
+        assert store.claim("me", MINUTE, 10, []) == []
+        [row] = store.claim("me", MINUTE, 10, [rows[1].message_id])
+        assert row.episode_id == "b"
+
+    def test_a_message_is_claimed_and_marked_whole(self, store: Store) -> None:
+        rows = tuple(_due(store, episode, message_id="together") for episode in ("a", "b", "c"))
+        _write(store, Batch(notifications=(*rows, _due(store, "d"))))
+        claimed = store.claim("me", MINUTE, 10, ["together"])
+        assert sorted(row.episode_id for row in claimed) == ["a", "b", "c"]
+        assert store.mark(claimed, Attempt(Status.SENT, remote_ref="r"))
+        assert {(row.episode_id, row.remote_ref) for row in store.notifications([Status.SENT])} == {
+            ("a", "r"),
+            ("b", "r"),
+            ("c", "r"),
+        }
+
+    def test_a_message_waits_while_anything_before_any_part_of_it_is_unfinished(
+        self, store: Store
+    ) -> None:
+        rows = (
+            _due(store, "a", age=2, not_before=store.now() + MINUTE),
+            _due(store, "a", event=Event.RESOLVED, age=1, message_id="together"),
+            _due(store, "b", event=Event.RESOLVED, age=1, message_id="together"),
+        )
+        _write(store, Batch(notifications=rows))
+        assert store.claim("me", MINUTE, 10) == []
+
+    def test_a_limited_claim_takes_the_least_tried_and_then_the_oldest(self, store: Store) -> None:
+        rows = (
+            _due(store, "tried", age=9, attempts=1),
+            _due(store, "old", age=5),
+            _due(store, "older", age=6),
+            _due(store, "new", age=1),
+        )
+        _write(store, Batch(notifications=rows))
+        claimed = [[row.episode_id for row in store.claim("me", MINUTE, 1)] for _ in range(5)]
+        assert claimed == [["older"], ["old"], ["new"], ["tried"], []]
+
+    # -- outbox: marking -----------------------------------------------------------------------
+
+    def test_a_sent_message_has_its_time_and_reference(self, store: Store) -> None:
+        _write(store, Batch(notifications=(_due(store, last_error="before"),)))
+        before = store.now()
+        assert store.mark(store.claim("me", MINUTE, 10), Attempt(Status.SENT, remote_ref="r:1"))
+        [row] = store.notifications([Status.SENT])
+        assert row.sent_at is not None
+        assert before <= row.sent_at <= store.now()
+        assert (row.remote_ref, row.last_error, row.claim_until) == ("r:1", None, None)
+
+    def test_a_failed_message_waits_until_it_is_tried_again(
+        self, store: Store, wait: Callable[[timedelta], None]
+    ) -> None:
+        _write(store, Batch(notifications=(_due(store),)))
+        again = store.now() + timedelta(milliseconds=400)
+        attempt = Attempt(Status.PENDING, ODD, again, recipients_done=("a@example.com",))
+        assert store.mark(store.claim("me", MINUTE, 10), attempt)
+        [row] = store.notifications([Status.PENDING])
+        assert (row.last_error, row.not_before, row.sent_at) == (ODD, again, None)
+        assert list(row.recipients_done) == ["a@example.com"]
+        assert store.claim("me", MINUTE, 10) == []
+        wait(timedelta(milliseconds=500))
+        assert [row.attempts for row in store.claim("me", MINUTE, 10)] == [2]
+
+    def test_a_dead_message_is_claimed_no_more(self, store: Store) -> None:
+        _write(store, Batch(notifications=(_due(store),)))
+        store.mark(store.claim("me", MINUTE, 10), Attempt(Status.DEAD, error="gone"))
+        assert store.claim("me", MINUTE, 10) == []
+        assert [row.last_error for row in store.notifications([Status.DEAD])] == ["gone"]
+
+    def test_a_message_is_marked_once(self, store: Store) -> None:
+        _write(store, Batch(notifications=(_due(store),)))
+        claimed = store.claim("me", MINUTE, 10)
+        assert store.mark(claimed, Attempt(Status.SENT))
+        assert not store.mark(claimed, Attempt(Status.DEAD))
+        assert [row.status for row in store.notifications(Status)] == [Status.SENT]
+
+    # -- superseding ---------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("status", [Status.PENDING, Status.DEAD])
+    def test_what_was_never_sent_can_be_superseded(self, store: Store, status: Status) -> None:
+        row = _due(store, status=status)
+        _write(store, Batch(notifications=(row,)))
+        _write(store, Batch(superseded=(row.notification_id,)))
+        assert [each.status for each in store.notifications(Status)] == [Status.SUPERSEDED]
+        assert store.claim("me", MINUTE, 10) == []
+
+    @pytest.mark.parametrize("status", [Status.SENT, Status.SUPERSEDED, Status.CANCELLED])
+    def test_what_is_finished_can_t_be_superseded(self, store: Store, status: Status) -> None:
+        row = _due(store, status=status)
+        _write(store, Batch(notifications=(row,)))
+        with pytest.raises(StateConflict):
+            _write(store, Batch(superseded=(row.notification_id,)))
+
+    def test_superseding_what_is_being_sent_decides_again_and_then_gives_up(
+        self, store: Store
+    ) -> None:
+        row = _due(store)
+        _write(store, Batch(states=(state(episode_id="episode"),), notifications=(row,)))
+        [claimed] = store.claim("me", MINUTE, 10)
+        seen: list[Status] = []
+
+        def decide(snapshot: Snapshot) -> Batch:
+            seen.append(snapshot.ledger[0].status)
+            return Batch(history=(history_row("x"),), superseded=(row.notification_id,))
+
+        with pytest.raises(StateConflict, match="being sent"):
+            store.commit(["model.shop.revenue"], decide)
+        assert seen == [Status.CLAIMED] * 5
+        assert list(store.history(HistoryQuery())) == []
+        assert store.mark([claimed], Attempt(Status.SENT))
+
+
+def _due(
+    store: Store,
+    episode: str = "episode",
+    channel: str = "log",
+    event: Event = Event.FIRING,
+    *,
+    age: int = 1,
+    **others: Any,
+) -> Notification:
+    """A notification that was planned `age` seconds ago."""
+    return notification(
+        episode, channel, event, at=store.now() - timedelta(seconds=age), **others
+    )
+
+
+def _write(store: Store, batch: Batch) -> None:
+    store.commit([], lambda _: batch)
+
+
+def _set(store: Store, *states: State) -> None:
+    _write(store, Batch(states=states))
+
+
+def _states(store: Store) -> list[State]:
+    return sorted(store.snapshot().states, key=lambda each: each.alert)
+
+
+def _found(store: Store, query: HistoryQuery) -> list[str]:
+    return [row.evaluation_id for row in store.history(query)]
+
+
+def _everything(store: Store) -> tuple[list[State], list[HistoryRow], list[Notification]]:
+    history = store.history(HistoryQuery(limit=10_000))
+    return _states(store), list(history), list(store.notifications(Status))

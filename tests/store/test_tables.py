@@ -1,0 +1,66 @@
+"""The columns known here are those that dbt makes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from sentinel.store import tables
+from sentinel.store.tables import OTHER_MODELS, STATE, TABLES, Table
+
+KINDS = {
+    "text": "string",
+    "json": "string",
+    "time": "timestamp",
+    "integer": "bigint",
+    "float": "double",
+}
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.model)
+def test_columns_are_those_of_the_dbt_model_in_its_order(
+    table: Table[Any], declared: Mapping[str, list[dict[str, Any]]]
+) -> None:
+    assert [(name, KINDS[kind]) for name, kind in table.columns.items()] == [
+        (column["name"], column["data_type"]) for column in declared[table.model]
+    ]
+
+
+def test_every_model_of_the_package_is_known(declared: Mapping[str, Any]) -> None:
+    assert sorted([*(table.model for table in TABLES), *OTHER_MODELS]) == sorted(declared)
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.model)
+def test_the_key_is_the_first_column_and_the_primary_key(
+    table: Table[Any], declared: Mapping[str, list[dict[str, Any]]]
+) -> None:
+    [key] = [
+        column["name"]
+        for column in declared[table.model]
+        if {"type": "primary_key", "warn_unenforced": False} in column.get("constraints", [])
+    ]
+    assert table.key == next(iter(table.columns)) == key
+
+
+def test_a_time_is_written_in_utc_and_to_the_microsecond() -> None:
+    from datetime import timedelta, timezone
+
+    moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone(timedelta(hours=2)))
+    assert tables._dump(moment, "time") == "2026-01-02T01:04:05.000000"
+    assert tables._load(datetime(2026, 1, 2), "time", datetime) == datetime(2026, 1, 2, tzinfo=UTC)
+    assert tables._load(moment, "time", datetime) == moment
+
+
+def test_a_row_with_a_field_that_no_column_can_hold_is_refused_at_once() -> None:
+    @dataclass(frozen=True)
+    class Odd:
+        key: str
+        value: complex
+
+    with pytest.raises(TypeError):
+        tables._kind(complex)
+    assert STATE.model == "sentinel_state"
