@@ -306,7 +306,9 @@ class MemoryStore:
             for each in self.tables.states.values()
             if each.project == self.project and (wanted is None or each.alert_id in wanted)
         )
-        episodes = {each.episode_id for each in states} | {each.health_episode_id for each in states}
+        episodes = {each.episode_id for each in states} | {
+            each.health_episode_id for each in states
+        }
         ledger = [row for row in self._outbox() if row.episode_id in episodes]
         ledger.sort(key=lambda row: (row.created_at, row.n))
         return Snapshot(states, tuple(ledger), self.now())
@@ -439,9 +441,7 @@ class MemoryStore:
         return bool(mine)
 
     def _outbox(self) -> list[Notification]:
-        return [
-            row for row in self.tables.notifications.values() if row.project == self.project
-        ]
+        return [row for row in self.tables.notifications.values() if row.project == self.project]
 
 
 # -- channels ----------------------------------------------------------------------------------

@@ -72,8 +72,11 @@ class Delivery:
             left = deadline - self.clock()
             if claimed and (left > 0 or not again):
                 continue
-            wait = tally.wait(self.store.now())
-            if wait is None or wait > left:
+            if not tally.next_try:
+                break
+            next_try = min(tally.next_try.values())
+            wait = max(0.1, (next_try - self.store.now()).total_seconds())
+            if wait > left:
                 break
             self.progress(
                 f"{len(tally.next_try)} messages not accepted yet; trying again in {wait:.0f} s"
@@ -164,12 +167,6 @@ class _Tally:
             self.rows[row.notification_id] = row
             self.status[row.notification_id] = Status.PENDING
             self.errors[row.message_id] = "an earlier message of the same episode is still waiting"
-
-    def wait(self, now: datetime) -> float | None:
-        """Seconds until the next message is tried again; None if there is none."""
-        if not self.next_try:
-            return None
-        return max(0.1, (min(self.next_try.values()) - now).total_seconds())
 
     def delivered(self) -> Delivered:
         def those(wanted: Status) -> tuple[Notification, ...]:

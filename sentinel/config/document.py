@@ -23,7 +23,7 @@ from sentinel.core.project import Location
 
 # What people write unquoted though YAML gives these characters a meaning of their own.
 _NEEDS_QUOTES = re.compile(
-    r"(?P<key>\w+)\s*:\s*(?P<value>@\S+?|\*[^\s#{}\[\],]*(?:\s+[^\s#{}\[\]]+)*?)"
+    r"(?P<key>\w+)\s*:\s*(?P<value>@\S+?|\*[^\s#{}\[\],]*(?:\s+[^\s#{}\[\]]+){0,4}?)"
     r"\s*(?:[,}\]].*|#.*)?$"
 )
 

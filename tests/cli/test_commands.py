@@ -68,7 +68,10 @@ def test_validate_finds_everything_at_once(acme: Project) -> None:
     acme.alert("sql", "{{ config(meta={'sentinel': {}}) }}\nselect nope from {{ ref('orders') }}\n")
     acme.alert("two", "{{ config(meta={'sentinel': {}}) }}\nselect 1 as a; select 2 as a\n")
     acme.alert("value", "{{ config(meta={'sentinel': {}}) }}\nselect 1 as actual_value\n")
-    acme.alert("jinja", "{{ config(meta={'sentinel': {}}) }}\nselect {% if execute %}{{ 1 / 0 }}{% endif %}\n")
+    acme.alert(
+        "jinja",
+        "{{ config(meta={'sentinel': {}}) }}\nselect {% if execute %}{{ 1 / 0 }}{% endif %}\n",
+    )
     ran = acme.sentinel("validate", "--output", "json")
     assert ran.code == 2
     messages = {each["subject"]: each["message"] for each in ran.document["findings"]}

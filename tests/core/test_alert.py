@@ -30,8 +30,7 @@ AROUND = Surroundings(timezone="Europe/Paris", channels=CHANNELS)
 
 def judge_block(block: Any, around: Surroundings = AROUND) -> Alert | BrokenAlert:
     good, broken = judge([make_source(block)], around)
-    (alert,) = (*good, *broken)
-    return alert
+    return good[0] if good else broken[0]
 
 
 def faults_of(block: Any, around: Surroundings = AROUND) -> list[tuple[tuple[str, ...], str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
@@ -21,9 +22,8 @@ from sentinel.ports import Attempt, Batch, HistoryQuery, Snapshot, Store
 from tests.fakes import notification, state
 
 MINUTE = timedelta(minutes=1)
-ODD = "it's \"odd\" :name %s {{ x }} \\ \n\t\0 żółw 😀 ünï\N{COMBINING ACUTE ACCENT}"
+ODD = 'it\'s "odd" :name %s {{ x }} \\ \n\t\0 żółw 😀 ünï\N{COMBINING ACUTE ACCENT}'
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
-EPISODES = {"events": ["firing"], "reasons": []}
 
 
 class MakeStore(Protocol):
@@ -300,10 +300,8 @@ class StoreContract:
         failures: list[BaseException] = []
 
         def decide(snapshot: Snapshot) -> Batch:
-            try:  # both have read before either writes
-                barrier.wait(timeout=1)
-            except threading.BrokenBarrierError:
-                pass
+            with suppress(threading.BrokenBarrierError):
+                barrier.wait(timeout=1)  # both have read before either writes
             kept = snapshot.states[0] if snapshot.states else state()
             return Batch(states=(replace(kept, held_s=kept.held_s + 1),))
 
@@ -386,9 +384,7 @@ class StoreContract:
                     states=(state(state_key=name, project=name, episode_id="same"),),
                     history=(history_row(name, project=name),),
                     notifications=(
-                        notification(
-                            "same", project=name, notification_id=name, message_id=name
-                        ),
+                        notification("same", project=name, notification_id=name, message_id=name),
                     ),
                 ),
             )
@@ -484,7 +480,7 @@ class StoreContract:
         )
         assert row.claim_until is not None
         assert before + MINUTE <= row.claim_until <= store.now() + MINUTE
-        assert [each for each in store.notifications([Status.CLAIMED])] == [row]
+        assert list(store.notifications([Status.CLAIMED])) == [row]
 
     def test_what_is_claimed_is_not_claimed_again_while_the_lease_lasts(self, store: Store) -> None:
         _write(store, Batch(notifications=(_due(store),)))
@@ -621,19 +617,21 @@ class StoreContract:
         assert before <= row.sent_at <= store.now()
         assert (row.remote_ref, row.last_error, row.claim_until) == ("r:1", None, None)
 
-    def test_a_failed_message_waits_until_it_is_tried_again(
-        self, store: Store, wait: Callable[[timedelta], None]
-    ) -> None:
+    def test_a_failed_message_waits_until_it_is_tried_again(self, store: Store) -> None:
         _write(store, Batch(notifications=(_due(store),)))
-        again = store.now() + timedelta(milliseconds=400)
+        again = store.now() + MINUTE
         attempt = Attempt(Status.PENDING, ODD, again, recipients_done=("a@example.com",))
         assert store.mark(store.claim("me", MINUTE, 10), attempt)
         [row] = store.notifications([Status.PENDING])
         assert (row.last_error, row.not_before, row.sent_at) == (ODD, again, None)
         assert list(row.recipients_done) == ["a@example.com"]
         assert store.claim("me", MINUTE, 10) == []
-        wait(timedelta(milliseconds=500))
-        assert [row.attempts for row in store.claim("me", MINUTE, 10)] == [2]
+
+    def test_a_failed_message_whose_time_has_come_is_tried_again(self, store: Store) -> None:
+        _write(store, Batch(notifications=(_due(store),)))
+        store.mark(store.claim("me", MINUTE, 10), Attempt(Status.PENDING, "no", store.now()))
+        [row] = store.claim("me", MINUTE, 10)
+        assert (row.attempts, row.claim_token, row.last_error) == (2, 2, "no")
 
     def test_a_dead_message_is_claimed_no_more(self, store: Store) -> None:
         _write(store, Batch(notifications=(_due(store),)))
@@ -694,9 +692,7 @@ def _due(
     **others: Any,
 ) -> Notification:
     """A notification that was planned `age` seconds ago."""
-    return notification(
-        episode, channel, event, at=store.now() - timedelta(seconds=age), **others
-    )
+    return notification(episode, channel, event, at=store.now() - timedelta(seconds=age), **others)
 
 
 def _write(store: Store, batch: Batch) -> None:

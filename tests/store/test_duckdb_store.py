@@ -13,14 +13,13 @@ import pytest
 
 from sentinel.core.errors import StoreError, TablesMissing, TablesOutdated, WarehouseLocked
 from sentinel.core.planning import Status
-from sentinel.core.project import StoreTables
 from sentinel.ports import Attempt, Batch, HistoryQuery
-from sentinel.store.duckdb import DuckDbDialect
 from sentinel.store.sql import SqlStore
 from sentinel.warehouses.duckdb import DuckDb
 from tests.fakes import notification, state
 
 from .contract import MINUTE, MakeStore, StoreContract, history_row
+from .made import open_store as open_on
 
 OpenStore = Callable[..., SqlStore]
 TABLES = ["sentinel_state", "sentinel_history", "sentinel_notifications"]
@@ -84,7 +83,9 @@ def test_a_table_newer_than_this_sentinel_asks_for_a_newer_one(
     database: Path, open_store: OpenStore, table: str
 ) -> None:
     sql(database, f"alter table {table} add column from_the_future varchar")
-    with pytest.raises(TablesOutdated, match="newer than this Sentinel.*from_the_future") as caught:
+    with pytest.raises(
+        TablesOutdated, match=r"newer than this Sentinel.*from_the_future"
+    ) as caught:
         open_store().check()
     assert "upgrade dbt-sentinel" in (caught.value.hint or "")
 
@@ -137,20 +138,8 @@ def test_a_relation_whose_name_has_a_colon_is_no_parameter(
 
 def test_times_are_utc_whatever_the_profile_says(database: Path, relations: dict[str, str]) -> None:
     credentials = {"path": database.name, "settings": {"TimeZone": "America/New_York"}}
-    file = DuckDb(credentials, database.parent)
-    store = SqlStore(
-        "shop",
-        StoreTables(relations),
-        lambda read_only: file.engine(read_only=read_only),
-        DuckDbDialect(),
-    )
-    here = DuckDb({"path": database.name}, database.parent)
-    utc = SqlStore(
-        "shop",
-        StoreTables(relations),
-        lambda read_only: here.engine(read_only=read_only),
-        DuckDbDialect(),
-    )
+    store = open_on(DuckDb(credentials, database.parent), relations)
+    utc = open_on(DuckDb({"path": database.name}, database.parent), relations)
     assert abs(store.now() - utc.now()) < timedelta(seconds=30)
     row = notification(at=store.now())
     store.commit([], lambda _: Batch(notifications=(row,)))
@@ -167,12 +156,7 @@ def test_a_held_file_is_told_as_locked_and_nothing_is_written(
     file = DuckDb(
         {"path": database.name}, database.parent, lock_timeout=timedelta(milliseconds=100)
     )
-    store = SqlStore(
-        "shop",
-        StoreTables(relations),
-        lambda read_only: file.engine(read_only=read_only),
-        DuckDbDialect(),
-    )
+    store = open_on(file, relations)
     script = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print(1, flush=True); input()"
     holder = subprocess.Popen(
         [sys.executable, "-c", script, str(database)],
@@ -211,9 +195,7 @@ def test_processes_that_commit_at_the_same_time_lose_nothing(
         "    store.commit(['model.shop.revenue'], lambda s: Batch(\n"
         "        states=(replace(s.states[0], held_s=s.states[0].held_s + 1),)))\n"
     )
-    workers = [
-        subprocess.Popen([sys.executable, "-c", script, str(database)]) for _ in range(2)
-    ]
+    workers = [subprocess.Popen([sys.executable, "-c", script, str(database)]) for _ in range(2)]
     assert [worker.wait(timeout=60) for worker in workers] == [0, 0]
     assert [each.held_s for each in open_store().snapshot().states] == [10]
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,8 @@ from sentinel.ports import Session, Warehouse
 LONG = timedelta(minutes=1)
 
 
-class Watched(Protocol):
+@dataclass
+class Watched(ABC):
     """A warehouse under test with one table, `orders`: (id, region, amount).
 
     1 north 40, 2 north 70, 3 south 90, 4 NULL 5.
@@ -25,11 +28,12 @@ class Watched(Protocol):
     warehouse: Warehouse
     slow: str
     """A query that runs for minutes."""
-    refused: dict[str, str]
-    """Statements of this warehouse's own that can write or do more than read, and a word of why."""
     wrong: tuple[str, str]
     """A query that the warehouse itself refuses, and the exact beginning of its words."""
+    refused: dict[str, str] = field(init=False)
+    """Statements of this warehouse's own that can write or do more than read, and a word of why."""
 
+    @abstractmethod
     def fingerprint(self) -> Any:
         """Everything that a refused statement could have changed."""
 

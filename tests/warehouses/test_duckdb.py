@@ -15,6 +15,7 @@ from typing import Any
 
 import duckdb
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from sentinel.core.errors import ConfigError, QueryError, WarehouseError, WarehouseLocked
 from sentinel.warehouses.duckdb import DuckDb
@@ -28,15 +29,16 @@ as t (id, region, amount)
 """
 
 
+SLOW = "select count(*) from range(10000000000) as a, range(1000) as b"
+WRONG = (
+    "select no_such_column from orders",
+    'Binder Error: Referenced column "no_such_column" not found',
+)
+
+
 @dataclass
-class WatchedDuckDb:
-    warehouse: DuckDb
+class WatchedDuckDb(Watched):
     folder: Path
-    slow: str = "select count(*) from range(10000000000) as a, range(1000) as b"
-    wrong: tuple[str, str] = (
-        "select no_such_column from orders",
-        'Binder Error: Referenced column "no_such_column" not found',
-    )
 
     def __post_init__(self) -> None:
         out = self.folder / "out"
@@ -80,7 +82,8 @@ def shop(tmp_path: Path) -> Path:
 class TestDuckDbSession(SessionContract):
     @pytest.fixture
     def watched(self, shop: Path) -> Watched:
-        return WatchedDuckDb(DuckDb({"path": shop.name}, shop.parent, 3), shop.parent)
+        warehouse = DuckDb({"path": shop.name}, shop.parent, 3)
+        return WatchedDuckDb(warehouse, SLOW, WRONG, shop.parent)
 
 
 def read(database: DuckDb, sql: str) -> list[tuple[Any, ...]]:
@@ -109,9 +112,12 @@ def test_a_value_that_python_has_no_room_for_is_an_error_of_its_query(shop: Path
 
 def test_the_session_can_only_read_even_what_was_not_recognized(shop: Path) -> None:
     database = DuckDb({"path": "shop.duckdb"}, shop.parent)
-    with database.engine(read_only=True) as engine, engine.connect() as connection:
-        with pytest.raises(Exception, match="read-only"):
-            connection.exec_driver_sql("delete from orders")
+    with (
+        database.engine(read_only=True) as engine,
+        engine.connect() as connection,
+        pytest.raises(DBAPIError, match="read-only"),
+    ):
+        connection.exec_driver_sql("delete from orders")
 
 
 def test_the_engine_of_the_store_can_write(shop: Path) -> None:
@@ -158,7 +164,7 @@ def test_settings_hold_on_every_connection_of_the_pool(shop: Path) -> None:
     database = DuckDb({"path": "shop.duckdb", "settings": {"TimeZone": "Asia/Tokyo"}}, shop.parent)
     with database.engine(read_only=True) as engine:
         connections = [engine.connect() for _ in range(3)]
-        zones = {
+        zones: set[str] = {
             connection.exec_driver_sql("select current_setting('TimeZone')").scalar_one()
             for connection in connections
         }
@@ -184,9 +190,12 @@ def test_attached_databases_are_there_for_reading(
         connection.execute("create table t as select 42 as n")
     database = DuckDb({"path": "shop.duckdb", "attach": [attachment]}, shop.parent)
     assert read(database, f"select n from {schema}.t") == [(42,)]
-    with database.engine(read_only=True) as engine, engine.connect() as connection:
-        with pytest.raises(Exception, match="read-only"):
-            connection.exec_driver_sql(f"delete from {schema}.t")
+    with (
+        database.engine(read_only=True) as engine,
+        engine.connect() as connection,
+        pytest.raises(DBAPIError, match="read-only"),
+    ):
+        connection.exec_driver_sql(f"delete from {schema}.t")
 
 
 @pytest.mark.parametrize("credentials", [{}, {"path": ":memory:"}, {"path": ":memory:shop"}])
@@ -224,7 +233,7 @@ def test_a_file_that_is_no_database_is_said_at_once_whatever_its_name(tmp_path: 
 
 def test_a_wrong_setting_is_told_in_duckdb_s_words(shop: Path) -> None:
     database = DuckDb({"path": "shop.duckdb", "settings": {"no_such_thing": 1}}, shop.parent)
-    with pytest.raises(WarehouseError, match='unrecognized.*"no_such_thing"'):
+    with pytest.raises(WarehouseError, match=r'unrecognized.*"no_such_thing"'):
         read(database, "select 1")
 
 
@@ -268,9 +277,12 @@ def test_a_held_file_is_waited_for_visibly_and_then_names_its_holder(
         notify=waited.append,
         lock_timeout=timedelta(seconds=0.6),
     )
-    with held_by_another_process(shop) as holder:
-        with pytest.raises(WarehouseLocked) as caught, database.engine(read_only=read_only):
-            pass
+    with (
+        held_by_another_process(shop) as holder,
+        pytest.raises(WarehouseLocked) as caught,
+        database.engine(read_only=read_only),
+    ):
+        pass
     assert str(caught.value).startswith(f"the DuckDB file {shop} is held by process {holder.pid} (")
     assert waited
     assert waited[0] == f"waiting: {caught.value}"
@@ -313,10 +325,13 @@ def test_a_held_attachment_is_named_and_not_the_main_file(shop: Path, tmp_path: 
 @pytest.mark.parametrize("read_only", [True, False])
 def test_after_a_batch_another_process_can_write(shop: Path, read_only: bool) -> None:
     database = DuckDb({"path": "shop.duckdb"}, shop.parent, 3)
-    with database.engine(read_only=read_only) as engine:
-        with engine.connect() as first, engine.connect() as second:
-            first.exec_driver_sql("select 1")
-            second.exec_driver_sql("select 1")
+    with (
+        database.engine(read_only=read_only) as engine,
+        engine.connect() as first,
+        engine.connect() as second,
+    ):
+        first.exec_driver_sql("select 1")
+        second.exec_driver_sql("select 1")
     with held_by_another_process(shop):
         pass
 

@@ -1,0 +1,388 @@
+"""The outbox is emptied, on a clock that passes only when somebody sleeps."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from sentinel.app.deliver import SEND_DEADLINE, Delivered, Delivery
+from sentinel.core.errors import DeliveryError
+from sentinel.core.lifecycle import Event
+from sentinel.core.planning import Notification, Status
+from sentinel.ports import Batch, Message
+from tests.fakes import NOW, Clock, FakeChannel, MemoryStore, notification
+
+MINUTE = timedelta(minutes=1)
+DOWN = DeliveryError("down")
+REFUSED = DeliveryError("no such hook", permanent=True)
+
+
+@dataclass
+class Post:
+    """An outbox with channels and all that a delivery needs."""
+
+    rows: Iterable[Notification] = ()
+    channels: Mapping[str, FakeChannel] = field(default_factory=lambda: {"log": FakeChannel()})
+    clock: Clock = field(default_factory=Clock)
+    progress: list[str] = field(default_factory=list)
+    store: MemoryStore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.store = MemoryStore(self.clock)
+        self.store.commit([], lambda _: Batch(notifications=tuple(self.rows)))
+
+    def deliver(self, *only: Notification, patience: timedelta = MINUTE) -> Delivered:
+        return self.start([row.message_id for row in only] if only else None, patience)
+
+    def start(self, only: Iterable[str] | None, patience: timedelta = MINUTE) -> Delivered:
+        delivery = Delivery(
+            self.store,
+            self.channels,
+            "me:1",
+            scrub=lambda text: text.replace("t0ps3cret", "***"),
+            progress=self.progress.append,
+            sleep=self.clock.sleep,
+            clock=self.clock.monotonic,
+        )
+        return delivery(only, patience)
+
+    @property
+    def log(self) -> FakeChannel:
+        return self.channels["log"]
+
+    def row(self, of: Notification) -> Notification:
+        return self.store.tables.notifications[of.notification_id]
+
+
+def post(*rows: Notification, **channels: FakeChannel) -> Post:
+    return Post(rows, channels or {"log": FakeChannel()})
+
+
+FIRING = notification("e", event=Event.FIRING, at=NOW - 3 * MINUTE)
+RISEN = notification("e", event=Event.SEVERITY, at=NOW - 2 * MINUTE)
+RESOLVED = notification("e", event=Event.RESOLVED, at=NOW - MINUTE)
+
+
+# -- sending -----------------------------------------------------------------------------------
+
+
+def test_what_is_due_is_sent_and_marked() -> None:
+    rows = [notification("a"), notification("b")]
+    it = post(*rows)
+    delivered = it.deliver()
+    assert {row.episode_id for row in delivered.sent} == {"a", "b"}
+    assert (delivered.waiting, delivered.dead, delivered.complete) == ((), (), True)
+    for row in rows:
+        kept = it.row(row)
+        assert (kept.status, kept.attempts, kept.claimed_by) == (Status.SENT, 1, "me:1")
+        assert kept.remote_ref in ("ref-1", "ref-2")
+    assert it.clock.slept == []
+
+
+def test_an_empty_outbox_is_delivered_at_once() -> None:
+    it = post()
+    assert it.deliver() == Delivered()
+    assert it.clock.slept == []
+
+
+def test_only_what_is_named_is_sent() -> None:
+    mine, theirs = notification("mine"), notification("theirs")
+    it = post(mine, theirs)
+    assert [row.episode_id for row in it.deliver(mine).sent] == ["mine"]
+    assert it.row(theirs).status is Status.PENDING
+
+
+def test_when_nothing_is_named_nothing_is_sent() -> None:
+    it = post(notification())
+    assert it.start([]) == Delivered()
+    assert it.log.tried == []
+
+
+def test_rows_that_share_a_message_are_sent_as_one() -> None:
+    rows = [notification(name, message_id="together") for name in "abc"]
+    it = post(*rows)
+    assert len(it.deliver().sent) == 3
+    [message] = it.log.accepted
+    assert message.message_id == "together"
+    assert {row.episode_id for row in message.notifications} == {"a", "b", "c"}
+
+
+def test_more_than_fit_at_once_are_all_sent() -> None:
+    at_once, most = 0, 0
+    lock = threading.Lock()
+
+    def watch(_: Message) -> None:
+        nonlocal at_once, most
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+        threading.Event().wait(0.002)
+        with lock:
+            at_once -= 1
+
+    it = post(*(notification(str(n)) for n in range(40)), log=FakeChannel(before=watch))
+    assert len(it.deliver().sent) == 40
+    assert 1 < most <= 16
+
+
+def test_events_of_an_episode_are_told_in_order() -> None:
+    it = post(RESOLVED, FIRING, RISEN)
+    assert len(it.deliver().sent) == 3
+    assert it.log.told == ["firing", "severity", "resolved"]
+
+
+# -- trying again ------------------------------------------------------------------------------
+
+
+def test_what_is_not_accepted_is_tried_again_after_a_pause() -> None:
+    it = post(FIRING, log=FakeChannel(failures=[DOWN, DOWN, DOWN]))
+    delivered = it.deliver()
+    assert (len(delivered.sent), len(it.log.tried)) == (1, 4)
+    assert it.row(FIRING).attempts == 4
+    assert it.row(FIRING).last_error is None
+    assert len(it.clock.slept) == 3
+    assert all(0 < pause <= 8 for pause in it.clock.slept)
+    assert it.progress[0].startswith("1 messages not accepted yet; trying again in ")
+
+
+def test_patience_has_an_end_and_what_waits_is_said() -> None:
+    it = post(FIRING, log=FakeChannel(always=DOWN))
+    delivered = it.deliver()
+    assert [row.episode_id for row in delivered.waiting] == ["e"]
+    assert delivered.errors == {FIRING.message_id: "down"}
+    assert not delivered.complete
+    assert it.clock.monotonic() <= 60
+    kept = it.row(FIRING)
+    assert (kept.status, kept.last_error) == (Status.PENDING, "down")
+    assert kept.attempts == len(it.log.tried) > 1
+    assert kept.not_before > NOW
+
+
+def test_without_patience_everything_is_tried_once() -> None:
+    rows = [notification(str(n)) for n in range(20)]
+    it = post(*rows, log=FakeChannel(always=DOWN))
+    assert len(it.deliver(patience=timedelta()).waiting) == 20
+    assert len(it.log.tried) == 20
+    assert it.clock.slept == []
+
+
+def test_a_failed_try_never_counts_as_told() -> None:
+    it = post(FIRING, log=FakeChannel(always=DOWN))
+    assert it.deliver().sent == ()
+    assert it.row(FIRING).sent_at is None
+
+
+@pytest.mark.parametrize("asked", [20, 45])
+def test_the_receiver_s_own_time_is_kept(asked: int) -> None:
+    error = DeliveryError("slow down", retry_after=timedelta(seconds=asked))
+    it = post(FIRING, log=FakeChannel(failures=[error]))
+    assert len(it.deliver().sent) == 1
+    assert it.clock.monotonic() >= asked
+
+
+def test_a_time_too_long_to_wait_for_is_not_waited_for() -> None:
+    error = DeliveryError("slow down", retry_after=timedelta(minutes=30))
+    it = post(FIRING, log=FakeChannel(always=error))
+    assert len(it.deliver().waiting) == 1
+    assert it.clock.slept == []
+    assert it.row(FIRING).not_before == NOW + timedelta(minutes=30)
+
+
+@pytest.mark.parametrize("asked", [timedelta(days=3650), timedelta(hours=2)])
+def test_no_receiver_can_put_us_off_for_more_than_an_hour(asked: timedelta) -> None:
+    it = post(FIRING, log=FakeChannel(always=DeliveryError("later", retry_after=asked)))
+    it.deliver()
+    assert it.row(FIRING).not_before == NOW + timedelta(hours=1)
+
+
+def test_a_receiver_that_says_at_once_is_not_hammered() -> None:
+    error = DeliveryError("busy", retry_after=timedelta())
+    it = post(FIRING, log=FakeChannel(always=error))
+    it.deliver()
+    assert len(it.log.tried) <= 120
+    assert min(it.clock.slept) >= 0.5
+
+
+def test_patience_ends_though_something_is_always_due() -> None:
+    """A channel that takes ten seconds to fail: the first is due again when the last has failed."""
+    clock, log = Clock(), FakeChannel(always=DOWN)
+    log.before = lambda _: clock.pass_by(timedelta(seconds=10))
+    it = Post([notification(str(n)) for n in range(60)], {"log": log}, clock)
+    assert len(it.deliver().waiting) == 60
+    tried = [message.message_id for message in log.tried]
+    assert len(set(tried)) == 60, "everything is tried once"
+    assert len(tried) < 120, "and then it ends"
+
+
+# -- giving up ---------------------------------------------------------------------------------
+
+
+def test_a_permanent_failure_is_dead_at_once() -> None:
+    it = post(FIRING, log=FakeChannel(always=REFUSED))
+    delivered = it.deliver()
+    assert ([row.episode_id for row in delivered.dead], len(it.log.tried)) == (["e"], 1)
+    assert delivered.errors == {FIRING.message_id: "no such hook"}
+    assert (it.row(FIRING).status, it.row(FIRING).last_error) == (Status.DEAD, "no such hook")
+    assert not delivered.complete
+    assert it.clock.slept == []
+
+
+def test_a_channel_that_is_no_longer_configured_is_dead_at_once() -> None:
+    it = post(notification(channel="gone"))
+    [row] = it.deliver().dead
+    assert it.row(row).last_error == "the channel 'gone' is no longer in sentinel.yml"
+
+
+@pytest.mark.parametrize(
+    ("age", "attempts", "status"),
+    [
+        (timedelta(hours=24), 4, Status.DEAD),
+        (timedelta(hours=48), 9, Status.DEAD),
+        (timedelta(hours=24), 3, Status.PENDING),
+        (timedelta(hours=23, minutes=59), 50, Status.PENDING),
+    ],
+)
+def test_a_message_is_dead_after_a_day_and_five_tries(
+    age: timedelta, attempts: int, status: Status
+) -> None:
+    old = replace(notification(at=NOW - age), attempts=attempts)
+    it = post(old, log=FakeChannel(always=DOWN))
+    it.deliver(patience=timedelta())
+    assert it.row(old).status is status
+
+
+def test_what_comes_after_a_dead_message_is_sent() -> None:
+    it = post(FIRING, RESOLVED, log=FakeChannel(failures=[REFUSED]))
+    delivered = it.deliver()
+    assert [row.event for row in delivered.dead] == ["firing"]
+    assert it.log.told == ["resolved"]
+
+
+def test_what_comes_after_a_waiting_message_waits_too() -> None:
+    it = post(FIRING, RESOLVED, log=FakeChannel(failures=[DOWN]))
+    it.deliver()
+    assert [message.notifications[0].event for message in it.log.tried] == [
+        "firing",
+        "firing",
+        "resolved",
+    ]
+
+
+def test_secrets_are_taken_out_of_what_is_recorded() -> None:
+    it = post(FIRING, log=FakeChannel(always=DeliveryError("t0ps3cret!", permanent=True)))
+    delivered = it.deliver()
+    assert delivered.errors == {FIRING.message_id: "***!"}
+    assert it.row(FIRING).last_error == "***!"
+
+
+# -- channels are independent ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("failure", [DOWN, REFUSED])
+def test_one_channel_s_failure_holds_up_no_other(failure: DeliveryError) -> None:
+    rows = [notification(str(n), channel) for n in range(20) for channel in ("bad", "log")]
+    it = post(*rows, bad=FakeChannel("bad", always=failure), log=FakeChannel())
+    delivered = it.deliver()
+    assert len(it.log.accepted) == len(delivered.sent) == 20
+    assert len(delivered.waiting) + len(delivered.dead) == 20
+
+
+def test_channels_are_told_at_the_same_time() -> None:
+    together = threading.Barrier(2, timeout=10)
+
+    def meet(_: Message) -> None:
+        together.wait()
+
+    it = post(
+        notification(channel="a"),
+        notification(channel="b"),
+        a=FakeChannel("a", before=meet),
+        b=FakeChannel("b", before=meet),
+    )
+    assert len(it.deliver().sent) == 2
+
+
+def test_a_message_is_marked_while_another_is_still_being_sent() -> None:
+    """Or a crash during a slow send would send the quick ones again."""
+    marked: list[bool] = []
+
+    def wait_for_the_mark(_: Message) -> None:
+        for _ in range(500):
+            if it.store.marks:
+                break
+            threading.Event().wait(0.01)
+        marked.append(bool(it.store.marks))
+
+    it = post(
+        notification(channel="slow"),
+        notification(channel="log"),
+        slow=FakeChannel("slow", before=wait_for_the_mark),
+        log=FakeChannel(),
+    )
+    assert len(it.deliver().sent) == 2
+    assert marked == [True]
+
+
+def test_the_store_is_used_by_one_thread_only() -> None:
+    """DuckDB can't be open for reading and for writing in one process."""
+    users: set[int] = set()
+
+    @dataclass
+    class Watching(MemoryStore):
+        def __getattribute__(self, name: str) -> Any:
+            users.add(threading.get_ident())
+            return super().__getattribute__(name)
+
+    it = post(*(notification(str(n)) for n in range(5)), log=FakeChannel(failures=[DOWN] * 5))
+    it.store = Watching(it.clock, "shop", it.store.tables)
+    assert len(it.deliver().sent) == 5
+    assert users == {threading.get_ident()}
+
+
+# -- others ------------------------------------------------------------------------------------
+
+
+def test_what_waits_behind_an_earlier_message_is_said_to_wait() -> None:
+    earlier = replace(FIRING, not_before=NOW + timedelta(hours=1), last_error="down")
+    it = post(earlier, RISEN)
+    delivered = it.deliver(RISEN)
+    assert delivered.waiting == (RISEN,)
+    assert "an earlier message" in delivered.errors[RISEN.message_id]
+    assert it.log.tried == []
+
+
+def test_what_another_process_is_sending_is_left_to_it() -> None:
+    it = post(FIRING)
+    it.store.claim("another", MINUTE, 10)
+    assert it.deliver(FIRING) == Delivered()
+    assert it.log.tried == []
+
+
+def test_what_another_process_left_is_taken_over_after_its_lease() -> None:
+    it = post(FIRING)
+    it.store.claim("another", MINUTE, 10)
+    it.clock.pass_by(2 * MINUTE)
+    assert len(it.deliver().sent) == 1
+    assert (it.row(FIRING).claim_token, it.row(FIRING).claimed_by) == (2, "me:1")
+
+
+def test_a_claim_lasts_longer_than_twice_the_longest_send() -> None:
+    leases: list[timedelta] = []
+
+    @dataclass
+    class Watching(MemoryStore):
+        def claim(
+            self, holder: str, lease: timedelta, limit: int, only: Iterable[str] | None = None
+        ) -> Sequence[Notification]:
+            leases.append(lease)
+            return super().claim(holder, lease, limit, only)
+
+    it = post(FIRING)
+    it.store = Watching(it.clock, "shop", it.store.tables)
+    it.deliver()
+    assert min(leases) > 2 * SEND_DEADLINE

@@ -1,0 +1,540 @@
+"""One batch, with fakes at every port."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from sentinel.app.alerts import Alerts
+from sentinel.app.evaluate import BatchOptions, Evaluated, Evaluation
+from sentinel.core.errors import StateConflict, TablesMissing, WarehouseError
+from sentinel.core.evaluation import Outcome, Result
+from sentinel.core.lifecycle import Phase, State
+from sentinel.core.planning import Notification, Status
+from sentinel.core.project import AlertSource, Compiled
+from sentinel.ports import Batch, HistoryQuery, Snapshot
+from tests.fakes import (
+    NOW,
+    FakeProject,
+    FakeWarehouse,
+    MemoryStore,
+    Tables,
+    alerts_of,
+    counted,
+    refused,
+    source,
+    state,
+    status,
+)
+
+
+@dataclass
+class Shop:
+    """A project, its warehouse and its store."""
+
+    sources: tuple[AlertSource, ...]
+    project: FakeProject = field(init=False)
+    warehouse: FakeWarehouse = field(default_factory=FakeWarehouse)
+    store: MemoryStore = field(default_factory=MemoryStore)
+    progress: list[tuple[int, int, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.project = FakeProject(self.sources)
+
+    @property
+    def alerts(self) -> Alerts:
+        return alerts_of(*self.sources)
+
+    def run(self, threads: int = 1, **options: Any) -> Evaluated:
+        evaluation = Evaluation(
+            self.project,
+            self.warehouse,
+            self.store,
+            scrub=lambda text: text.replace("t0ps3cret", "***"),
+            progress=lambda *each: self.progress.append(each),
+        )
+        return evaluation(self.alerts, BatchOptions(threads, **options))
+
+    def answer(self, name: str, answer: Any) -> None:
+        """What the warehouse answers to every query of an alert."""
+        self.warehouse.answers["select " + name] = answer
+
+    def compiles_to(self, name: str, sql: str | None, error: str | None = None) -> None:
+        unique_id = f"model.shop.{name}"
+        self.project.compiled[unique_id] = Compiled(unique_id, sql, error)
+
+    def state(self, name: str, instance: str = "") -> State:
+        [found] = [
+            each
+            for each in self.store.snapshot([f"model.shop.{name}"]).states
+            if each.instance == instance
+        ]
+        return found
+
+    @property
+    def outbox(self) -> list[Notification]:
+        return list(self.store.notifications(Status))
+
+
+def shop(*sources: AlertSource | str) -> Shop:
+    return Shop(tuple(source(each) if isinstance(each, str) else each for each in sources))
+
+
+def outcomes(evaluated: Evaluated) -> dict[str, str]:
+    return {seen.alert.name: str(seen.reading.outcome) for seen in evaluated.observed}
+
+
+def error_of(evaluated: Evaluated, name: str) -> str:
+    [found] = [seen.reading.error for seen in evaluated.observed if seen.alert.name == name]
+    assert found is not None
+    return found
+
+
+ALERT = status("ALERT", actual_value=5, threshold=10, message="low")
+
+
+# -- what is recorded --------------------------------------------------------------------------
+
+
+def test_a_batch_records_state_history_and_what_is_to_be_told_in_one_commit() -> None:
+    it = shop("revenue", "stock")
+    it.answer("revenue", ALERT)
+    evaluated = it.run(triggered_by="schedule")
+    assert outcomes(evaluated) == {"revenue": "alert", "stock": "ok"}
+    assert it.store.commits == 1
+    assert it.state("revenue").phase is Phase.FIRING
+    assert it.state("stock").phase is Phase.OK
+    history = it.store.history(HistoryQuery())
+    assert [(row.alert, row.outcome, row.run_id, row.triggered_by) for row in history] == [
+        ("revenue", "alert", evaluated.run_id, "schedule"),
+        ("stock", "ok", evaluated.run_id, "schedule"),
+    ]
+    [told] = it.outbox
+    assert (told.channel, told.event, told.status) == ("log", "firing", "pending")
+    assert told.payload["message"] == "low"
+    assert evaluated.plan.notifications == (told,)
+    assert evaluated.started_at == NOW
+
+
+def test_results_come_by_name_however_the_queries_ended() -> None:
+    it = shop("c", "a", "b")
+    evaluated = it.run(threads=3)
+    assert [seen.alert.name for seen in evaluated.observed] == ["a", "b", "c"]
+    assert [judged.alert.name for judged in evaluated.judgements] == ["a", "b", "c"]
+
+
+def test_progress_is_told_for_each_alert() -> None:
+    it = shop("a", "b", source("c", {"schedule": "never"}))
+    it.run()
+    assert [(done, total) for done, total, _ in it.progress] == [(2, 3), (3, 3)]
+    assert {name for *_, name in it.progress} == {"a", "b"}
+
+
+def test_two_runs_have_different_ids_and_both_are_in_history() -> None:
+    it = shop("revenue")
+    first = it.run()
+    it.store.clock.pass_by(timedelta(minutes=1))
+    second = it.run()
+    assert first.run_id != second.run_id
+    assert [row.run_id for row in it.store.history(HistoryQuery())] == [
+        second.run_id,
+        first.run_id,
+    ]
+
+
+def test_a_firing_that_goes_on_is_told_once() -> None:
+    it = shop("revenue")
+    it.answer("revenue", ALERT)
+    it.run()
+    it.store.clock.pass_by(timedelta(minutes=1))
+    evaluated = it.run()
+    assert len(it.outbox) == 1
+    assert [decision.reason for decision in evaluated.plan.decisions] == ["already_told"]
+
+
+def test_the_duration_and_the_hash_of_the_sql_are_recorded() -> None:
+    it = shop("revenue")
+    it.compiles_to("revenue", "select /*sentinel:as_of*/ now() /*sentinel:end*/")
+    it.run()
+    it.store.clock.pass_by(timedelta(minutes=1))
+    it.run()
+    second, first = it.store.history(HistoryQuery())
+    assert first.sql_hash == second.sql_hash is not None
+    assert first.duration_ms is not None
+
+
+def test_bytes_billed_are_summed_over_the_queries_of_an_evaluation() -> None:
+    it = shop(source("orders", {"shape": "rows", "samples": 1}))
+    it.warehouse.answers = {
+        ("count", "select orders"): replace(counted(2), bytes_billed=100),
+        ("sample", "select orders"): Result(("id",), ((1,),), bytes_billed=11),
+    }
+    [seen] = it.run().observed
+    assert seen.bytes_billed == 111
+
+
+# -- dry runs ----------------------------------------------------------------------------------
+
+
+def test_a_dry_run_judges_and_writes_nothing() -> None:
+    it = shop("revenue", source("broken", {"schedule": "never"}))
+    it.answer("revenue", ALERT)
+    evaluated = it.run(dry_run=True)
+    assert outcomes(evaluated) == {"revenue": "alert", "broken": "error"}
+    assert [judged.steps[0].after.phase for judged in evaluated.judgements][1] is Phase.FIRING
+    assert {row.event for row in evaluated.plan.notifications} == {"firing", "error"}
+    assert it.store.commits == 0
+    assert it.store.tables == Tables()
+
+
+# -- the edges of a batch ----------------------------------------------------------------------
+
+
+def test_without_tables_nothing_is_compiled_or_asked() -> None:
+    it = shop("revenue")
+    it.store.missing = True
+    with pytest.raises(TablesMissing):
+        it.run()
+    assert it.warehouse.asked == []
+
+
+def test_a_warehouse_that_can_t_be_reached_records_nothing() -> None:
+    it = shop("revenue")
+    it.warehouse.unreachable = WarehouseError("gone")
+    with pytest.raises(WarehouseError, match="gone"):
+        it.run()
+    assert (it.store.commits, it.store.tables.history) == (0, {})
+
+
+def test_the_warehouse_is_closed_before_the_store_writes() -> None:
+    it = shop("revenue")
+    seen = []
+
+    @dataclass
+    class Watching(MemoryStore):
+        def commit(
+            self, alert_ids: Iterable[str], decide: Callable[[Snapshot], Batch]
+        ) -> tuple[Snapshot, Batch]:
+            seen.append(it.warehouse.is_open)
+            return super().commit(alert_ids, decide)
+
+    it.store = Watching()
+    it.run()
+    assert seen == [False]
+
+
+def test_after_a_lost_race_the_same_observation_is_judged_again_without_a_query() -> None:
+    it = shop("revenue")
+    it.answer("revenue", ALERT)
+
+    @dataclass
+    class Racing(MemoryStore):
+        """Another run records the firing while this one decides."""
+
+        raced: bool = False
+
+        def commit(
+            self, alert_ids: Iterable[str], decide: Callable[[Snapshot], Batch]
+        ) -> tuple[Snapshot, Batch]:
+            def late(snapshot: Snapshot) -> Batch:
+                batch = decide(snapshot)
+                if not self.raced:
+                    self.raced = True
+                    rival = replace(snapshot, now=snapshot.now)
+                    theirs = replace(
+                        state(), phase=Phase.OK, last_as_of=rival.now - timedelta(minutes=5)
+                    )
+                    super(Racing, self).commit([], lambda _: Batch(states=(theirs,)))
+                return batch
+
+            return super().commit(alert_ids, late)
+
+    it.store = Racing()
+    evaluated = it.run()
+    assert it.warehouse.asked_for("fetch") == ["select revenue"]
+    assert it.state("revenue").version == 2
+    assert it.state("revenue").phase is Phase.FIRING
+    [judged] = evaluated.judgements
+    assert judged.steps[0].before.version == 1
+    assert len(it.outbox) == 1
+
+
+def test_a_race_that_is_always_lost_is_told() -> None:
+    it = shop("revenue")
+
+    @dataclass
+    class Losing(MemoryStore):
+        def _write(self, batch: Batch) -> None:
+            raise StateConflict("another writer was first")
+
+    it.store = Losing()
+    with pytest.raises(StateConflict):
+        it.run()
+    assert it.warehouse.asked_for("fetch") == ["select revenue"]
+
+
+# -- queries -----------------------------------------------------------------------------------
+
+
+def test_what_stands_between_the_marks_becomes_the_time_that_the_run_speaks_for() -> None:
+    it = shop("revenue")
+    it.compiles_to(
+        "revenue",
+        "select 'it''s /* no */ mark' where a > /*sentinel:as_of*/ now(\n) /*sentinel:end*/ - 1 "
+        "and b < /*sentinel:as_of*/ now() /*sentinel:end*/",
+    )
+    it.run()
+    assert set(it.warehouse.asked) == {
+        (method, "select 'it''s /* no */ mark' where a > at('2026-01-02 09:00') - 1 "
+                 "and b < at('2026-01-02 09:00')")
+        for method in ("columns", "fetch")
+    }  # fmt: skip
+    assert it.state("revenue").last_as_of == NOW
+
+
+def test_at_most_as_many_queries_run_at_once_as_there_are_threads() -> None:
+    it = shop(*(f"alert_{n}" for n in range(9)))
+    it.run(threads=1)
+    assert it.warehouse.most_at_once == 1
+
+
+def test_threads_run_queries_at_once() -> None:
+    it = shop(*(f"alert_{n}" for n in range(3)))
+    together = threading.Barrier(3, timeout=10)
+
+    def meet() -> Result:
+        together.wait()
+        return status("OK")
+
+    for n in range(3):
+        it.warehouse.answers["fetch", f"select alert_{n}"] = meet
+    assert set(outcomes(it.run(threads=3)).values()) == {"ok"}
+    assert it.warehouse.most_at_once == 3
+
+
+@pytest.mark.parametrize(
+    ("definition", "methods"),
+    [
+        ({}, ["columns", "fetch"]),
+        ({"shape": "status"}, ["fetch"]),
+        ({"shape": "rows"}, ["count"]),
+        ({"warn_if": ">1"}, ["count"]),
+    ],
+)
+def test_no_more_is_asked_than_the_shape_needs(
+    definition: dict[str, Any], methods: list[str]
+) -> None:
+    it = shop(source("it", definition))
+    it.warehouse.answers["count", "select it"] = counted(0)
+    assert outcomes(it.run()) == {"it": "ok"}
+    assert [method for method, _ in it.warehouse.asked] == methods
+
+
+def test_rows_are_counted_for_each_instance() -> None:
+    it = shop(source("orders", {"shape": "rows", "dimensions": ["region"]}))
+    it.warehouse.answers = {
+        ("columns", "select orders"): Result(("id", "REGION"), ()),
+        ("count", "select orders"): Result(("region", "failures"), (("n", 2), (None, 1))),
+    }
+    it.run()
+    assert it.state("orders", "region=n").actual_value == 2
+    assert it.state("orders", "region=null").phase is Phase.FIRING
+
+
+# -- one alert's trouble -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("definition", "answer", "words"),
+    [
+        ({}, refused("Binder Error: no such column"), "Binder Error: no such column"),
+        ({}, Result(("status",), (("OK",), ("OK",))), "the query gives 2 rows"),
+        ({}, Result(("status",), (("FINE",),)), "holds 'FINE'"),
+        ({}, Result(("status",), ()), "the query gives no row"),
+        ({}, Result(("status",), (("OK",),) * 3, truncated=True), "more than 3 rows"),
+        ({}, Result(("actual_value",), ((1,),)), "none named status"),
+        (
+            {"shape": "rows", "dimensions": ["d"]},
+            Result(("d", "failures"), ((1, 1),), truncated=True),
+            "more than 1,000 combinations",
+        ),
+        (
+            {"shape": "rows", "dimensions": ["d"]},
+            Result(("d", "failures"), (([1, 2], 1),)),
+            "a column of lists or mappings",
+        ),
+        ({"shape": "status", "dimensions": ["d"]}, status("OK"), "no column 'd'"),
+    ],
+)
+def test_an_alert_that_can_t_be_evaluated_stops_no_other(
+    definition: dict[str, Any], answer: Any, words: str
+) -> None:
+    it = shop("a", source("b", definition), "c")
+    it.answer("b", answer)
+    evaluated = it.run(threads=2)
+    assert outcomes(evaluated) == {"a": "ok", "b": "error", "c": "ok"}
+    assert words in error_of(evaluated, "b")
+    assert it.state("b").health == "failing"
+    assert [(row.alert_id, row.event) for row in it.outbox] == [("model.shop.b", "error")]
+    assert it.outbox[0].payload["message"] == error_of(evaluated, "b")
+
+
+def test_a_model_that_doesn_t_compile_is_an_error_of_its_alert() -> None:
+    it = shop("a", "b")
+    it.compiles_to("a", None, "'no_such_macro' is undefined")
+    evaluated = it.run()
+    assert outcomes(evaluated) == {"a": "error", "b": "ok"}
+    assert error_of(evaluated, "a") == "'no_such_macro' is undefined"
+    assert it.warehouse.asked_for("fetch") == ["select b"]
+
+
+def test_a_broken_definition_is_an_error_with_the_place_of_each_fault() -> None:
+    it = shop("a", source("b", {"timeout": "soon", "severty": "info", "channels": ["log"]}))
+    it.project.lines = {"timeout": 3, "severty": 4}
+    evaluated = it.run()
+    assert outcomes(evaluated) == {"a": "ok", "b": "error"}
+    assert sorted(error_of(evaluated, "b").splitlines()) == [
+        "models/alerts/b.sql:3: `timeout`: 'soon' is not a duration; write it as 30s, 15m, 2h or 1d",
+        "models/alerts/b.sql:4: unknown key `severty`; did you mean `severity`?",
+    ]
+    assert it.warehouse.asked_for("fetch") == ["select a"]
+    assert [(row.alert_id, row.channel) for row in it.outbox] == [("model.shop.b", "log")]
+
+
+def test_an_error_holds_no_secret() -> None:
+    it = shop("a")
+    it.answer("a", refused("can't reach https://t0ps3cret"))
+    evaluated = it.run()
+    assert error_of(evaluated, "a") == "can't reach https://***"
+    [row] = it.store.history(HistoryQuery())
+    assert row.error == "can't reach https://***"
+    assert "t0ps3cret" not in str(it.outbox)
+
+
+def test_an_error_moves_no_phase() -> None:
+    it = shop("a")
+    it.answer("a", ALERT)
+    it.run()
+    it.store.clock.pass_by(timedelta(minutes=1))
+    it.answer("a", refused("gone"))
+    it.run()
+    assert it.state("a").phase is Phase.FIRING
+    assert [row.event for row in it.outbox] == ["firing", "error"]
+
+
+# -- fail fast ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("answer", [ALERT, refused("gone")])
+def test_with_fail_fast_nothing_is_started_after_the_first_trouble(answer: Any) -> None:
+    it = shop("a", "b", "c", "d")
+    it.answer("b", answer)
+    evaluated = it.run(fail_fast=True)
+    assert list(outcomes(evaluated).values())[2:] == ["skipped", "skipped"]
+    assert it.warehouse.asked_for("columns") == ["select a", "select b"]
+    assert "not evaluated" in error_of(evaluated, "c")
+
+
+def test_a_skipped_alert_is_in_history_and_changes_nothing() -> None:
+    it = shop("a", "b")
+    it.answer("a", ALERT)
+    it.run(fail_fast=True)
+    assert [each.alert for each in it.store.snapshot().states] == ["a"]
+    assert [(row.alert, row.outcome) for row in it.store.history(HistoryQuery())] == [
+        ("a", Outcome.ALERT),
+        ("b", Outcome.SKIPPED),
+    ]
+    assert [row.alert_id for row in it.outbox] == ["model.shop.a"]
+
+
+def test_without_fail_fast_everything_is_evaluated() -> None:
+    it = shop("a", "b", "c")
+    it.answer("a", refused("gone"))
+    it.answer("b", ALERT)
+    assert outcomes(it.run()) == {"a": "error", "b": "alert", "c": "ok"}
+
+
+def test_with_fail_fast_a_broken_definition_lets_nothing_start() -> None:
+    it = shop("a", source("b", {"schedule": "never"}))
+    assert outcomes(it.run(fail_fast=True)) == {"a": "skipped", "b": "error"}
+    assert it.warehouse.asked == []
+
+
+# -- samples -----------------------------------------------------------------------------------
+
+
+def sampling(**definition: Any) -> Shop:
+    it = shop(source("orders", {"shape": "rows", "samples": 2, **definition}))
+    it.warehouse.answers = {
+        ("count", "select orders"): counted(3),
+        ("sample", "select orders"): Result(("ID", "Region"), ((1, "n"), (2, "s"))),
+    }
+    return it
+
+
+def test_samples_are_fetched_when_the_alert_fires_and_not_while_it_goes_on() -> None:
+    it = sampling()
+    it.run()
+    assert it.warehouse.asked_for("sample") == ["select orders"]
+    assert it.outbox[0].payload["context"] == {
+        "samples": [{"id": 1, "region": "n"}, {"id": 2, "region": "s"}]
+    }
+    it.store.clock.pass_by(timedelta(minutes=1))
+    it.run()
+    assert it.warehouse.asked_for("sample") == ["select orders"]
+
+
+def test_samples_are_not_fetched_while_all_is_well() -> None:
+    it = sampling()
+    it.warehouse.answers["count", "select orders"] = counted(0)
+    it.run()
+    assert it.warehouse.asked_for("sample") == []
+
+
+def test_samples_are_not_fetched_unless_asked_for() -> None:
+    it = sampling(samples=0)
+    it.run()
+    assert it.warehouse.asked_for("sample") == []
+    assert it.outbox[0].payload["context"] == {}
+
+
+def test_samples_wait_until_a_pending_alert_fires() -> None:
+    it = sampling(**{"for": 2})
+    it.run()
+    assert it.warehouse.asked_for("sample") == []
+    it.store.clock.pass_by(timedelta(minutes=1))
+    it.run()
+    assert it.warehouse.asked_for("sample") == ["select orders"]
+
+
+def test_samples_hold_only_the_columns_asked_for() -> None:
+    it = sampling(sample_columns=["region"])
+    it.run()
+    assert it.outbox[0].payload["context"] == {"samples": [{"region": "n"}, {"region": "s"}]}
+
+
+def test_each_instance_has_its_own_samples_and_only_those_that_fire_now_have_any() -> None:
+    it = sampling(dimensions=["region"])
+    it.warehouse.answers["columns", "select orders"] = Result(("id", "region"), ())
+    it.warehouse.answers["count", "select orders"] = Result(("region", "failures"), (("n", 1),))
+    it.run()
+    it.store.clock.pass_by(timedelta(minutes=1))
+    it.warehouse.answers["count", "select orders"] = Result(
+        ("region", "failures"), (("n", 1), ("s", 1))
+    )
+    evaluated = it.run()
+    [told] = evaluated.plan.notifications
+    assert (told.instance, told.payload["context"]) == (
+        "region=s",
+        {"samples": [{"id": 2, "region": "s"}]},
+    )
+    rows = it.store.history(HistoryQuery(limit=3))
+    assert {row.instance: row.context for row in rows if row.instance} == {
+        "region=n": {},
+        "region=s": {"samples": [{"id": 2, "region": "s"}]},
+    }

@@ -1,0 +1,113 @@
+"""A real HTTP server on loopback that answers as it is told and remembers what it got."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.wrappers import Request, Response
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
+
+
+@dataclass(frozen=True)
+class Received:
+    method: str
+    path: str
+    headers: dict[str, str]
+    """Names in lower case."""
+    body: bytes
+
+
+@dataclass
+class Receiver:
+    """Answers each request with the next of `answers`, and with 204 after the last."""
+
+    url: str = ""
+    answers: list[Response] = field(default_factory=list)
+    got: list[Received] = field(default_factory=list)
+
+    def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        request = Request(environ)
+        self.got.append(
+            Received(
+                request.method,
+                request.full_path.rstrip("?"),
+                {name.lower(): value for name, value in request.headers.items()},
+                request.get_data(),
+            )
+        )
+        answer = self.answers.pop(0) if self.answers else Response(status=204)
+        return answer(environ, start)
+
+
+class _Quiet(WSGIRequestHandler):
+    def log(self, type: str, message: str, *args: object) -> None:
+        """Says nothing."""
+
+
+@contextmanager
+def receiving() -> Iterator[Receiver]:
+    receiver = Receiver()
+    server = make_server("127.0.0.1", 0, receiver, threaded=True, request_handler=_Quiet)
+    receiver.url = f"http://127.0.0.1:{server.server_port}/hook?token=t0ps3cret"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield receiver
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextmanager
+def answering(
+    reply: bytes, *, then: bytes = b"", every: float = 0.0, reset: bool = False
+) -> Iterator[str]:
+    """A server of raw bytes for one request: `reply`, then `then` again and again until cut off."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    stop = threading.Event()
+
+    def serve() -> None:
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            return
+        with connection:
+            connection.recv(65_536)
+            if reset:
+                linger = struct.pack("ii", 1, 0)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                return
+            try:
+                connection.sendall(reply)
+                while every and not stop.is_set():
+                    time.sleep(every)
+                    connection.sendall(then)
+            except OSError:
+                return
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+    finally:
+        stop.set()
+        listener.close()
+        thread.join()
+
+
+def closed_port() -> int:
+    """A port on which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
