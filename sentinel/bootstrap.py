@@ -80,15 +80,24 @@ class Installation:
         return self._open_kind(self.profile)
 
     @cached_property
+    def store_project(self) -> DbtProject:
+        """The project at the target that keeps the tables. Raises ConfigError."""
+        target = self.settings.store.target
+        if not target or target == self.profile.target:
+            return self.project
+        # A folder of its own: dbt parses the project otherwise for each of the two targets.
+        folder = self.project.folder / "store"
+        options = replace(self.options, target=target, target_path=folder)
+        return DbtProject(options, notify=self.voice.working)
+
+    @cached_property
     def store(self) -> Store:
         """The tables. Raises ConfigError, and ProjectError if dbt can't parse the project."""
         # SQLAlchemy costs half a second that help and `list` need not pay.
         from sentinel.store.sql import SqlStore
 
-        target = self.settings.store.target
-        project, profile, database = self.project, self.profile, self.warehouse
-        if target and target != profile.target:
-            project = DbtProject(replace(self.options, target=target), notify=self.voice.working)
+        project, profile, database = self.store_project, self.profile, self.warehouse
+        if project is not self.project:
             profile = project.profile()
             database = self._open_kind(profile)
         dialect = _entry_point(STORES, profile.type).load()()
@@ -108,7 +117,7 @@ class Installation:
         """One channel, and its secrets. Raises ConfigError."""
         block = self.settings.channels[name]
         context = ChannelContext(self.options.project_dir, self.voice.say)
-        return build_channel(name, block.type, block.render(), block.location, context)
+        return build_channel(name, block.type, block.render(), block.locate, context)
 
     @cached_property
     def _built(self) -> dict[str, tuple[Channel, list[str]]]:

@@ -46,6 +46,9 @@ class Project(Protocol):
     def locate(self, source: AlertSource, *keys: str) -> Location:
         """Where `meta.sentinel.<keys...>` of an alert is written; the nearest line known."""
 
+    def hidden_block(self, source: AlertSource) -> Location | None:
+        """Where an alert has a `sentinel` block in YAML that one in its SQL file replaces."""
+
 
 class Session(Protocol):
     """An open warehouse. It may be used by several threads at once."""

@@ -169,6 +169,7 @@ class FakeProject:
     compiled: dict[str, Compiled] = field(default_factory=dict)
     chosen: frozenset[str] | None = None
     lines: Mapping[str, int] = field(default_factory=dict)
+    hidden: Mapping[str, Location] = field(default_factory=dict)
     name: str = "shop"
 
     def alerts(self) -> Sequence[AlertSource]:
@@ -188,6 +189,9 @@ class FakeProject:
     def locate(self, source: AlertSource, *keys: str) -> Location:
         return Location(source.path, self.lines.get(keys[0] if keys else ""))
 
+    def hidden_block(self, source: AlertSource) -> Location | None:
+        return self.hidden.get(source.name)
+
 
 # -- warehouse ---------------------------------------------------------------------------------
 
@@ -201,7 +205,7 @@ class FakeWarehouse:
     `answers` may hold (method, sql) or sql; of a query it doesn't know it says `status` OK.
     """
 
-    answers: dict[Any, Answer] = field(default_factory=dict)
+    answers: dict[Any, Any] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
     unreachable: WarehouseError | None = None
     is_open: bool = False
@@ -244,7 +248,8 @@ class FakeWarehouse:
             self._running += 1
             self.most_at_once = max(self.most_at_once, self._running)
         try:
-            answer = self.answers.get((method, sql), self.answers.get(sql, status("OK")))
+            known = self.answers.get(sql, status("OK"))
+            answer: Answer = self.answers.get((method, sql), known)
             if callable(answer):
                 return answer()
             if isinstance(answer, Exception):

@@ -79,7 +79,7 @@ class Delivery:
             if wait > left:
                 break
             self.progress(
-                f"{len(tally.next_try)} messages not accepted yet; trying again in {wait:.0f} s"
+                f"messages not accepted yet: {len(tally.next_try)}; trying again in {wait:.0f} s"
             )
             self.sleep(wait)
         if wanted is not None:

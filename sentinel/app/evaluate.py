@@ -31,7 +31,7 @@ from sentinel.core.evaluation import (
 )
 from sentinel.core.history import Execution, history_rows
 from sentinel.core.lifecycle import Event, Judgement, State, Tick, judge
-from sentinel.core.planning import Plan, ledger_of, plan
+from sentinel.core.planning import Notification, Plan, Status, ledger_of, plan
 from sentinel.core.project import Compiled, Location
 from sentinel.core.values import plain
 from sentinel.ports import Batch, Project, Session, Snapshot, Store, Warehouse
@@ -62,13 +62,23 @@ class Observed:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A batch as it was recorded, or as it would have been on a dry run."""
+    """A batch as it was recorded, or as it would have been on a dry run.
+
+    `unfinished` are older notifications of these alerts' open episodes that are pending or dead.
+    """
 
     run_id: str
     started_at: datetime
     observed: tuple[Observed, ...]
     judgements: tuple[Judgement, ...]
     plan: Plan
+    unfinished: tuple[Notification, ...] = ()
+
+    @property
+    def messages(self) -> list[str]:
+        """The messages to send now: the new ones, and older ones of these alerts still pending."""
+        rows = (*self.unfinished, *self.plan.notifications)
+        return [row.message_id for row in rows if row.status is not Status.DEAD]
 
 
 @dataclass
@@ -96,19 +106,18 @@ class Evaluation:
         before = self.store.snapshot(ids)
         observed = self._observe(alerts, compiled, before, options)
         run_id = uuid.uuid4().hex
-        made: list[tuple[tuple[Judgement, ...], Plan]] = []
+        made: list[Evaluated] = []
 
         def decide(snapshot: Snapshot) -> Batch:
-            judgements, told, batch = self._decide(run_id, observed, before, snapshot, options)
-            made[:] = [(judgements, told)]
+            evaluated, batch = self._decide(run_id, observed, before, snapshot, options)
+            made.append(evaluated)
             return batch
 
         if options.dry_run:
             decide(before)
         else:
             self.store.commit(ids, decide)
-        judgements, told = made[0]
-        return Evaluated(run_id, before.now, tuple(observed), judgements, told)
+        return made[-1]  # the last try is the one that was written
 
     # -- seeing --------------------------------------------------------------------------------
 
@@ -129,10 +138,13 @@ class Evaluation:
                 pool.submit(look, session, alert, compiled[alert.source.unique_id])
                 for alert in alerts.good
             ]
-            for done in as_completed(work):
-                seen = self._scrubbed(done.result())
-                found.append(seen)
-                self.progress(len(found), total, seen.alert.name)
+            try:
+                for done in as_completed(work):
+                    seen = self._scrubbed(done.result())
+                    found.append(seen)
+                    self.progress(len(found), total, seen.alert.name)
+            finally:
+                stop.set()  # after an interrupt nothing that waits for a thread is started
         return sorted(found, key=lambda seen: seen.alert.name)
 
     def _scrubbed(self, seen: Observed) -> Observed:
@@ -153,7 +165,7 @@ class Evaluation:
         before: Snapshot,
         snapshot: Snapshot,
         options: BatchOptions,
-    ) -> tuple[tuple[Judgement, ...], Plan, Batch]:
+    ) -> tuple[Evaluated, Batch]:
         tick = Tick(as_of=before.now, now=snapshot.now)
         states = _by_alert(snapshot.states)
         judgements = tuple(
@@ -185,7 +197,16 @@ class Evaluation:
                 *judged.noted,
             )
         )
-        return judgements, told, Batch(changed, tuple(rows), told.notifications, told.superseded)
+        unfinished = tuple(
+            row
+            for row in snapshot.ledger
+            if row.status in (Status.PENDING, Status.DEAD)
+            and row.notification_id not in told.superseded
+        )
+        return (
+            Evaluated(run_id, before.now, tuple(observed), judgements, told, unfinished),
+            Batch(changed, tuple(rows), told.notifications, told.superseded),
+        )
 
 
 def _by_alert(states: Iterable[State]) -> dict[str, list[State]]:

@@ -13,7 +13,7 @@ from sentinel.app.evaluate import Evaluated, Observed
 from sentinel.core.alert import Severity
 from sentinel.core.evaluation import Outcome
 from sentinel.core.lifecycle import Judgement, Phase, Step
-from sentinel.core.planning import Notification
+from sentinel.core.planning import Notification, Status
 
 EXIT_OK = 0
 EXIT_FIRING = 1
@@ -105,9 +105,12 @@ def report(
         for seen, judged in zip(evaluated.observed, evaluated.judgements, strict=True)
         for step in _shown(judged)
     ]
+    dead = [row for row in evaluated.unfinished if row.status is Status.DEAD]
     undelivered = {
-        f"{_title(row)} to {row.channel}": delivered.errors.get(row.message_id, "")
-        for row in (*delivered.waiting, *delivered.dead)
+        f"{_title(row)} to {row.channel}": delivered.errors.get(row.message_id)
+        or row.last_error
+        or ""
+        for row in (*dead, *delivered.waiting, *delivered.dead)
     }
     return Report(
         evaluated.run_id,
@@ -179,12 +182,12 @@ def _told(
     suppressed: dict[str, str] = {}
     for each in mine:
         key = (each.alert_id, each.instance, each.channel)
-        if not each.told:
+        if key in sent:  # now, if not planned now
+            notified.append(each.channel)
+        elif not each.told:
             suppressed.setdefault(each.channel, each.reason)
         elif dry_run:
             suppressed[each.channel] = "dry_run"
-        elif key in sent:
-            notified.append(each.channel)
         else:
             suppressed[each.channel] = "undeliverable" if key in dead else "not_delivered_yet"
     return tuple(dict.fromkeys(notified)), {

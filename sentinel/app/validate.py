@@ -16,11 +16,15 @@ from sentinel.ports import Project, Session, Warehouse
 
 @dataclass(frozen=True)
 class Finding:
-    """One fault: of which alert (or channel), where, and what is wrong."""
+    """One fault: of which alert (or file), where, and what is wrong.
+
+    A `warning` is no fault yet, but likely not what was meant.
+    """
 
     subject: str
     location: Location | None
     message: str
+    warning: bool = False
 
 
 def find_in_definitions(project: Project, alerts: Alerts) -> list[Finding]:
@@ -32,6 +36,17 @@ def find_in_definitions(project: Project, alerts: Alerts) -> list[Finding]:
     ]
 
 
+def find_hidden(project: Project, alerts: Alerts) -> list[Finding]:
+    """Definitions in YAML that one in the SQL file replaces whole, since dbt merges meta so."""
+    found = []
+    for alert in alerts.all:
+        hidden = project.hidden_block(alert.source)
+        if hidden is not None:
+            words = f"this `sentinel` block is not used: the one in {alert.source.path} replaces it"
+            found.append(Finding(alert.name, hidden, words, warning=True))
+    return found
+
+
 def find_in_channels(checks: Iterable[Callable[[], object]]) -> list[Finding]:
     """The faults of channels: each check builds one, and raises ConfigError."""
     found = []
@@ -39,7 +54,8 @@ def find_in_channels(checks: Iterable[Callable[[], object]]) -> list[Finding]:
         try:
             check()
         except ConfigError as error:
-            found += [Finding("sentinel.yml", None, line) for line in error.message.splitlines()]
+            places = error.places or [(None, error.message)]
+            found += [Finding("sentinel.yml", location, words) for location, words in places]
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -23,24 +23,30 @@ def channel_types() -> dict[str, Any]:
 
 
 def build_channel(
-    name: str, kind: str, values: Mapping[str, Any], location: Location, around: ChannelContext
+    name: str,
+    kind: str,
+    values: Mapping[str, Any],
+    locate: Callable[..., Location],
+    around: ChannelContext,
 ) -> tuple[Channel, list[str]]:
-    """A channel and its secrets. Raises ConfigError naming file, line and key."""
+    """A channel and its secrets. `locate` gives the place of a key of the channel.
+
+    Raises ConfigError naming file, line and key.
+    """
     known = channel_types()
     if kind not in known:
-        raise ConfigError(
-            f"{location}: the channel `{name}` has the unknown type {kind!r}"
-            + (suggest(kind, known) or f"; known are {', '.join(sorted(known))}")
-        )
+        near = suggest(kind, known) or f"; known are {', '.join(sorted(known))}"
+        words = f"the channel `{name}` has the unknown type {kind!r}{near}"
+        raise ConfigError.at([(locate("type"), words)])
     channel_type: ChannelType = known[kind].load()
     try:
         settings = channel_type.Settings.model_validate(dict(values))
     except ValidationError as error:
         keys = channel_type.Settings.model_fields
-        raise ConfigError(
-            "\n".join(
-                f"{location}: the channel `{name}`: {fault.message}"
+        raise ConfigError.at(
+            [
+                (locate(*fault.keys), f"the channel `{name}`: {fault.message}")
                 for fault in explain(error, keys, show_input=False)
-            )
+            ]
         ) from None
     return channel_type(name, settings, around), list(secrets_in(settings))

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from sentinel.core.values import to_json
+
 _WORDS = {
     "firing": "FIRING",
     "severity": "WORSE",
@@ -36,6 +38,7 @@ def details(payload: Mapping[str, Any]) -> list[tuple[str, str]]:
     found: list[tuple[str, Any]] = [
         ("message", payload["message"]),
         ("value", measured(payload["actual_value"], payload["threshold"])),
+        ("rows", "\n".join(map(to_json, payload["context"].get("samples", ())))),
         ("since", payload["since"]),
         ("about", payload["description"]),
         ("owner", payload["owner"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from sentinel.cli.options import (
     output_option,
     read_output,
 )
+from sentinel.cli.output import count
 from sentinel.core.alert import judge
 from sentinel.core.errors import SentinelError
 
@@ -66,13 +68,23 @@ def _checks(installation: Installation) -> Iterator[tuple[str, Callable[[], str]
         lambda: f"{installation.project.name} in {installation.options.project_dir}",
     )
     yield "dbt profile", lambda: _profile(installation)
-    yield "sentinel.yml", lambda: f"{len(installation.settings.channels)} channels"
-    for name in _channel_names(installation):
-        yield f"channel {name}", lambda name=name: _channel(installation, name)  # type: ignore[misc]  # mypy infers no type for a default
-    yield "dbt parses", lambda: _alerts(installation)
+    yield "dbt parses", lambda: count(len(installation.project.alerts()), "alert")
     yield "dbt package", lambda: _package(installation)
+    yield "sentinel.yml", lambda: count(len(installation.settings.channels), "channel")
+    if not _readable(installation):
+        return  # all that follows would say the same again
+    for name in installation.settings.channels:
+        yield f"channel {name}", partial(_channel, installation, name)
+    yield "definitions", lambda: _definitions(installation)
     yield "warehouse", lambda: _warehouse(installation)
     yield "tables", lambda: _tables(installation)
+
+
+def _readable(installation: Installation) -> bool:
+    try:
+        return bool(installation.settings)
+    except SentinelError:
+        return False
 
 
 def _versions() -> str:
@@ -87,14 +99,7 @@ def _versions() -> str:
 
 def _profile(installation: Installation) -> str:
     profile = installation.profile
-    return f"{profile.name}, target {profile.target} ({profile.type}), {profile.threads} threads"
-
-
-def _channel_names(installation: Installation) -> list[str]:
-    try:
-        return list(installation.settings.channels)
-    except SentinelError:
-        return []
+    return f"{profile.name}, target {profile.target} ({profile.type}), {count(profile.threads, 'thread')}"
 
 
 def _channel(installation: Installation, name: str) -> str:
@@ -102,12 +107,12 @@ def _channel(installation: Installation, name: str) -> str:
     return installation.settings.channels[name].type
 
 
-def _alerts(installation: Installation) -> str:
+def _definitions(installation: Installation) -> str:
     good, broken = judge(installation.project.alerts(), installation.surroundings)
     if broken:
         names = ", ".join(alert.name for alert in broken)
         raise SentinelError(f"wrong definitions: {names}", hint="`sentinel validate` says what")
-    return f"{len(good)} alerts"
+    return f"{count(len(good), 'alert')}, no fault"
 
 
 def _package(installation: Installation) -> str:
@@ -133,4 +138,4 @@ def _warehouse(installation: Installation) -> str:
 def _tables(installation: Installation) -> str:
     installation.store.check()
     states = installation.store.snapshot().states
-    return f"in use, state of {len({state.alert_id for state in states})} alerts"
+    return f"in use, state of {count(len({state.alert_id for state in states}), 'alert')}"

@@ -34,6 +34,9 @@ def command(**values: Any) -> int:
     output = read_output(values)
     installation = open_installation(values, output)
     options: DbtOptions = installation.options
+    if not values["skip_tables"]:
+        # What keeps dbt from making the tables is said before anything is written.
+        _ = installation.profile
     done = scaffold(
         options.project_dir, upgrade=values["upgrade"], cli_vars=parse_vars(options.vars)
     )
@@ -49,7 +52,7 @@ def command(**values: Any) -> int:
         return 0
     if not values["skip_tables"]:
         with output.at_work():
-            installation.project.make_tables()
+            installation.store_project.make_tables()
         output.line(Text.assemble(("ready     ", "green"), "Sentinel's tables"))
     output.line()
     output.line("Next: `sentinel run`, then write an alert beside your models.")

@@ -18,7 +18,7 @@ from sentinel.cli.options import (
     read_selection,
     selection_options,
 )
-from sentinel.cli.output import json_time, shown_time
+from sentinel.cli.output import count, json_time, shown_time
 from sentinel.core.alert import Alert, BrokenAlert
 
 
@@ -47,6 +47,8 @@ def command(**values: Any) -> int:
         return 0
     rows = [_row(alert, now) for alert in found.all]
     output.table(["alert", "schedule", "next slot (UTC)", "severity", "owner", "channels"], rows)
+    if found.broken:
+        output.line(f"{count(len(found.broken), 'wrong definition')}: `sentinel validate` says why")
     if found.disabled:
         output.line(f"disabled: {', '.join(alert.name for alert in found.disabled)}")
     return 0
@@ -54,8 +56,7 @@ def command(**values: Any) -> int:
 
 def _row(alert: Alert | BrokenAlert, now: datetime) -> list[str | Text]:
     if isinstance(alert, BrokenAlert):
-        broken = Text("its definition is wrong: `sentinel validate`", style="bold magenta")
-        return [alert.name, broken, "", "", "", ""]
+        return [alert.name, Text("broken", style="bold magenta"), "", "", "", ""]
     return [
         alert.name,
         _schedule(alert),

@@ -54,7 +54,10 @@ class Commands(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "SENTINEL"},
+)
 @click.version_option(__version__, prog_name="sentinel")
 def cli() -> None:
     """Alerts as dbt models: run on the warehouse, told once, recorded in tables.

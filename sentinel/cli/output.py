@@ -167,6 +167,11 @@ def _plain_line(_logger: Any, _name: str, event: dict[str, Any]) -> str:
     return " ".join(part for part in (f"{level}:", str(words), extra) if part)
 
 
+def count(number: int, noun: str) -> str:
+    """`1 alert`, `2 alerts`."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def ago(moment: datetime | None, now: datetime | None = None) -> str:
     """How long ago: `2h 5m`; '' for never."""
     if moment is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from typing import Any
 
 import click
@@ -78,14 +79,14 @@ def command(**values: Any) -> int:
         fail_fast=values["fail_fast"],
     )
     with output.at_work():
-        # A channel that can't be built is found before anything is evaluated.
-        surroundings, channels = installation.surroundings, installation.channels
+        surroundings = installation.surroundings
         alerts = select_alerts(installation.project, surroundings, read_selection(values))
-        evaluated = installation.evaluation()(alerts, options)
+        # A channel that can't be built is found before anything is evaluated.
+        evaluate, deliver = installation.evaluation(), installation.delivery()
+        evaluated = evaluate(alerts, options)
         delivered = Delivered()
-        if channels and not options.dry_run:
-            mine = [row.message_id for row in evaluated.plan.notifications]
-            delivered = installation.delivery()(mine, values["delivery_timeout"])
+        if not options.dry_run:
+            delivered = deliver(evaluated.messages, values["delivery_timeout"])
     told = report(evaluated, delivered, time.perf_counter() - started, dry_run=options.dry_run)
     document = run_document(told)
     if not options.dry_run:
@@ -137,22 +138,10 @@ def print_report(output: Output, told: Report) -> None:
     rows = [_row(result, told) for result in told.results]
     output.table(["state", "alert", "value", "threshold", "for", "told", "message"], rows)
     output.line()
-    counts = told.counts
-    sums = [
-        f"{counts[name]} {word}"
-        for name, word in (
-            ("firing", "firing"),
-            ("recovering", "recovering"),
-            ("pending", "pending"),
-            ("error", "failed"),
-            ("ok", "ok"),
-            ("empty", "empty"),
-            ("skipped", "skipped"),
-        )
-        if counts[name]
-    ]
+    words = Counter(_word(result) for result in told.results)
+    sums = ", ".join(f"{words[word]} {word}" for word in _STYLES if words[word])
     dry = " Dry run: nothing was recorded, nobody was told." if told.dry_run else ""
-    output.line(f"{', '.join(sums)} in {told.elapsed_s:.1f} s.{dry}")
+    output.line(f"{sums} in {told.elapsed_s:.1f} s.{dry}")
     for what, error in told.undelivered.items():
         output.line(Text(f"not delivered: {what}: {error}", style="bold red"))
     if told.undelivered:

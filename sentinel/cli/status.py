@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,10 +17,11 @@ from sentinel.cli.options import (
     output_option,
     read_output,
 )
-from sentinel.cli.output import Output, ago, json_time
+from sentinel.cli.output import Output, ago, count, json_time
+from sentinel.core.evaluation import Outcome
 from sentinel.core.lifecycle import Health, Phase, State
 from sentinel.core.planning import Notification, Status
-from sentinel.ports import Snapshot
+from sentinel.ports import HistoryQuery, Snapshot, Store
 
 _STYLES = {Phase.FIRING: "bold red", Phase.RECOVERING: "yellow", Phase.PENDING: "yellow"}
 
@@ -44,14 +46,29 @@ def command(**values: Any) -> int:
         store.check()
         snapshot = store.snapshot()
         stuck = store.notifications([Status.PENDING, Status.CLAIMED, Status.DEAD])
+        errors = _errors(store, snapshot)
     if output.json:
         output.print_json(status_document(snapshot, stuck))
     else:
-        _print(output, snapshot, stuck, everything=values["everything"])
+        _print(output, snapshot, stuck, errors, everything=values["everything"])
     return 0
 
 
-def status_document(snapshot: Snapshot, stuck: list[Notification] | Any) -> dict[str, Any]:
+def _errors(store: Store, snapshot: Snapshot) -> dict[str, str]:
+    """Why the alerts that fail do: the last error of each, by alert id."""
+    failing = [state for state in snapshot.states if state.health is Health.FAILING]
+    if not failing:
+        return {}
+    query = HistoryQuery(
+        alert_ids=frozenset(state.alert_id for state in failing),
+        outcomes=frozenset({str(Outcome.ERROR)}),
+        limit=len(failing) * 20,
+    )
+    # The newest come first, so that the last one written here is left out by those before it.
+    return {row.alert_id: row.error or "" for row in reversed(store.history(query))}
+
+
+def status_document(snapshot: Snapshot, stuck: Sequence[Notification]) -> dict[str, Any]:
     """The document of `status --output json`; its schema is schemas/status.json."""
     return {
         "alerts": [_alert_document(state) for state in _ordered(snapshot.states)],
@@ -107,13 +124,20 @@ def _ordered(states: tuple[State, ...]) -> list[State]:
     return sorted(states, key=urgency)
 
 
-def _print(output: Output, snapshot: Snapshot, stuck: Any, *, everything: bool) -> None:
+def _print(
+    output: Output,
+    snapshot: Snapshot,
+    stuck: Sequence[Notification],
+    errors: Mapping[str, str],
+    *,
+    everything: bool,
+) -> None:
     rows = []
     calm = 0
     for state in _ordered(snapshot.states):
         loud = state.phase not in (None, Phase.OK) or state.health is Health.FAILING
         if loud or (everything and state.phase is not None):
-            rows += _rows(state, snapshot.now)
+            rows += _rows(state, snapshot.now, errors.get(state.alert_id, ""))
         elif state.is_head:
             calm += 1
     if rows:
@@ -121,7 +145,7 @@ def _print(output: Output, snapshot: Snapshot, stuck: Any, *, everything: bool) 
         output.line()
     if not snapshot.states:
         output.line("Nothing has been evaluated yet: `sentinel run`.")
-    elif not everything:
+    elif not everything and (calm or not rows):
         output.line(_sum(calm, others=bool(rows)))
     for row in stuck:
         word = "undeliverable" if row.status is Status.DEAD else "not delivered yet"
@@ -134,7 +158,7 @@ def _print(output: Output, snapshot: Snapshot, stuck: Any, *, everything: bool) 
         )
 
 
-def _rows(state: State, now: datetime) -> list[list[str | Text]]:
+def _rows(state: State, now: datetime, error: str) -> list[list[str | Text]]:
     name = state.alert + (f" [{clean(state.instance)}]" if state.instance else "")
     value = "" if state.actual_value is None else amount(state.actual_value)
     threshold = "" if state.threshold is None else amount(state.threshold)
@@ -142,8 +166,9 @@ def _rows(state: State, now: datetime) -> list[list[str | Text]]:
     found: list[list[str | Text]] = []
     if state.health is Health.FAILING:
         word = Text("failing", style="bold magenta")
-        times = f"{state.error_count} errors in a row" if state.error_count > 1 else ""
-        found.append([word, name, "", "", ago(state.health_since, now), evaluated, times])
+        reason = clean(error).strip().splitlines()[:1]
+        since = ago(state.health_since, now)
+        found.append([word, name, "", "", since, evaluated, *(reason or [""])])
     if state.phase is not None and (state.phase is not Phase.OK or not found):
         severity = f" {state.severity}" if state.severity else ""
         word = Text(f"{state.phase}{severity}", style=_STYLES.get(state.phase, "green"))
@@ -155,6 +180,6 @@ def _rows(state: State, now: datetime) -> list[list[str | Text]]:
 
 
 def _sum(calm: int, *, others: bool) -> str:
-    if not others:
-        return f"All {calm} alerts are ok." if calm != 1 else "The one alert is ok."
-    return f"{calm} other alerts are ok." if calm != 1 else "1 other alert is ok."
+    if others:
+        return f"{count(calm, 'other alert')} ok."
+    return f"All alerts are ok ({calm})."

@@ -11,6 +11,7 @@ from rich.text import Text
 from sentinel.app.alerts import select_alerts
 from sentinel.app.validate import (
     Finding,
+    find_hidden,
     find_in_channels,
     find_in_columns,
     find_in_definitions,
@@ -25,6 +26,7 @@ from sentinel.cli.options import (
     read_selection,
     selection_options,
 )
+from sentinel.cli.output import count
 
 
 @click.command("validate", cls=DbtCommand)
@@ -51,24 +53,32 @@ def command(**values: Any) -> int:
         )
         alerts = select_alerts(project, surroundings, read_selection(values))
         found += find_in_definitions(project, alerts)
+        found += find_hidden(project, alerts)
         if not values["offline"]:
             unsound, sql = find_in_sql(project, alerts)
             found += unsound
             found += find_in_columns(installation.warehouse, sql, installation.threads)
+    faults = sum(not each.warning for each in found)
     if output.json:
         output.print_json({"findings": [_document(each) for each in found]})
     else:
         for each in found:
             place = f"{each.location}: " if each.location else ""
-            output.line(Text.assemble((f"{each.subject}: ", "bold red"), place, each.message))
-        checked = len(alerts.all)
-        sums = f"{len(found)} faults" if len(found) > 1 else "1 fault" if found else "no faults"
-        output.line(f"{checked} alerts checked, {sums}.")
-    return 2 if found else 0
+            word = Text("warning: ", "yellow") if each.warning else Text("fault: ", "bold red")
+            subject = (f"{each.subject}: ", "bold")
+            output.line(Text.assemble(word, subject, place, each.message))
+        sums = [
+            f"{count(len(alerts.all), 'alert')} checked",
+            count(faults, "fault") if faults else "no faults",
+        ]
+        sums += [count(len(found) - faults, "warning")] if len(found) > faults else []
+        output.line(f"{', '.join(sums)}.")
+    return 2 if faults else 0
 
 
 def _document(finding: Finding) -> dict[str, Any]:
     return {
+        "level": "warning" if finding.warning else "fault",
         "subject": finding.subject,
         "path": finding.location.path if finding.location else None,
         "line": finding.location.line if finding.location else None,

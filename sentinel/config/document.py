@@ -111,15 +111,13 @@ class Document:
         except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError):
             # Not its words: they quote the template, which may hold a secret beside the Jinja.
             wrong = "its Jinja can't be rendered"
-        raise ConfigError(f"{self.location(*keys)}: `{'.'.join(keys)}`: {wrong}")
+        raise ConfigError.at([(self.location(*keys), f"`{'.'.join(keys)}`: {wrong}")])
 
     def _env(self, name: str, default: str | None, keys: tuple[str, ...]) -> str:
         value = os.environ.get(name, default)
         if value is None:
-            raise ConfigError(
-                f"{self.location(*keys)}: `{'.'.join(keys)}` needs the environment variable "
-                f"{name}, which is not set"
-            )
+            words = f"`{'.'.join(keys)}` needs the environment variable {name}, which is not set"
+            raise ConfigError.at([(self.location(*keys), words)])
         return value
 
     def _file(self, name: str, keys: tuple[str, ...]) -> str:
@@ -127,9 +125,8 @@ class Document:
             return (self.path.parent / Path(name).expanduser()).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-            raise ConfigError(
-                f"{self.location(*keys)}: `{'.'.join(keys)}` needs the file {name}: {reason}"
-            ) from None
+            words = f"`{'.'.join(keys)}` needs the file {name}: {reason}"
+            raise ConfigError.at([(self.location(*keys), words)]) from None
 
 
 def _broken(error: YAMLError, text: str, shown: str) -> ConfigError:

@@ -62,9 +62,9 @@ class ChannelBlock:
     type: str
     document: Document
 
-    @property
-    def location(self) -> Location:
-        return self.document.location("channels", self.name)
+    def locate(self, *keys: str) -> Location:
+        """Where one of its keys is written."""
+        return self.document.location("channels", self.name, *keys)
 
     def render(self) -> Mapping[str, Any]:
         """Its keys but `type`, filled in. Raises ConfigError if a variable or file is missing."""

@@ -375,16 +375,16 @@ def _judge_one(source: AlertSource, around: Surroundings) -> Alert | BrokenAlert
     faults.extend(_channel_faults(merged, around.channels))
     cron: Cron | None = None
     try:
-        zone = merged.get("timezone") or around.timezone
-        time_zone(zone if isinstance(zone, str) else str(zone))
+        zone = str(merged.get("timezone") or around.timezone)
+        time_zone(zone)
     except ValueError as error:
         faults.append(Fault(("timezone",), str(error)))
-    else:
-        if rules and rules.schedule is not None:
-            try:
-                cron = Cron.parse(rules.schedule, zone)
-            except ValueError as error:
-                faults.append(Fault(("schedule",), str(error)))
+        zone = "UTC"
+    if isinstance(schedule := merged.get("schedule"), str):
+        try:
+            cron = Cron.parse(schedule, zone)
+        except ValueError as error:
+            faults.append(Fault(("schedule",), str(error)))
     if rules is None or faults:
         return BrokenAlert(source, tuple(faults), channels)
     return Alert(source, rules, cron)

@@ -19,7 +19,10 @@ Messages say what is wrong, where, and what to do next; they never hold a secret
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
+
+from sentinel.core.project import Location
 
 
 class SentinelError(Exception):
@@ -38,7 +41,16 @@ class UsageError(SentinelError):
 
 
 class ConfigError(SentinelError):
-    pass
+    """`places` says where each fault is, where that is known; the message then holds them all."""
+
+    places: tuple[tuple[Location, str], ...] = ()
+
+    @classmethod
+    def at(cls, places: Sequence[tuple[Location, str]]) -> ConfigError:
+        """An error of one line a fault: `sentinel.yml:5: what is wrong`."""
+        error = cls("\n".join(f"{location}: {words}" for location, words in places))
+        error.places = tuple(places)
+        return error
 
 
 class ProjectError(SentinelError):

@@ -227,7 +227,7 @@ def read_counts(rules: Definition, counts: Mapping[tuple[Any, ...], int]) -> Rea
 
 def _judge_count(rules: Definition, count: int, dimensions: Mapping[str, Any]) -> Observation:
     severity, met = _severity_of_count(rules, count)
-    condition = met or rules.error_if or rules.warn_if
+    condition = met or rules.warn_if or rules.error_if
     message = f"{count:,} violating " + ("row" if count == 1 else "rows")
     if met:
         key = "error_if" if met is rules.error_if else "warn_if"

@@ -54,7 +54,7 @@ class State:
     """One row of sentinel_state: the columns, in their order.
 
     A row is an instance (`phase` set), the head of an alert (instance '', `health` set), or both:
-    without `dimensions` the head is the instance.
+    without `dimensions` the head is the instance, as soon as an evaluation has seen it.
     """
 
     state_key: str
@@ -264,7 +264,7 @@ def _seconds(held: timedelta) -> int:
 
 def _enter(state: State, phase: Phase, tick: Tick) -> State:
     """A phase, with its clocks set back where it is a new one."""
-    if state.phase is phase:
+    if state.phase is phase and state.phase_since:
         return state
     return replace(state, phase=phase, phase_since=tick.as_of, held_s=0, alert_count=0)
 
@@ -347,6 +347,8 @@ def judge(
         state = rows.get(instance) or _new_state(alert, project, instance)
         if state.is_head:
             state = head
+        if state.phase is None:
+            state = replace(state, phase=Phase.OK)
         consecutive = _consecutive(head, state, tick)
         step = advance(state, seen, rules, tick, consecutive=consecutive, reason=reason)
         if reason == "instance_missing":
@@ -454,7 +456,6 @@ def _recorded_only(head: State, rows: Mapping[str, State], reading: Reading) -> 
 
 
 def _new_state(alert: Alert | BrokenAlert, project: str, instance: str) -> State:
-    has_phase = bool(instance) or (isinstance(alert, Alert) and not alert.rules.dimensions)
     return State(
         state_key=state_key(project, alert.id, instance),
         project=project,
@@ -462,7 +463,6 @@ def _new_state(alert: Alert | BrokenAlert, project: str, instance: str) -> State
         unique_id=alert.source.unique_id,
         alert=alert.name,
         instance=instance,
-        phase=Phase.OK if has_phase else None,
         health=Health.HEALTHY if instance == "" else None,
     )
 

@@ -17,7 +17,6 @@ from sentinel.core.lifecycle import (
     BROKEN_RULES,
     Event,
     Judgement,
-    Phase,
     State,
     Step,
     Transition,
@@ -128,6 +127,17 @@ class _Planner:
             Decision(after.alert_id, after.instance, channel, event, told, reason)
         )
 
+    def repeat(self, step: Step, channel: str, event: Event, told: Sequence[Notification]) -> None:
+        """Nothing new to tell; a failed send never counts as told."""
+        statuses = {row.status for row in told}
+        if statuses <= {Status.DEAD}:
+            reason = "undeliverable"
+        elif statuses <= {Status.DEAD, Status.PENDING}:
+            reason = "not_delivered_yet"
+        else:
+            reason = "already_told"
+        self.decide(step, channel, event, reason)
+
     def tell(
         self,
         judged: Judgement,
@@ -195,12 +205,13 @@ def _plan_phase(planner: _Planner, judged: Judgement, step: Step) -> None:
         if not _wanted(judged.alert, Event.FIRING):
             planner.decide(step, channel, Event.FIRING, "not_wanted")
             continue
-        if planner.told(after.episode_id, channel, Event.FIRING):
+        told = planner.told(after.episode_id, channel, Event.FIRING)
+        if told:
             risen = changes.get(Event.SEVERITY)
             if risen:
                 planner.tell(judged, step, channel, risen, risen.reason, n=risen.severity.rank)
             else:
-                planner.decide(step, channel, Event.FIRING, "already_told")
+                planner.repeat(step, channel, Event.FIRING, told)
             continue
         fired = changes.get(Event.FIRING) or _fired(after)
         planner.tell(judged, step, channel, fired, fired.reason)
@@ -242,8 +253,8 @@ def _plan_health(planner: _Planner, judged: Judgement, step: Step) -> None:
     for channel in judged.alert.channels:
         if not _wanted(judged.alert, Event.ERROR):
             planner.decide(step, channel, Event.ERROR, "not_wanted")
-        elif planner.told(episode, channel, Event.ERROR):
-            planner.decide(step, channel, Event.ERROR, "already_told")
+        elif told := planner.told(episode, channel, Event.ERROR):
+            planner.repeat(step, channel, Event.ERROR, told)
         else:
             failed = changes.get(Event.ERROR) or _failed(judged.alert, step.after)
             planner.tell(judged, step, channel, failed, failed.reason)
@@ -290,7 +301,7 @@ def payload(
         "instance": after.instance,
         "dimensions": dict(after.dimensions),
         "severity": str(change.severity),
-        "phase": str(after.phase or Phase.OK),
+        "phase": after.phase and str(after.phase),
         "since": isoformat(change.started),
         "as_of": isoformat(after.last_as_of or now),
         "actual_value": after.actual_value,

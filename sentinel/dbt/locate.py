@@ -57,6 +57,19 @@ def locate(root: Path, source: AlertSource, keys: Sequence[str]) -> Location:
     return Location(source.path, None if call is None else call.line)
 
 
+def hidden_block(root: Path, source: AlertSource) -> Location | None:
+    """Where `meta.sentinel` is written in YAML, if the SQL file has one too."""
+    call = _read_sql(root / source.path)
+    if call is None or source.patch_path is None or call.follow(["meta", "sentinel"])[0] < 2:
+        return None
+    model = _read_yaml(root / source.patch_path, source.name)
+    for way in (["config", "meta", "sentinel"], ["meta", "sentinel"]):
+        depth, line = model.follow(way) if model else (0, 0)
+        if depth == len(way):
+            return Location(source.patch_path, line)
+    return None
+
+
 def _read_yaml(path: Path, name: str) -> _Written | None:
     """The entry of a model in a properties file."""
     try:

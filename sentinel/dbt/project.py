@@ -24,7 +24,7 @@ from sentinel.dbt.files import (
     read_project,
     write_private,
 )
-from sentinel.dbt.locate import locate
+from sentinel.dbt.locate import hidden_block, locate
 from sentinel.dbt.options import PROJECT_FILE, DbtOptions, find_profiles_dir
 from sentinel.dbt.profile import Profile, read_profile
 from sentinel.dbt.rendering import Renderer, parse_vars
@@ -131,15 +131,22 @@ class DbtProject:
                 engine.run(Selection((f"package:{reading.PACKAGE}",)))
 
     def locate(self, source: AlertSource, *keys: str) -> Location:
-        file = self.file()
-        root = file.root
-        if source.package and source.package != file.name:
-            root = file.root / file.packages_install_path / source.package
+        root, shown = self._home(source)
         found = locate(root, source, keys)
-        if root == file.root:
-            return found
+        return Location(shown + found.path, found.line)
+
+    def hidden_block(self, source: AlertSource) -> Location | None:
+        root, shown = self._home(source)
+        found = hidden_block(root, source)
+        return None if found is None else Location(shown + found.path, found.line)
+
+    def _home(self, source: AlertSource) -> tuple[Path, str]:
+        """The folder that a model's paths start from, and what leads there from the project."""
+        file = self.file()
+        if not source.package or source.package == file.name:
+            return file.root, ""
         folder = f"{file.packages_install_path}/{source.package}"
-        return Location(f"{folder}/{found.path}", found.line)
+        return file.root / folder, f"{folder}/"
 
     # What is current
 

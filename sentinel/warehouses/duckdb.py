@@ -29,6 +29,7 @@ from sentinel.ports import Session
 from sentinel.warehouses.session import SqlSession, own_words
 
 DIALECT = "duckdb"
+_SAY_AGAIN_S = 5.0
 _UNSUPPORTED = ("remote", "plugins", "filesystems", "secrets", "is_ducklake")
 _LOCKED = re.compile(
     r"Could not set lock on file \"(?P<path>[^\"]+)\"|being used by another process", re.IGNORECASE
@@ -110,20 +111,17 @@ class DuckDb:
     def _wait_until_free(self, engine: Engine, read_only: bool) -> None:
         if read_only and "://" not in self.path and not Path(self.path).exists():
             raise WarehouseError(
-                f"there is no DuckDB file {self.path}", hint="`dbt build` makes it"
+                f"there is no DuckDB file {self.path}",
+                hint="`dbt build` makes it, and `sentinel init` makes Sentinel's tables in it",
             )
         waiting = Retrying(
             retry=retry_if_exception_type(WarehouseLocked),
             wait=wait_random_exponential(multiplier=0.1, max=2),
             stop=stop_after_delay(self._lock_timeout),
-            before_sleep=self._say_waiting,
+            before_sleep=_Said(self._notify),
             reraise=True,
         )
         waiting(self._try_to_connect, engine)
-
-    def _say_waiting(self, attempt: RetryCallState) -> None:
-        error = attempt.outcome.exception() if attempt.outcome else None
-        self._notify(f"waiting: {error}")
 
     def _try_to_connect(self, engine: Engine) -> None:
         try:
@@ -151,6 +149,20 @@ class DuckDb:
 def _by(words: str) -> str:
     holder = _HOLDER.search(words)
     return f"by process {holder['pid']} ({holder['program']})" if holder else "by another process"
+
+
+class _Said:
+    """Says what is waited for: at once, then every few seconds, not at every try."""
+
+    def __init__(self, notify: Callable[[str], None]) -> None:
+        self._notify = notify
+        self._last = -_SAY_AGAIN_S
+
+    def __call__(self, attempt: RetryCallState) -> None:
+        waited = attempt.seconds_since_start or 0.0
+        if attempt.outcome and waited - self._last >= _SAY_AGAIN_S:
+            self._last = waited
+            self._notify(f"waiting: {attempt.outcome.exception()}")
 
 
 def _attach(attachment: Mapping[str, Any], project_dir: Path, *, read_only: bool) -> str:

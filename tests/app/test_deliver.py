@@ -147,7 +147,7 @@ def test_what_is_not_accepted_is_tried_again_after_a_pause() -> None:
     assert it.row(FIRING).last_error is None
     assert len(it.clock.slept) == 3
     assert all(0 < pause <= 8 for pause in it.clock.slept)
-    assert it.progress[0].startswith("1 messages not accepted yet; trying again in ")
+    assert it.progress[0].startswith("messages not accepted yet: 1; trying again in ")
 
 
 def test_patience_has_an_end_and_what_waits_is_said() -> None:
@@ -311,7 +311,7 @@ def test_a_message_is_marked_while_another_is_still_being_sent() -> None:
     """Or a crash during a slow send would send the quick ones again."""
     marked: list[bool] = []
 
-    def wait_for_the_mark(_: Message) -> None:
+    def wait_for_the_mark(message: Message) -> None:
         for _ in range(500):
             if it.store.marks:
                 break

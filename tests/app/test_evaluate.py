@@ -17,7 +17,7 @@ from sentinel.core.evaluation import Outcome, Result
 from sentinel.core.lifecycle import Phase, State
 from sentinel.core.planning import Notification, Status
 from sentinel.core.project import AlertSource, Compiled
-from sentinel.ports import Batch, HistoryQuery, Snapshot
+from sentinel.ports import Attempt, Batch, HistoryQuery, Snapshot
 from tests.fakes import (
     NOW,
     FakeProject,
@@ -151,10 +151,27 @@ def test_a_firing_that_goes_on_is_told_once() -> None:
     it = shop("revenue")
     it.answer("revenue", ALERT)
     it.run()
+    it.store.mark(it.store.claim("me", timedelta(minutes=1), 9), Attempt(Status.SENT))
     it.store.clock.pass_by(timedelta(minutes=1))
     evaluated = it.run()
     assert len(it.outbox) == 1
     assert [decision.reason for decision in evaluated.plan.decisions] == ["already_told"]
+    assert evaluated.messages == []
+
+
+def test_a_failed_send_never_counts_as_told_and_is_sent_with_the_next_run() -> None:
+    it = shop("revenue")
+    it.answer("revenue", ALERT)
+    [message] = it.run().messages
+    it.store.clock.pass_by(timedelta(minutes=1))
+    pending = it.run()
+    assert [decision.reason for decision in pending.plan.decisions] == ["not_delivered_yet"]
+    assert pending.messages == [message]
+    it.store.mark(it.store.claim("me", timedelta(minutes=1), 9), Attempt(Status.DEAD))
+    it.store.clock.pass_by(timedelta(minutes=1))
+    dead = it.run()
+    assert [decision.reason for decision in dead.plan.decisions] == ["undeliverable"]
+    assert (dead.messages, [row.message_id for row in dead.unfinished]) == ([], [message])
 
 
 def test_the_duration_and_the_hash_of_the_sql_are_recorded() -> None:
@@ -234,7 +251,7 @@ def test_after_a_lost_race_the_same_observation_is_judged_again_without_a_query(
 
     @dataclass
     class Racing(MemoryStore):
-        """Another run records the firing while this one decides."""
+        """Another run makes the row while this one decides."""
 
         raced: bool = False
 
@@ -245,10 +262,7 @@ def test_after_a_lost_race_the_same_observation_is_judged_again_without_a_query(
                 batch = decide(snapshot)
                 if not self.raced:
                     self.raced = True
-                    rival = replace(snapshot, now=snapshot.now)
-                    theirs = replace(
-                        state(), phase=Phase.OK, last_as_of=rival.now - timedelta(minutes=5)
-                    )
+                    theirs = state(phase=Phase.OK, last_as_of=NOW - timedelta(minutes=5))
                     super(Racing, self).commit([], lambda _: Batch(states=(theirs,)))
                 return batch
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from sentinel.app.validate import (
     Finding,
+    find_hidden,
     find_in_channels,
     find_in_columns,
     find_in_definitions,
@@ -46,20 +47,29 @@ def test_every_channel_is_checked_though_others_are_wrong() -> None:
     def check(name: str, *faults: str) -> Callable[[], None]:
         def run() -> None:
             checked.append(name)
+            if len(faults) > 1:
+                raise ConfigError.at([(here, fault) for fault in faults])
             if faults:
-                raise ConfigError("\n".join(faults))
+                raise ConfigError(faults[0])
 
         return run
 
-    found = find_in_channels(
-        [check("a", "sentinel.yml:3: x", "sentinel.yml:4: y"), check("b"), check("c", "z")]
-    )
+    here = Location("sentinel.yml", 3)
+    found = find_in_channels([check("a", "x", "y"), check("b"), check("c", "z")])
     assert checked == ["a", "b", "c"]
     assert found == [
-        Finding("sentinel.yml", None, "sentinel.yml:3: x"),
-        Finding("sentinel.yml", None, "sentinel.yml:4: y"),
+        Finding("sentinel.yml", here, "x"),
+        Finding("sentinel.yml", here, "y"),
         Finding("sentinel.yml", None, "z"),
     ]
+
+
+def test_a_definition_that_another_one_hides_is_a_warning() -> None:
+    sources = [source("a"), source("b")]
+    place = Location("models/alerts.yml", 7)
+    project = FakeProject(sources, hidden={"b": place})
+    words = "this `sentinel` block is not used: the one in models/alerts/b.sql replaces it"
+    assert find_hidden(project, alerts_of(*sources)) == [Finding("b", place, words, warning=True)]
 
 
 def test_models_that_don_t_compile_are_found_and_the_sql_of_the_others_is_given() -> None:
@@ -115,12 +125,9 @@ def test_columns_that_keep_the_contract_are_no_finding(
 
 def test_findings_come_in_the_order_of_the_alerts_whatever_ended_first() -> None:
     alerts: tuple[Alert, ...] = alerts_of(*(source(f"a{n}") for n in range(5))).good
-    slow = timedelta(milliseconds=50)
 
     def late() -> Result:
-        import time
-
-        time.sleep(slow.total_seconds())
+        time.sleep(0.05)
         return Result(("threshold",), ())
 
     warehouse = FakeWarehouse(

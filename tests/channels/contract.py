@@ -36,7 +36,9 @@ class Said:
 def build(
     kind: str, values: dict[str, Any], folder: Path, said: Said | None = None, name: str = "it"
 ) -> tuple[Channel, list[str]]:
-    return build_channel(name, kind, values, HERE, ChannelContext(folder, said or Said()))
+    return build_channel(
+        name, kind, values, lambda *_: HERE, ChannelContext(folder, said or Said())
+    )
 
 
 @dataclass

@@ -56,7 +56,7 @@ def from_file(folder: Path, text: str) -> tuple[Any, list[str]]:
     (folder / "sentinel.yml").write_text(text)
     block = load_settings(folder).channels["hook"]
     context = ChannelContext(folder, Said())
-    return build_channel("hook", block.type, block.render(), block.location, context)
+    return build_channel("hook", block.type, block.render(), block.locate, context)
 
 
 def test_a_missing_environment_variable_is_named_with_key_and_line(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ store: {target: meta, lock_timeout: 5m}
     assert list(settings.channels) == ["log", "hook"]
     log, hook = settings.channels.values()
     assert (log.name, log.type, log.render()) == ("log", "file", {"path": "told.jsonl"})
-    assert (hook.type, str(hook.location)) == ("webhook", "sentinel.yml:5")
+    assert (hook.type, str(hook.locate())) == ("webhook", "sentinel.yml:5")
     assert (settings.store.target, settings.store.lock_timeout) == ("meta", timedelta(minutes=5))
     assert settings.path == tmp_path / "sentinel.yml"
 

@@ -60,6 +60,7 @@ def faults_of(block: Any, around: Surroundings = AROUND) -> list[tuple[tuple[str
         ("description", "Too little money.", "Too little money."),
         ("runbook", "https://example.org/runbook", "https://example.org/runbook"),
         ("shape", "rows", "rows"),
+        ("shape", "status", "status"),
         ("dimensions", ["Region", "store"], ("region", "store")),
         ("dimensions", "region", ("region",)),
         ("warn_if", ">10", Condition(">10", ">", 10, 10)),

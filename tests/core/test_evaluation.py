@@ -13,6 +13,7 @@ import pytest
 
 from sentinel.core.alert import Severity
 from sentinel.core.evaluation import (
+    ROW_CAP,
     ContractError,
     Outcome,
     Reading,
@@ -48,6 +49,7 @@ def refusal(read: Any, *given: Any) -> str:
         ({"shape": "status"}, ["status", "actual_value", "threshold"], "status"),
         ({"shape": "rows"}, ["actual_value"], "rows"),
         ({"warn_if": ">10"}, ["threshold"], "rows"),
+        ({"error_if": ">10"}, ["actual_value"], "rows"),
         ({"shape": "rows"}, ["a", "a"], "rows"),
         ({"dimensions": ["region"]}, ["Region", "status"], "status"),
     ],
@@ -421,7 +423,7 @@ def test_the_exact_number_of_rows_is_the_actual_value(count: int) -> None:
         ({"warn_if": ">10"}, 3, "3 violating rows", 10),
         ({"warn_if": ">1", "error_if": ">10"}, 11, "11 violating rows (error_if: >10)", 10),
         ({"warn_if": ">1", "error_if": ">10"}, 2, "2 violating rows (warn_if: >1)", 1),
-        ({"warn_if": ">1", "error_if": ">10"}, 0, "0 violating rows", 10),
+        ({"warn_if": ">1", "error_if": ">10"}, 0, "0 violating rows", 1),
     ],
 )
 def test_the_message_gives_number_and_condition(
@@ -479,10 +481,15 @@ def test_an_instance_without_rows_is_judged_as_zero_rows(
     assert (seen.instance, seen.outcome, seen.failures) == ("region=north", outcome, 0)
 
 
-# -- failures ----------------------------------------------------------------------------------------
+# -- words ----------------------------------------------------------------------------------------
 
 
 def test_a_failed_evaluation_says_nothing_of_any_instance() -> None:
     assert Reading.failed("no such table") == Reading(
         Outcome.ERROR, (), error="no such table", absent="unknown"
     )
+
+
+def test_outcomes_are_written_in_the_words_of_the_design() -> None:
+    assert [str(each) for each in Outcome] == ["ok", "alert", "error", "empty", "skipped"]
+    assert ROW_CAP == 1_000

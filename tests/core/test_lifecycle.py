@@ -49,26 +49,31 @@ REACHED_BY = {"none": "", "ok": "o", "pending": "a", "firing": "aaa", "recoverin
     [
         ("none", "alert", 5, "pending", []),
         ("none", "ok", 5, "ok", []),
-        ("none", "error", 5, "ok", []),
+        ("none", "error", 5, None, []),
+        ("none", "empty", 5, None, []),
         ("ok", "alert", 5, "pending", []),
         ("ok", "alert", 600, "pending", []),
         ("ok", "ok", 5, "ok", []),
         ("ok", "error", 5, "ok", []),
+        ("ok", "empty", 5, "ok", []),
         ("pending", "alert", 9, "pending", []),
         ("pending", "alert", 10, "firing", ["firing"]),
         ("pending", "ok", 10, "ok", []),
         ("pending", "error", 600, "pending", []),
+        ("pending", "empty", 600, "pending", []),
         ("firing", "alert", 5, "firing", []),
         ("firing", "ok", 600, "recovering", []),
         ("firing", "error", 600, "firing", []),
+        ("firing", "empty", 600, "firing", []),
         ("recovering", "alert", 5, "firing", []),
         ("recovering", "ok", 9, "recovering", []),
         ("recovering", "ok", 10, "ok", ["resolved"]),
         ("recovering", "error", 600, "recovering", []),
+        ("recovering", "empty", 600, "recovering", []),
     ],
 )
 def test_phase_and_outcome_give_the_next_phase(
-    phase: str, outcome: str, minutes: float, becomes: str, events: list[str]
+    phase: str, outcome: str, minutes: float, becomes: str | None, events: list[str]
 ) -> None:
     path = REACHED_BY[phase]
     story = story_of(path, for_="10m", keep_firing_for="10m", error_after=99)
@@ -122,6 +127,22 @@ def test_an_episode_goes_on_through_recovering() -> None:
     assert story.state.phase == "firing"
     assert story.state.episode_started == at(0)
     assert story.state.phase_since == at(10)
+
+
+def test_an_instance_is_in_its_phase_since_it_was_first_seen() -> None:
+    story = story_of("eo", error_after=9)
+    assert (story.state.phase, story.state.phase_since) == ("ok", at(5))
+    story.see(ok(), 10)
+    assert story.state.phase_since == at(5)
+
+
+@pytest.mark.parametrize("reading", [failed(), KEPT, SKIPPED])
+def test_an_alert_that_was_never_evaluated_is_not_taken_for_ok(reading: Reading) -> None:
+    story = Story(make_alert())
+    (step,) = story.see(reading, 0).judged.steps
+
+    assert (step.before.phase, step.after.phase) == (None, None)
+    assert story.see(alerting(), 5).events[:1] == ["firing"]
 
 
 def test_an_acknowledgement_ends_with_its_episode() -> None:

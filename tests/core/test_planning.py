@@ -55,14 +55,45 @@ def test_each_channel_is_told_of_firing() -> None:
     ] * 2
 
 
-@pytest.mark.parametrize("status", [Status.PENDING, Status.CLAIMED, Status.SENT, Status.DEAD])
-def test_nobody_is_told_twice_of_one_episode(status: Status) -> None:
+REPEATED = pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (Status.SENT, "already_told"),
+        (Status.CLAIMED, "already_told"),
+        (Status.PENDING, "not_delivered_yet"),
+        (Status.DEAD, "undeliverable"),
+    ],
+)
+
+
+@REPEATED
+def test_nobody_is_told_twice_of_one_episode(status: Status, reason: str) -> None:
     story = Story(make_alert(channels=BOTH))
     story.see(alerting(), 0, delivered=status)
     seen = story.see(alerting(), 5)
 
     assert seen.told == []
-    assert seen.untold == [("ops", "firing", "already_told"), ("mail", "firing", "already_told")]
+    assert seen.untold == [("ops", "firing", reason), ("mail", "firing", reason)]
+
+
+@REPEATED
+def test_nobody_is_told_twice_of_one_error(status: Status, reason: str) -> None:
+    story = Story(make_alert())
+    story.see(failed(), 0, delivered=status)
+    seen = story.see(failed(), 5)
+
+    assert (seen.told, seen.untold) == ([], [("ops", "error", reason)])
+
+
+def test_channels_that_differ_in_delivery_differ_in_reason() -> None:
+    story = Story(make_alert(channels=BOTH))
+    story.see(alerting(), 0)
+    story.deliver(Status.DEAD, "mail")
+
+    assert story.see(alerting(), 5).untold == [
+        ("ops", "firing", "already_told"),
+        ("mail", "firing", "undeliverable"),
+    ]
 
 
 def test_a_firing_that_was_cancelled_is_told_again_under_a_new_id() -> None:
@@ -359,8 +390,19 @@ def test_a_broken_alert_tells_its_faults_to_the_channels_that_exist() -> None:
         ("mail", "error", "evaluation_failed"),
     ]
     payload = seen.plan.notifications[0].payload
+    assert payload["phase"] is None
     assert payload["message"] == "models/x.sql:3: unknown key `chanels`"
     assert (payload["severity"], payload["alert"]) == ("critical", "revenue")
+
+
+def test_a_channel_that_a_broken_alert_gains_is_told_of_its_faults() -> None:
+    story = Story(make_broken("ops"))
+    story.see(failed(), 0)
+    story.alert = make_broken("ops", "mail")
+    seen = story.see(failed(), 5)
+
+    assert seen.told == [("mail", "error", "not_told_yet")]
+    assert seen.plan.notifications[0].payload["severity"] == "critical"
 
 
 def test_firing_and_the_end_of_an_error_are_told_together() -> None:
@@ -375,10 +417,12 @@ def test_firing_and_the_end_of_an_error_are_told_together() -> None:
 
 def test_what_is_only_recorded_tells_nobody() -> None:
     story = Story(make_alert())
-    story.see(ok(), 5)
+    story.see(alerting(), 5)
+    change(story, channels=BOTH)
 
     assert story.see(alerting(), 0, now=10).plan == Plan()
     assert story.see(Reading(Outcome.SKIPPED), 15).plan == Plan()
+    assert story.see(alerting(), 20).told == [("mail", "firing", "not_told_yet")]
 
 
 # -- several alerts -----------------------------------------------------------------------------------
@@ -465,9 +509,10 @@ def rich_story() -> Story:
             "id": "finance.revenue",
             "channels": ["ops"],
             "dimensions": "region",
+            "description": "Money by region.",
             "runbook": "https://example.org/runbook",
         },
-        description="Money by region.",
+        description="What the model says.",
         tags=("finance", "daily"),
         group_owner=Owner("Finance"),
         depends_on=("model.shop.orders",),
@@ -519,7 +564,7 @@ def test_the_payload_of_firing_is_complete() -> None:
 def test_the_payload_of_resolved_speaks_of_the_episode_and_of_now() -> None:
     story = Story(make_alert())
     story.see(alerting(severity="warning", actual_value=7), 0)
-    resolved = only_payload(story.see(ok(actual_value=3), 5))
+    resolved = only_payload(story.see(ok(actual_value=3), 5, now=7))
 
     assert (resolved["event"], resolved["phase"], resolved["severity"]) == (
         "resolved",

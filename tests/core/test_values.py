@@ -29,6 +29,8 @@ PARIS_WINTER = timezone(timedelta(hours=1))
         (1.5, 1.5),
         (2.0, 2),
         (-0.0, 0),
+        (2.0**53 - 1, 2**53 - 1),
+        (2.0**53, 2.0**53),
         (1e300, 1e300),
         (math.nan, "nan"),
         (math.inf, "inf"),
@@ -114,6 +116,7 @@ def test_a_key_tells_apart_how_its_parts_are_cut() -> None:
         ({"store": "12"}, 'store="12"'),
         ({"open": True}, "open=true"),
         ({"open": "true"}, 'open="true"'),
+        ({"open": "false"}, 'open="false"'),
         ({"city": "São Paulo"}, "city=São Paulo"),
     ],
 )
