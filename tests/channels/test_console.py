@@ -13,7 +13,6 @@ from .contract import ChannelContract, ChannelUnderTest
 @dataclass
 class Console(ChannelUnderTest):
     kind: str = "console"
-    can_fail: bool = False
 
     def arrived(self) -> list[str]:
         """A notification begins with a headline; its details are indented."""

@@ -11,7 +11,7 @@ import pytest
 from sentinel.core.errors import ConfigError, DeliveryError
 from tests.fakes import message, notification, payload
 
-from .contract import SECRET, ChannelContract, ChannelUnderTest, build
+from .contract import SECRET, ChannelUnderTest, RemoteChannelContract, build
 
 
 @dataclass
@@ -33,7 +33,7 @@ class File(ChannelUnderTest):
         self.path.mkdir()
 
 
-class TestFile(ChannelContract):
+class TestFile(RemoteChannelContract):
     @pytest.fixture
     def it(self, tmp_path: Path) -> ChannelUnderTest:
         return File(tmp_path)

@@ -24,7 +24,7 @@ from sentinel.core.errors import ConfigError, DeliveryError
 from sentinel.core.lifecycle import Event
 from tests.fakes import message, notification, payload
 
-from .contract import SECRET, ChannelContract, ChannelUnderTest, build
+from .contract import SECRET, ChannelUnderTest, RemoteChannelContract, build
 from .receiver import Received, Receiver, answering, closed_port, receiving
 
 KEY = b"a key of thirty-two bytes, no less"
@@ -57,7 +57,7 @@ def receiver() -> Iterator[Receiver]:
         yield receiver
 
 
-class TestWebhook(ChannelContract):
+class TestWebhook(RemoteChannelContract):
     @pytest.fixture
     def it(self, tmp_path: Path, receiver: Receiver) -> ChannelUnderTest:
         return Webhook(tmp_path, receiver=receiver)
