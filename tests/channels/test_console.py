@@ -24,9 +24,6 @@ class Console(ChannelUnderTest):
                 found.append(line)
         return found
 
-    def break_down(self) -> None:
-        raise NotImplementedError
-
 
 class TestConsole(ChannelContract):
     @pytest.fixture

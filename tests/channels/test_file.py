@@ -11,11 +11,11 @@ import pytest
 from sentinel.core.errors import ConfigError, DeliveryError
 from tests.fakes import message, notification, payload
 
-from .contract import SECRET, ChannelUnderTest, RemoteChannelContract, build
+from .contract import SECRET, RemoteChannelContract, RemoteUnderTest, build
 
 
 @dataclass
-class File(ChannelUnderTest):
+class File(RemoteUnderTest):
     kind: str = "file"
 
     def __post_init__(self) -> None:
@@ -35,7 +35,7 @@ class File(ChannelUnderTest):
 
 class TestFile(RemoteChannelContract):
     @pytest.fixture
-    def it(self, tmp_path: Path) -> ChannelUnderTest:
+    def it(self, tmp_path: Path) -> RemoteUnderTest:
         return File(tmp_path)
 
 

@@ -24,7 +24,7 @@ from sentinel.core.errors import ConfigError, DeliveryError
 from sentinel.core.lifecycle import Event
 from tests.fakes import message, notification, payload
 
-from .contract import SECRET, ChannelUnderTest, RemoteChannelContract, build
+from .contract import SECRET, RemoteChannelContract, RemoteUnderTest, build
 from .receiver import Received, Receiver, answering, closed_port, receiving
 
 KEY = b"a key of thirty-two bytes, no less"
@@ -32,7 +32,7 @@ SIGNED = {"secret": "whsec_" + base64.b64encode(KEY).decode()}
 
 
 @dataclass
-class Webhook(ChannelUnderTest):
+class Webhook(RemoteUnderTest):
     kind: str = "webhook"
     receiver: Receiver = field(default_factory=Receiver)
 
@@ -59,7 +59,7 @@ def receiver() -> Iterator[Receiver]:
 
 class TestWebhook(RemoteChannelContract):
     @pytest.fixture
-    def it(self, tmp_path: Path, receiver: Receiver) -> ChannelUnderTest:
+    def it(self, tmp_path: Path, receiver: Receiver) -> RemoteUnderTest:
         return Webhook(tmp_path, receiver=receiver)
 
 
