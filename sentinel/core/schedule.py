@@ -37,7 +37,7 @@ _FIELDS: tuple[tuple[str, int, int, tuple[str, ...]], ...] = (
     ("month", 1, 12, tuple(_MONTHS)),
     ("day of week", 0, 7, tuple(_DAYS)),
 )
-_ITEM = re.compile(r"(?P<star>\*)|(?P<low>\w+)(?:-(?P<high>\w+))?")
+_ITEM = re.compile(r"(?P<low>\w+)(?:-(?P<high>\w+))?")
 # No time zone has ever moved its clock by more than a day at once.
 _LARGEST_SHIFT = timedelta(days=1)
 
@@ -172,7 +172,7 @@ def _plain_field(field: str, name: str, low: int, high: int, words: tuple[str, .
             raise ValueError(f"{token!r} in the {name} field is not one of {allowed}")
         return int(token)
 
-    if field.startswith("*"):
+    if "*" in field:
         first, _, rest = field.partition(",")
         return "*" if first == "*" and not rest else _starred(field, name)
     numbers: set[int] = set()
@@ -182,7 +182,9 @@ def _plain_field(field: str, name: str, low: int, high: int, words: tuple[str, .
         if not match:
             raise ValueError(f"{item!r} in the {name} field is not cron")
         step = _step(step_text, name) if slash else 1
-        start, stop = _span(match, value, low, high, open_ended=bool(slash), name=name)
+        start, stop = _span(match, value, name)
+        if slash and match["high"] is None:
+            stop = high
         numbers.update(range(start, stop + 1, step))
     if name == "day of week":
         numbers = {day % 7 for day in numbers}
@@ -207,21 +209,9 @@ def _step(text: str, name: str) -> int:
     return int(text)
 
 
-def _span(
-    match: re.Match[str],
-    value: Callable[[str], int],
-    low: int,
-    high: int,
-    *,
-    open_ended: bool,
-    name: str,
-) -> tuple[int, int]:
-    if match["star"]:
-        return low, high
+def _span(match: re.Match[str], value: Callable[[str], int], name: str) -> tuple[int, int]:
     start = value(match["low"])
-    if match["high"] is None:
-        return start, (high if open_ended else start)
-    stop = value(match["high"])
+    stop = value(match["high"] or match["low"])
     if name == "day of week" and stop == 0 and start > 0:
         stop = 7
     if stop < start:

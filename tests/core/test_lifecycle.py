@@ -500,6 +500,17 @@ def regional(**keys: Any) -> Story:
     return story
 
 
+def test_the_state_of_an_instance_holds_what_was_seen_last() -> None:
+    story = regional()
+    story.states["region=north"] = replace(story.states["region=north"], removed_since=at(2))
+    story.see(read(ok(region="north", actual_value=3), ok(region="south")), 5)
+    north = story.states["region=north"]
+
+    assert (north.last_as_of, north.last_outcome, north.updated_at) == (at(5), "ok", at(5))
+    assert (north.actual_value, north.removed_since) == (3, None)
+    assert story.state.last_outcome == "ok"
+
+
 def test_every_instance_has_a_life_of_its_own() -> None:
     story = regional()
     assert phases(story) == {"": None, "region=north": "firing", "region=south": "ok"}

@@ -352,6 +352,18 @@ def test_a_schedule_may_be_a_name(name: str, expression: str) -> None:
         assert Cron.parse(text).expression == expression
 
 
+def test_months_and_weekdays_have_their_english_names() -> None:
+    months = ",".join(MONTHS)
+    weekdays = ",".join(WEEKDAYS)
+
+    assert Cron.parse(f"0 0 1 {months} *").expression == "0 0 1 1,2,3,4,5,6,7,8,9,10,11,12 *"
+    assert Cron.parse(f"0 0 * * {weekdays}").expression == "0 0 * * 0,1,2,3,4,5,6"
+    for number, name in enumerate(MONTHS):
+        assert Cron.parse(f"0 0 1 {name} *").expression == f"0 0 1 {number + 1} *"
+    for number, name in enumerate(WEEKDAYS):
+        assert Cron.parse(f"0 0 * * {name}").expression == f"0 0 * * {number}"
+
+
 @pytest.mark.parametrize("text", ["", "*", "0 0 * *", "0 0 0 * * *", "@reboot", "fortnightly", "@"])
 def test_what_has_not_five_fields_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="write five cron fields") as refusal:
@@ -376,7 +388,10 @@ def test_what_has_not_five_fields_is_refused(text: str) -> None:
         ("1-5/ * * * *", "the step '' in the minute field is not a positive number"),
         ("*/x * * * *", "the step 'x' in the minute field is not a positive number"),
         ("*,5 * * * *", "'*,5' in the minute field: a star stands alone or as */n"),
+        ("5,* * * * *", "'5,*' in the minute field: a star stands alone or as */n"),
         ("*5 * * * *", "'*5' in the minute field is not cron"),
+        ("*x/5 * * * *", "'*x/5' in the minute field is not cron"),
+        ("5/x * * * *", "the step 'x' in the minute field is not a positive number"),
         ("** * * * *", "'**' in the minute field is not cron"),
         ("1,,2 * * * *", "'' in the minute field is not cron"),
         ("-5 * * * *", "'-5' in the minute field is not cron"),

@@ -595,6 +595,14 @@ class StoreContract:
         _write(store, Batch(notifications=rows))
         assert store.claim("me", MINUTE, 10) == []
 
+    def test_a_message_does_not_wait_for_a_part_of_itself(self, store: Store) -> None:
+        rows = (
+            _due(store, event=Event.FIRING, age=2, message_id="together"),
+            _due(store, event=Event.SEVERITY, age=1, message_id="together"),
+        )
+        _write(store, Batch(notifications=rows))
+        assert len(store.claim("me", MINUTE, 10)) == 2
+
     def test_a_limited_claim_takes_the_least_tried_and_then_the_oldest(self, store: Store) -> None:
         rows = (
             _due(store, "tried", age=9, attempts=1),

@@ -129,8 +129,8 @@ def test_a_missing_table_is_an_error_of_the_store_and_not_of_the_driver(
 def test_a_relation_whose_name_has_a_colon_is_no_parameter(
     database: Path, open_store: OpenStore, relations: Mapping[str, str]
 ) -> None:
-    sql(database, 'alter table sentinel_state rename to "state:of"')
-    store = open_store(changed={**relations, "sentinel_state": '"shop"."main"."state:of"'})
+    sql(database, 'alter table sentinel_state rename to "state :of"')
+    store = open_store(changed={**relations, "sentinel_state": '"shop"."main"."state :of"'})
     store.check()
     store.commit([], lambda _: Batch(states=(state(),)))
     assert len(store.snapshot().states) == 1

@@ -237,6 +237,12 @@ def test_a_wrong_setting_is_told_in_duckdb_s_words(shop: Path) -> None:
         read(database, "select 1")
 
 
+def test_an_extension_that_is_not_installed_is_told_and_not_fetched(shop: Path) -> None:
+    database = DuckDb({"path": "shop.duckdb", "extensions": ["no_such_thing"]}, shop.parent)
+    with pytest.raises(WarehouseError, match=r"no_such_thing.* not found"):
+        read(database, "select 1")
+
+
 # -- other processes ---------------------------------------------------------------------------
 
 
