@@ -13,6 +13,7 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --
 export DO_NOT_TRACK := 1
 
 .PHONY: help setup demo test lint unit format lock test-dbt clean
+.PRECIOUS: .venv-dbt-%/.ready
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12

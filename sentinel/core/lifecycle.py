@@ -345,8 +345,6 @@ def judge(
     steps: list[Step] = []
     for instance, (seen, reason) in observed.items():
         state = rows.get(instance) or _new_state(alert, project, instance)
-        if state.is_head:
-            state = head
         if state.phase is None:
             state = replace(state, phase=Phase.OK)
         consecutive = _consecutive(head, state, tick)

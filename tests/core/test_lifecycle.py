@@ -142,7 +142,10 @@ def test_an_alert_that_was_never_evaluated_is_not_taken_for_ok(reading: Reading)
     (step,) = story.see(reading, 0).judged.steps
 
     assert (step.before.phase, step.after.phase) == (None, None)
-    assert story.see(alerting(), 5).events[:1] == ["firing"]
+    seen = story.see(alerting(), 5)
+    assert seen.events[:1] == ["firing"]
+    # Its life begins at ok.
+    assert seen.judged.steps[0].before.phase == "ok"
 
 
 def test_an_acknowledgement_ends_with_its_episode() -> None:
@@ -356,6 +359,7 @@ def test_errors_in_a_row_make_an_alert_failing_and_one_good_evaluation_heals_it(
 
 
 def test_health_remembers_since_when_and_how_often() -> None:
+    assert story_of("e", error_after=2).state.health_since == at(0)
     story = story_of("oee", error_after=2)
     assert (story.state.health_since, story.state.error_count) == (at(10), 2)
     story.see(failed(), 15)
@@ -435,6 +439,14 @@ def test_a_late_evaluation_is_only_recorded(reading: Reading, minute: float) -> 
     ]
 
 
+def test_an_evaluation_before_an_error_is_late_too() -> None:
+    story = story_of("oe")
+    before = story.state
+    story.see(alerting(), 4, now=10)
+
+    assert story.state == before
+
+
 def test_a_late_evaluation_of_known_instances_is_recorded_for_each() -> None:
     story = Story(make_alert(dimensions="region"))
     story.see(read(ok(region="north"), ok(region="south")), 5)
@@ -508,7 +520,16 @@ def test_the_state_of_an_instance_holds_what_was_seen_last() -> None:
 
     assert (north.last_as_of, north.last_outcome, north.updated_at) == (at(5), "ok", at(5))
     assert (north.actual_value, north.removed_since) == (3, None)
-    assert story.state.last_outcome == "ok"
+
+
+def test_the_state_of_a_head_holds_when_it_was_evaluated_last() -> None:
+    story = regional()
+    story.states[""] = replace(story.state, removed_since=at(2))
+    story.see(read(ok(region="north"), ok(region="south")), 5, now=6)
+    head = story.state
+
+    assert (head.last_as_of, head.last_slot, head.updated_at) == (at(5), at(5), at(6))
+    assert (head.last_outcome, head.removed_since) == ("ok", None)
 
 
 def test_every_instance_has_a_life_of_its_own() -> None:
@@ -717,9 +738,19 @@ def test_an_alert_that_gains_dimensions_resolves_what_it_was() -> None:
         ["resolved", "firing"],
         ["dimensions_changed", "first_firing"],
     )
+    assert story.state.phase == "ok"
     story.see(read(alerting(region="north")), 10)
     assert phases(story) == {"": None, "region=north": "firing"}
     assert (story.state.health, story.state.phase_since) == (Health.HEALTHY, None)
+
+
+def test_an_alert_that_gains_dimensions_keeps_what_it_was_until_it_is_evaluated() -> None:
+    story = story_of("a")
+    change(story, dimensions="region")
+    story.see(failed(), 5)
+    assert story.state.phase == "firing"
+
+    assert story.see(read(ok(region="north")), 10).reasons[:1] == ["dimensions_changed"]
 
 
 def test_an_alert_that_loses_dimensions_resolves_what_it_was() -> None:
