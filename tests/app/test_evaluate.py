@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -311,10 +312,31 @@ def test_what_stands_between_the_marks_becomes_the_time_that_the_run_speaks_for(
     assert it.state("revenue").last_as_of == NOW
 
 
+def test_a_run_speaks_for_the_time_when_it_began_and_is_recorded_when_it_ended() -> None:
+    it = shop("revenue")
+
+    def slow() -> Result:
+        it.store.clock.pass_by(timedelta(minutes=5))
+        return ALERT
+
+    it.warehouse.answers["fetch", "select revenue"] = slow
+    it.run()
+    [row] = it.store.history(HistoryQuery())
+    assert (row.as_of, row.recorded_at) == (NOW, NOW + timedelta(minutes=5))
+    assert it.state("revenue").episode_started == NOW
+    assert it.outbox[0].created_at == NOW + timedelta(minutes=5)
+
+
 def test_at_most_as_many_queries_run_at_once_as_there_are_threads() -> None:
     it = shop(*(f"alert_{n}" for n in range(9)))
-    it.run(threads=1)
-    assert it.warehouse.most_at_once == 1
+
+    def slow() -> Result:
+        time.sleep(0.005)
+        return status("OK")
+
+    it.warehouse.answers = {("fetch", f"select alert_{n}"): slow for n in range(9)}
+    it.run(threads=2)
+    assert it.warehouse.most_at_once == 2
 
 
 def test_threads_run_queries_at_once() -> None:

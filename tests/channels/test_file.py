@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,6 +102,20 @@ def test_processes_that_write_at_once_don_t_interleave(file: File) -> None:
     found = [json.loads(line)["message"] for line in file.arrived()]
     assert len(found) == 120
     assert {(len(text), len(set(text))) for text in found} == {(100_000, 1)}
+
+
+def test_a_writer_waits_for_its_turn(file: File) -> None:
+    channel = file.build()
+    channel.send(message())
+    with file.path.open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        writer = threading.Thread(target=channel.send, args=[message()])
+        writer.start()
+        writer.join(0.2)
+        assert len(file.arrived()) == 1
+        fcntl.flock(other, fcntl.LOCK_UN)
+        writer.join(10)
+    assert len(file.arrived()) == 2
 
 
 def test_a_path_that_can_t_be_written_says_which_and_why(file: File) -> None:

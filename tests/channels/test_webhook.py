@@ -94,6 +94,12 @@ def test_the_id_is_that_of_the_notification_and_the_time_is_now(receiver: Receiv
     assert before <= int(got.headers["webhook-timestamp"]) <= int(time.time())
 
 
+def test_notifications_of_one_message_have_ids_of_their_own(receiver: Receiver) -> None:
+    rows = [notification(name, message_id="together") for name in "ab"]
+    got = send(receiver, *rows)
+    assert [each.headers["webhook-id"] for each in got] == [row.notification_id for row in rows]
+
+
 def test_without_a_secret_nothing_is_signed(receiver: Receiver) -> None:
     [got] = send(receiver)
     assert "webhook-signature" not in got.headers
@@ -334,6 +340,14 @@ def test_an_accepted_message_is_accepted_though_the_body_never_ends(short_timeou
         started = time.monotonic()
         assert http.post(url, b"{}", {}).status == 200
     assert time.monotonic() - started < 3
+
+
+@pytest.mark.parametrize(
+    "rest", [b"Content-Length: 900\r\n\r\nfi", b"Content-Encoding: gzip\r\n\r\nno gzip"]
+)
+def test_an_accepted_message_is_accepted_though_the_body_can_t_be_read(rest: bytes) -> None:
+    with answering(b"HTTP/1.1 200 OK\r\n" + rest) as url:
+        assert http.post(url, b"{}", {}).status == 200
 
 
 def test_a_refusal_is_one_though_the_body_never_ends(short_timeout: None) -> None:
