@@ -162,11 +162,12 @@ class _Tally:
             self.next_try.pop(message.message_id, None)
 
     def blocked(self, rows: Iterable[Notification]) -> None:
-        """Rows that could not even be claimed: what was to be told before them isn't yet."""
+        """Rows that could not even be claimed: their time, or their turn, has not come."""
         for row in rows:
             self.rows[row.notification_id] = row
             self.status[row.notification_id] = Status.PENDING
-            self.errors[row.message_id] = "an earlier message of the same episode is still waiting"
+            waiting = "an earlier message of the same episode is still waiting"
+            self.errors[row.message_id] = row.last_error or waiting
 
     def delivered(self) -> Delivered:
         def those(wanted: Status) -> tuple[Notification, ...]:

@@ -57,8 +57,7 @@ class Shop:
             deliver = Delivery(
                 self.store, self.channels, "me", sleep=clock.sleep, clock=clock.monotonic
             )
-            mine = [row.message_id for row in evaluated.plan.notifications]
-            delivered = deliver(mine, timedelta())
+            delivered = deliver(evaluated.messages, timedelta())
         return report(evaluated, delivered, 1.5, dry_run=dry_run)
 
 
@@ -186,6 +185,30 @@ def test_what_was_not_accepted_is_not_told_and_is_named(
     assert told.counts["undelivered"] == 1
 
 
+def test_what_an_earlier_run_could_not_deliver_is_delivered_and_then_told() -> None:
+    it = shop("revenue", revenue=ALERT)
+    it.channels = {"hook": FakeChannel("hook", always=DeliveryError("down"))}
+    it.run()
+    it.channels["hook"].always = None
+    told = it.run()
+    [result] = told.results
+    assert (result.events, result.notified, result.suppressed) == ((), ("hook",), {})
+    assert told.undelivered == {}
+
+
+def test_what_is_undeliverable_stays_visible_while_the_episode_lasts() -> None:
+    it = shop("revenue", revenue=ALERT)
+    refused_for_good = DeliveryError("no such hook", permanent=True)
+    it.channels = {"hook": FakeChannel("hook", always=refused_for_good)}
+    it.run()
+    for _ in range(2):
+        told = it.run()
+        assert told.results[0].suppressed == {"hook": "undeliverable"}
+        assert told.undelivered == {"revenue (firing) to hook": "no such hook"}
+        assert told.exit_code(None) == 4
+    assert len(it.channels["hook"].tried) == 1
+
+
 def test_every_message_that_was_not_accepted_is_counted() -> None:
     rows = Rows(("region", "status"), (("n", "ALERT"), ("s", "ALERT")))
     it = shop(source("by_region", {"dimensions": ["region"]}), "revenue", by_region=rows)
@@ -213,7 +236,10 @@ def test_a_message_that_waits_behind_an_earlier_one_is_not_taken_for_told() -> N
     told = it.run()
     [result] = told.results
     assert (result.notified, result.suppressed) == ((), {"hook": "not_delivered_yet"})
-    assert list(told.undelivered) == ["revenue (severity) to hook"]
+    assert told.undelivered == {
+        "revenue (firing) to hook": "down",
+        "revenue (severity) to hook": "an earlier message of the same episode is still waiting",
+    }
     assert told.exit_code(Severity.WARNING) == 4
 
 
