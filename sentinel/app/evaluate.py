@@ -10,7 +10,7 @@ import hashlib
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -309,7 +309,11 @@ class _Look:
         }
         if not fires:
             return reading
-        result = session.sample(sql, rules.dimensions, rules.samples, rules.timeout)
+        try:
+            result = session.sample(sql, rules.dimensions, rules.samples, rules.timeout)
+        except QueryError:
+            # The count is sure; that it has no sample must not keep anybody from being told.
+            return _noted(reading, fires, "; its samples could not be fetched")
         billed.add(result.bytes_billed)
         rows = [
             dict(zip(map(str.lower, result.columns), map(plain, row), strict=True))
@@ -329,6 +333,17 @@ class _Look:
             context = {"samples": mine} if seen.instance in fires else {}
             observations.append(replace(seen, context=context))
         return replace(reading, observations=tuple(observations))
+
+
+def _noted(reading: Reading, instances: Collection[str], words: str) -> Reading:
+    """The reading with words added to the messages of these instances."""
+    return replace(
+        reading,
+        observations=tuple(
+            replace(seen, message=f"{seen.message}{words}") if seen.instance in instances else seen
+            for seen in reading.observations
+        ),
+    )
 
 
 @dataclass

@@ -103,7 +103,7 @@ def report(
     results = [
         _result(evaluated, delivered, seen, judged, step, dry_run=dry_run)
         for seen, judged in zip(evaluated.observed, evaluated.judgements, strict=True)
-        for step in _shown(judged)
+        for step in (*_shown(judged), *_still_open(judged))
     ]
     dead = [row for row in evaluated.unfinished if row.status is Status.DEAD]
     undelivered = {
@@ -134,6 +134,11 @@ def _shown(judged: Judgement) -> list[Step]:
     return instances or list(judged.steps[:1])
 
 
+def _still_open(judged: Judgement) -> list[Step]:
+    """The instances that fire on, though this evaluation says nothing of them."""
+    return [Step(state, state, Outcome.SKIPPED, recorded_only=True) for state in judged.unseen]
+
+
 def _result(
     evaluated: Evaluated,
     delivered: Delivered,
@@ -158,7 +163,7 @@ def _result(
         actual_value=observation.actual_value if observation else None,
         threshold=observation.threshold if observation else None,
         failures=observation.failures if observation else None,
-        message=observation.message if observation else error,
+        message=observation.message if observation else error or after.message,
         context=observation.context if observation else {},
         events=tuple(str(change.event) for change in step.transitions),
         notified=notified,

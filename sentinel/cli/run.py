@@ -166,7 +166,9 @@ def _row(result: Result, told: Report) -> list[str | Text]:
 
 
 def _word(result: Result) -> str:
-    if result.outcome in (Outcome.ERROR, Outcome.EMPTY, Outcome.SKIPPED):
+    if result.outcome in (Outcome.ERROR, Outcome.EMPTY):
+        return str(result.outcome)
+    if result.outcome is Outcome.SKIPPED and not result.firing:
         return str(result.outcome)
     if "resolved" in result.events:
         return "resolved"

@@ -310,13 +310,15 @@ def advance_health(head: State, outcome: Outcome, rules: Definition, tick: Tick)
 class Judgement:
     """What one evaluation did to the rows of its alert; the head comes first.
 
-    `noted` are rows that changed without being evaluated (an instance no longer in the result).
+    `noted` are rows that changed without being evaluated (an instance no longer in the result),
+    `unseen` those whose episode goes on, though the evaluation says nothing of them.
     """
 
     alert: Alert | BrokenAlert
     reading: Reading
     steps: tuple[Step, ...]
     noted: tuple[State, ...] = ()
+    unseen: tuple[State, ...] = ()
 
 
 BROKEN_RULES = Definition()
@@ -339,7 +341,8 @@ def judge(
     rows = {state.instance: _renamed(state, alert) for state in states}
     head = rows.get("") or _new_state(alert, project, "")
     if reading.outcome is Outcome.SKIPPED or _late(head, tick):
-        return Judgement(alert, reading, _recorded_only(head, rows, reading))
+        recorded = _recorded_only(head, rows, reading)
+        return Judgement(alert, reading, recorded, unseen=_unseen(rows, recorded))
     observed = {seen.instance: (seen, "") for seen in reading.observations}
     observed |= dict(_absent(reading, rules, rows.values(), observed))
     steps: list[Step] = []
@@ -359,8 +362,16 @@ def judge(
         if not state.is_head and state.instance not in observed
         and state.missing_since is None and reading.absent == "missing"
     )  # fmt: skip
-    return Judgement(
-        alert, reading, tuple(_with_head(head, steps, reading, rules, tick)), newly_missing
+    taken = tuple(_with_head(head, steps, reading, rules, tick))
+    return Judgement(alert, reading, taken, newly_missing, _unseen(rows, taken))
+
+
+def _unseen(rows: Mapping[str, State], steps: Sequence[Step]) -> tuple[State, ...]:
+    seen = {step.after.instance for step in steps}
+    return tuple(
+        state
+        for name, state in rows.items()
+        if name not in seen and state.phase is not None and state.phase.open
     )
 
 

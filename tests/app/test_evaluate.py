@@ -13,9 +13,9 @@ import pytest
 
 from sentinel.app.alerts import Alerts
 from sentinel.app.evaluate import BatchOptions, Evaluated, Evaluation
-from sentinel.core.errors import StateConflict, TablesMissing, WarehouseError
+from sentinel.core.errors import QueryError, StateConflict, TablesMissing, WarehouseError
 from sentinel.core.evaluation import Outcome, Result
-from sentinel.core.lifecycle import Phase, State
+from sentinel.core.lifecycle import Event, Phase, State
 from sentinel.core.planning import Notification, Status
 from sentinel.core.project import AlertSource, Compiled
 from sentinel.ports import Attempt, Batch, HistoryQuery, Snapshot
@@ -523,6 +523,18 @@ def test_samples_are_fetched_when_the_alert_fires_and_not_while_it_goes_on() -> 
     it.store.clock.pass_by(timedelta(minutes=1))
     it.run()
     assert it.warehouse.asked_for("sample") == ["select orders"]
+
+
+def test_samples_that_can_t_be_fetched_keep_nobody_from_being_told() -> None:
+    it = shop(source("orders", {"shape": "rows", "samples": 2}))
+    it.warehouse.answers = {
+        ("count", "select orders"): Result(("failures",), ((3,),)),
+        ("sample", "select orders"): QueryError("too slow"),
+    }
+    it.run()
+    [row] = it.outbox
+    assert row.event is Event.FIRING
+    assert row.payload["message"] == "3 violating rows; its samples could not be fetched"
 
 
 def test_samples_are_not_fetched_while_all_is_well() -> None:

@@ -17,6 +17,7 @@ from sentinel.core.evaluation import Outcome
 from sentinel.core.evaluation import Result as Rows
 from sentinel.core.lifecycle import Phase
 from sentinel.core.project import AlertSource
+from sentinel.ports import HistoryQuery
 from tests.fakes import (
     NOW,
     FakeChannel,
@@ -194,6 +195,19 @@ def test_what_an_earlier_run_could_not_deliver_is_delivered_and_then_told() -> N
     [result] = told.results
     assert (result.events, result.notified, result.suppressed) == ((), ("hook",), {})
     assert told.undelivered == {}
+
+
+def test_an_instance_that_fires_on_unseen_is_shown_and_counts() -> None:
+    kept = source("by_region", {"dimensions": ["region"], "on_missing": "keep"})
+    seen = Rows(("region", "status"), (("n", "OK"), ("s", "ALERT")))
+    it = shop(kept, by_region=seen)
+    it.run()
+    it.warehouse.answers["select by_region"] = Rows(("region", "status"), (("n", "OK"),))
+    told = it.run()
+    shown = {each.instance: (str(each.outcome), str(each.phase)) for each in told.results}
+    assert shown == {"region=s": ("skipped", "firing"), "region=n": ("ok", "ok")}
+    assert told.exit_code(Severity.WARNING) == 1
+    assert len(it.store.history(HistoryQuery())) == 5  # head and two instances, head and one
 
 
 def test_what_is_undeliverable_stays_visible_while_the_episode_lasts() -> None:
