@@ -40,7 +40,7 @@ def select_alerts(project: Project, around: Surroundings, selection: Selection) 
     good, broken = judge(sources, around)
     found = Alerts(
         good=tuple(a for a in good if a.source.unique_id in chosen and a.rules.enabled),
-        broken=tuple(a for a in broken if a.source.unique_id in chosen),
+        broken=tuple(a for a in broken if a.source.unique_id in chosen and not a.switched_off),
         disabled=tuple(a for a in good if a.source.unique_id in chosen and not a.rules.enabled),
     )
     if not found.all:

@@ -32,7 +32,7 @@ from sentinel.core.evaluation import (
 from sentinel.core.history import Execution, history_rows
 from sentinel.core.lifecycle import Event, Judgement, State, Tick, judge
 from sentinel.core.planning import Notification, Plan, Status, ledger_of, plan
-from sentinel.core.project import Compiled, Location
+from sentinel.core.project import Compiled
 from sentinel.core.values import plain
 from sentinel.ports import Batch, Project, Session, Snapshot, Store, Warehouse
 
@@ -219,16 +219,8 @@ def _by_alert(states: Iterable[State]) -> dict[str, list[State]]:
 def fault_text(project: Project, alert: BrokenAlert) -> str:
     """The faults of a definition, each with its place, one a line."""
     return "\n".join(
-        f"{place}: {fault.message}"
-        for fault, place in (
-            (fault, fault_location(project, alert, fault.keys)) for fault in alert.faults
-        )
+        f"{project.locate(alert.source, *fault.keys)}: {fault.message}" for fault in alert.faults
     )
-
-
-def fault_location(project: Project, alert: BrokenAlert, keys: Sequence[str]) -> Location:
-    """Where a fault of a definition is written."""
-    return project.locate(alert.source, *keys)
 
 
 class _Look:

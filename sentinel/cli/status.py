@@ -56,7 +56,7 @@ def command(**values: Any) -> int:
 
 def _errors(store: Store, snapshot: Snapshot) -> dict[str, str]:
     """Why the alerts that fail do: the last error of each, by alert id."""
-    failing = [state for state in snapshot.states if state.health is Health.FAILING]
+    failing = [state for state in snapshot.states if state.error_count > 0]
     if not failing:
         return {}
     query = HistoryQuery(
@@ -116,7 +116,7 @@ def _ordered(states: tuple[State, ...]) -> list[State]:
         rank = state.severity.rank if state.severity else 0
         if state.phase and state.phase.open:
             return (0, -rank, state.alert, state.instance)
-        if state.health is Health.FAILING:
+        if state.error_count > 0:
             return (1, 0, state.alert, state.instance)
         place = 2 if state.phase is Phase.PENDING else 3
         return (place, -rank, state.alert, state.instance)
@@ -135,7 +135,7 @@ def _print(
     rows = []
     calm = 0
     for state in _ordered(snapshot.states):
-        loud = state.phase not in (None, Phase.OK) or state.health is Health.FAILING
+        loud = state.phase not in (None, Phase.OK) or state.error_count > 0
         if loud or (everything and state.phase is not None):
             rows += _rows(state, snapshot.now, errors.get(state.alert_id, ""))
         elif state.is_head:
@@ -164,8 +164,8 @@ def _rows(state: State, now: datetime, error: str) -> list[list[str | Text]]:
     threshold = "" if state.threshold is None else amount(state.threshold)
     evaluated = f"{ago(state.last_as_of, now)} ago" if state.last_as_of else "never"
     found: list[list[str | Text]] = []
-    if state.health is Health.FAILING:
-        word = Text("failing", style="bold magenta")
+    if state.error_count > 0:
+        word = Text(_trouble(state), style="bold magenta")
         reason = clean(error).strip().splitlines()[:1]
         since = ago(state.health_since, now)
         found.append([word, name, "", "", since, evaluated, *(reason or [""])])
@@ -183,3 +183,8 @@ def _sum(calm: int, *, others: bool) -> str:
     if others:
         return f"{count(calm, 'other alert')} ok."
     return f"All alerts are ok ({calm})."
+
+
+def _trouble(state: State) -> str:
+    """`failing` once `error_after` is reached; before it, an alert in error isn't ok either."""
+    return "failing" if state.health is Health.FAILING else "error"

@@ -299,6 +299,12 @@ class BrokenAlert:
     channels: tuple[str, ...] = ()
 
     @property
+    def switched_off(self) -> bool:
+        """Whether its own block says `enabled: false`, whatever else is wrong with it."""
+        block = self.source.block
+        return isinstance(block, Mapping) and block.get("enabled") is False
+
+    @property
     def id(self) -> str:
         block = self.source.block
         given = block.get("id") if isinstance(block, Mapping) else None

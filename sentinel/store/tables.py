@@ -104,6 +104,4 @@ def _load(value: Any, kind: Kind, hint: Any) -> Any:
 STATE = _table("sentinel_state", State)
 HISTORY = _table("sentinel_history", HistoryRow)
 NOTIFICATIONS = _table("sentinel_notifications", Notification)
-# Written by no row of ours yet, but made with the others.
-OTHER_MODELS = ("sentinel_silences", "sentinel_leases")
 TABLES: tuple[Table[Any], ...] = (STATE, HISTORY, NOTIFICATIONS)

@@ -104,6 +104,20 @@ def test_status_shows_what_fires_what_fails_and_what_is_calm(acme: Project) -> N
     assert "revenue" in acme.sentinel("status", "--all").out
 
 
+def test_an_alert_in_error_is_not_calm_before_it_is_failing(acme: Project) -> None:
+    acme.alert("typo", "{{ config(meta={'sentinel': {'error_after': 3}}) }}\nselect nope\n")
+    acme.sentinel("run", "-s", "typo")
+    shown = acme.sentinel("status").out
+    assert shown.splitlines()[1].startswith("error  typo")
+    assert "nope" in shown
+    assert "ok" not in shown
+
+
+def test_a_disabled_alert_may_be_wrong(acme: Project) -> None:
+    acme.alert("off", "{{ config(meta={'sentinel': {'enabled': false, 'odd': 1}}) }}\nselect 1\n")
+    assert acme.sentinel("run", "-s", "by_region", "off").code == 1
+
+
 def test_history_can_be_narrowed(acme: Project) -> None:
     acme.sentinel("run")
     acme.sentinel("run")

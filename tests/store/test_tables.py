@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sentinel.store import tables
-from sentinel.store.tables import OTHER_MODELS, STATE, TABLES, Table
+from sentinel.store.tables import STATE, TABLES, Table
 from tests.fakes import state
 
 KINDS = {
@@ -33,7 +33,8 @@ def test_columns_are_those_of_the_dbt_model_in_its_order(
 
 
 def test_every_model_of_the_package_is_known(declared: Mapping[str, Any]) -> None:
-    assert sorted([*(table.model for table in TABLES), *OTHER_MODELS]) == sorted(declared)
+    not_yet_written = ("sentinel_silences", "sentinel_leases")
+    assert sorted([*(table.model for table in TABLES), *not_yet_written]) == sorted(declared)
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.model)
