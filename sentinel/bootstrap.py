@@ -132,8 +132,12 @@ class Installation:
         return Evaluation(self.project, self.warehouse, self.store, self.scrub, self.voice.progress)
 
     def delivery(self) -> Delivery:
-        holder = f"{socket.gethostname()}:{os.getpid()}"
-        return Delivery(self.store, self.channels, holder, self.scrub, self.voice.waiting)
+        return Delivery(self.store, self.channels, self.holder, self.scrub, self.voice.waiting)
+
+    @property
+    def holder(self) -> str:
+        """Who claims messages: this process."""
+        return f"{socket.gethostname()}:{os.getpid()}"
 
     def _open_kind(self, profile: Profile) -> Database:
         kind = _entry_point(WAREHOUSES, profile.type).load()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from sentinel.core.history import HistoryRow
 from sentinel.core.lifecycle import State
 from sentinel.core.planning import Notification, Status
 from sentinel.core.project import AlertSource, Compiled, Location, Selection, StoreTables
+from sentinel.core.silence import Silence
 
 
 class Project(Protocol):
@@ -50,29 +51,51 @@ class Project(Protocol):
         """Where an alert has a `sentinel` block in YAML that one in its SQL file replaces."""
 
 
+@dataclass(frozen=True)
+class Query:
+    """An alert's SQL and its bounds.
+
+    `max_bytes_billed` holds where the warehouse bills by bytes. `labels` go along where the
+    warehouse keeps such words beside its own record of a query.
+    """
+
+    sql: str
+    timeout: timedelta
+    max_bytes_billed: int | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Described:
+    """A query before it runs: its columns, and the bytes it would read where that is billed."""
+
+    columns: tuple[str, ...]
+    bytes_estimated: int | None = None
+
+
 class Session(Protocol):
     """An open warehouse. It may be used by several threads at once."""
 
-    def columns(self, sql: str, timeout: timedelta) -> tuple[str, ...]:
-        """The column names of a query, without its rows.
+    def describe(self, query: Query) -> Described:
+        """What is known of a query without its rows.
 
         Raises QueryError if the warehouse refuses the query.
         """
 
-    def fetch(self, sql: str, limit: int, timeout: timedelta) -> Result:
+    def fetch(self, query: Query, limit: int) -> Result:
         """At most `limit` rows of a query that can only read.
 
-        Raises QueryError if it is no single SELECT, if the warehouse refuses it, or if it takes
-        longer than `timeout`; it is then cancelled on the warehouse.
+        Raises QueryError if it is no single SELECT, if the warehouse refuses it, or if it goes
+        beyond its bounds; after its timeout it is cancelled on the warehouse.
         """
 
-    def count(self, sql: str, dimensions: Sequence[str], limit: int, timeout: timedelta) -> Result:
+    def count(self, query: Query, dimensions: Sequence[str], limit: int) -> Result:
         """How many rows a query has, for each combination of `dimensions`: these, then the number.
 
         Raises QueryError as `fetch` does.
         """
 
-    def sample(self, sql: str, dimensions: Sequence[str], size: int, timeout: timedelta) -> Result:
+    def sample(self, query: Query, dimensions: Sequence[str], size: int) -> Result:
         """Up to `size` rows of a query for each combination of `dimensions`.
 
         Raises QueryError as `fetch` does.
@@ -140,6 +163,15 @@ class HistoryQuery:
     limit: int = 100
 
 
+@dataclass(frozen=True)
+class Pruned:
+    """How many rows of each table were deleted."""
+
+    history: int
+    notifications: int
+    silences: int
+
+
 class Store(Protocol):
     """The tables that dbt manages, for one project. Every method raises StoreError if it can't.
 
@@ -180,8 +212,31 @@ class Store(Protocol):
         earlier row of the same episode and channel is unfinished. `only` names message ids.
         """
 
-    def mark(self, claimed: Sequence[Notification], attempt: Attempt) -> bool:
-        """Record an attempt for the rows of one claimed message; False if the claim was lost."""
+    def mark(self, attempts: Mapping[str, tuple[int, Attempt]]) -> frozenset[str]:
+        """Record attempts to send, by message id: the token of the claim, and what became of it.
+
+        All of them in one transaction. Gives the messages whose claim still held: what is recorded
+        of the others is what a later claimer does.
+        """
+
+    @property
+    def linger(self) -> timedelta:
+        """How long `mark` is worth waiting for further attempts; zero where writing is cheap."""
+
+    def silences(self, at: datetime | None = None) -> Sequence[Silence]:
+        """The silences in force at a moment, or all of them, the oldest first."""
+
+    def add_silence(self, silence: Silence) -> None:
+        """Raises StateConflict if there is one of this id already."""
+
+    def end_silences(self, silence_ids: Iterable[str], by: str) -> frozenset[str]:
+        """End silences now. Gives the ids of those that were not over yet."""
+
+    def prune(self, before: datetime) -> Pruned:
+        """Delete history, finished notifications and ended silences that are older.
+
+        History and notifications of an episode that is still open stay, as old as they are.
+        """
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,21 @@ from sentinel.core.history import HistoryRow
 from sentinel.core.lifecycle import Event, State, state_key
 from sentinel.core.planning import Notification, Status
 from sentinel.core.project import AlertSource, Compiled, Location, Selection, StoreTables
+from sentinel.core.silence import Silence
 from sentinel.core.values import hash_id, to_json
-from sentinel.ports import Attempt, Batch, HistoryQuery, Message, Receipt, Session, Snapshot
+from sentinel.ports import (
+    Attempt,
+    Batch,
+    Described,
+    HistoryQuery,
+    Message,
+    Pruned,
+    Query,
+    Receipt,
+    Session,
+    Snapshot,
+    Store,
+)
 
 NOW = datetime(2026, 1, 2, 9, 0, tzinfo=UTC)
 UNFINISHED = (Status.PENDING, Status.CLAIMED)
@@ -207,6 +220,7 @@ class FakeWarehouse:
 
     answers: dict[Any, Any] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
+    queries: list[Query] = field(default_factory=list)
     unreachable: WarehouseError | None = None
     is_open: bool = False
     most_at_once: int = 0
@@ -226,25 +240,28 @@ class FakeWarehouse:
     def instant(self, moment: datetime) -> str:
         return f"at('{moment:%Y-%m-%d %H:%M}')"
 
-    def columns(self, sql: str, timeout: timedelta) -> tuple[str, ...]:
-        return self._answer("columns", sql).columns
+    def describe(self, query: Query) -> Described:
+        answer = self._answer("describe", query)
+        return Described(answer.columns, answer.bytes_billed)
 
-    def fetch(self, sql: str, limit: int, timeout: timedelta) -> Result:
-        return self._answer("fetch", sql)
+    def fetch(self, query: Query, limit: int) -> Result:
+        return self._answer("fetch", query)
 
-    def count(self, sql: str, dimensions: Sequence[str], limit: int, timeout: timedelta) -> Result:
-        return self._answer("count", sql)
+    def count(self, query: Query, dimensions: Sequence[str], limit: int) -> Result:
+        return self._answer("count", query)
 
-    def sample(self, sql: str, dimensions: Sequence[str], size: int, timeout: timedelta) -> Result:
-        return self._answer("sample", sql)
+    def sample(self, query: Query, dimensions: Sequence[str], size: int) -> Result:
+        return self._answer("sample", query)
 
     def asked_for(self, method: str) -> list[str]:
         return [sql for how, sql in self.asked if how == method]
 
-    def _answer(self, method: str, sql: str) -> Result:
+    def _answer(self, method: str, query: Query) -> Result:
         assert self.is_open, "a query on a closed session"
+        sql = query.sql
         with self._lock:
             self.asked.append((method, sql))
+            self.queries.append(query)
             self._running += 1
             self.most_at_once = max(self.most_at_once, self._running)
         try:
@@ -284,6 +301,7 @@ class Tables:
     states: dict[str, State] = field(default_factory=dict)
     history: dict[str, HistoryRow] = field(default_factory=dict)
     notifications: dict[str, Notification] = field(default_factory=dict)
+    silences: dict[str, Silence] = field(default_factory=dict)
 
 
 @dataclass
@@ -296,6 +314,7 @@ class MemoryStore:
     missing: bool = False
     commits: int = 0
     marks: list[tuple[str, Attempt]] = field(default_factory=list)
+    linger: timedelta = timedelta(0)
 
     def check(self) -> None:
         if self.missing:
@@ -423,30 +442,94 @@ class MemoryStore:
             for other in rows
         )
 
-    def mark(self, claimed: Sequence[Notification], attempt: Attempt) -> bool:
-        self.marks.append((claimed[0].message_id, attempt))
-        mine = [
-            row
-            for row in self._outbox()
-            if row.message_id == claimed[0].message_id
-            and row.status is Status.CLAIMED
-            and row.claim_token == claimed[0].claim_token
+    def mark(self, attempts: Mapping[str, tuple[int, Attempt]]) -> frozenset[str]:
+        marked = set()
+        for message_id, (token, attempt) in attempts.items():
+            self.marks.append((message_id, attempt))
+            for row in self.notifications([Status.CLAIMED]):
+                if (row.message_id, row.claim_token) != (message_id, token):
+                    continue
+                marked.add(message_id)
+                self.tables.notifications[row.notification_id] = replace(
+                    row,
+                    status=attempt.status,
+                    last_error=attempt.error,
+                    not_before=attempt.not_before or row.not_before,
+                    remote_ref=attempt.remote_ref,
+                    recipients_done=list(attempt.recipients_done),
+                    claim_until=None,
+                    sent_at=self.now() if attempt.status is Status.SENT else row.sent_at,
+                )
+        return frozenset(marked)
+
+    def silences(self, at: datetime | None = None) -> Sequence[Silence]:
+        found = [
+            each
+            for each in self.tables.silences.values()
+            if each.project == self.project and (at is None or each.in_force(at))
         ]
-        for row in mine:
-            self.tables.notifications[row.notification_id] = replace(
-                row,
-                status=attempt.status,
-                last_error=attempt.error,
-                not_before=attempt.not_before or row.not_before,
-                remote_ref=attempt.remote_ref,
-                recipients_done=list(attempt.recipients_done),
-                claim_until=None,
-                sent_at=self.now() if attempt.status is Status.SENT else row.sent_at,
-            )
-        return bool(mine)
+        return sorted(found, key=lambda each: (each.created_at, each.silence_id))
+
+    def add_silence(self, silence: Silence) -> None:
+        if silence.silence_id in self.tables.silences:
+            raise StateConflict("another writer was first")
+        self.tables.silences[silence.silence_id] = silence
+
+    def end_silences(self, silence_ids: Iterable[str], by: str) -> frozenset[str]:
+        now, wanted = self.now(), set(silence_ids)
+        mine = [
+            each
+            for each in self.silences()
+            if each.silence_id in wanted and each.ended_at is None and each.ends_at > now
+        ]
+        for each in mine:
+            self.tables.silences[each.silence_id] = replace(each, ended_at=now, ended_by=by)
+        return frozenset(each.silence_id for each in mine)
+
+    def prune(self, before: datetime) -> Pruned:
+        states = self.snapshot().states
+        going = {each.episode_id for each in states} | {each.health_episode_id for each in states}
+        going -= {None}
+        failing = {each.alert_id: each.health_since for each in states if each.health_episode_id}
+        tables = self.tables
+        history = [
+            key
+            for key, row in tables.history.items()
+            if row.recorded_at < before
+            and row.episode_id not in going
+            and row.recorded_at < (failing.get(row.alert_id) or before)
+        ]
+        told = [
+            key
+            for key, row in tables.notifications.items()
+            if row.created_at < before and row.status.finished and row.episode_id not in going
+        ]
+        silences = [
+            key
+            for key, row in tables.silences.items()
+            if min(row.ends_at, row.ended_at or row.ends_at) < before
+        ]
+        counts = []
+        for rows, keys in (
+            (tables.history, history),
+            (tables.notifications, told),
+            (tables.silences, silences),
+        ):
+            mine = [key for key in keys if rows[key].project == self.project]
+            for key in mine:
+                del rows[key]
+            counts.append(len(mine))
+        return Pruned(*counts)
 
     def _outbox(self) -> list[Notification]:
         return [row for row in self.tables.notifications.values() if row.project == self.project]
+
+
+def mark(store: Store, claimed: Sequence[Notification], attempt: Attempt) -> bool:
+    """Record one attempt for the rows of one message; whether the claim still held."""
+    first = claimed[0]
+    marked = store.mark({first.message_id: (first.claim_token or 0, attempt)})
+    return first.message_id in marked
 
 
 # -- channels ----------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from datetime import datetime
 from threading import Event as Flag
 
 from sentinel.app.alerts import Alerts
+from sentinel.app.deliver import claimed_at_birth
 from sentinel.core.alert import Alert, BrokenAlert
 from sentinel.core.errors import QueryError
 from sentinel.core.evaluation import (
@@ -34,19 +35,23 @@ from sentinel.core.lifecycle import Event, Judgement, State, Tick, judge
 from sentinel.core.planning import Notification, Plan, Status, ledger_of, plan
 from sentinel.core.project import Compiled
 from sentinel.core.values import plain
-from sentinel.ports import Batch, Project, Session, Snapshot, Store, Warehouse
+from sentinel.ports import Batch, Project, Query, Session, Snapshot, Store, Warehouse
 
 _AS_OF = re.compile(r"/\*sentinel:as_of\*/.*?/\*sentinel:end\*/", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """How a batch is run. `threads` is the number of queries at once."""
+    """How a batch is run. `threads` is the number of queries at once.
+
+    `holder` is who will send at once what there is to tell, and so claims it.
+    """
 
     threads: int
     dry_run: bool = False
     fail_fast: bool = False
     triggered_by: str = "manual"
+    holder: str | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,11 @@ class Evaluated:
         rows = (*self.unfinished, *self.plan.notifications)
         return [row.message_id for row in rows if row.status is not Status.DEAD]
 
+    @property
+    def claimed(self) -> list[Notification]:
+        """Those of the new messages that are claimed already, by who has evaluated."""
+        return [row for row in self.plan.notifications if row.status is Status.CLAIMED]
+
 
 @dataclass
 class Evaluation:
@@ -104,8 +114,8 @@ class Evaluation:
         compiled = self.project.compile(alert.source.unique_id for alert in alerts.good)
         ids = [alert.id for alert in alerts.all]
         before = self.store.snapshot(ids)
-        observed = self._observe(alerts, compiled, before, options)
         run_id = uuid.uuid4().hex
+        observed = self._observe(run_id, alerts, compiled, before, options)
         made: list[Evaluated] = []
 
         def decide(snapshot: Snapshot) -> Batch:
@@ -123,6 +133,7 @@ class Evaluation:
 
     def _observe(
         self,
+        run_id: str,
         alerts: Alerts,
         compiled: Mapping[str, Compiled],
         before: Snapshot,
@@ -132,7 +143,7 @@ class Evaluation:
         stop = Flag()
         if found and options.fail_fast:
             stop.set()
-        look = _Look(self.warehouse, before, self.project.name, stop, options.fail_fast)
+        look = _Look(self.warehouse, run_id, before, self.project.name, stop, options.fail_fast)
         with self.warehouse.open() as session, ThreadPoolExecutor(options.threads) as pool:
             work = [
                 pool.submit(look, session, alert, compiled[alert.source.unique_id])
@@ -203,9 +214,20 @@ class Evaluation:
             if row.status in (Status.PENDING, Status.DEAD)
             and row.notification_id not in told.superseded
         )
+        new = told.notifications
+        if options.holder:
+            going = (row for row in snapshot.ledger if row.notification_id not in told.superseded)
+            new = claimed_at_birth(new, going, options.holder, snapshot.now)
         return (
-            Evaluated(run_id, before.now, tuple(observed), judgements, told, unfinished),
-            Batch(changed, tuple(rows), told.notifications, told.superseded),
+            Evaluated(
+                run_id,
+                before.now,
+                tuple(observed),
+                judgements,
+                replace(told, notifications=new),
+                unfinished,
+            ),
+            Batch(changed, tuple(rows), new, told.superseded),
         )
 
 
@@ -223,12 +245,26 @@ def fault_text(project: Project, alert: BrokenAlert) -> str:
     )
 
 
+def query_of(alert: Alert, sql: str, run_id: str | None = None) -> Query:
+    """The query of an alert within its bounds, labelled so that its cost can be traced."""
+    rules = alert.rules
+    labels = {"sentinel_alert": alert.name} | ({"sentinel_run": run_id} if run_id else {})
+    return Query(sql, rules.timeout, rules.max_bytes_billed, labels)
+
+
 class _Look:
     """Runs the query of one alert and reads its result; one instance serves all threads."""
 
     def __init__(
-        self, warehouse: Warehouse, before: Snapshot, project: str, stop: Flag, fail_fast: bool
+        self,
+        warehouse: Warehouse,
+        run_id: str,
+        before: Snapshot,
+        project: str,
+        stop: Flag,
+        fail_fast: bool,
     ) -> None:
+        self._run_id = run_id
         self._instant = warehouse.instant(before.now)
         self._states = _by_alert(before.states)
         self._tick = Tick(as_of=before.now, now=before.now)
@@ -254,7 +290,7 @@ class _Look:
         started = time.perf_counter()
         billed = _Billed()
         try:
-            reading = self._read(session, alert, sql, billed)
+            reading = self._read(session, alert, query_of(alert, sql, self._run_id), billed)
         except (QueryError, ContractError) as error:
             reading = Reading.failed(str(error))
         return Observed(
@@ -265,16 +301,16 @@ class _Look:
             bytes_billed=billed.total,
         )
 
-    def _read(self, session: Session, alert: Alert, sql: str, billed: _Billed) -> Reading:
+    def _read(self, session: Session, alert: Alert, query: Query, billed: _Billed) -> Reading:
         rules = alert.rules
         shape = known_shape(rules)
         if shape is None or (shape == "rows" and rules.dimensions):
-            shape = shape_of(rules, session.columns(sql, rules.timeout))
+            shape = shape_of(rules, session.describe(query).columns)
         if shape == "status":
-            result = session.fetch(sql, ROW_CAP, rules.timeout)
+            result = session.fetch(query, ROW_CAP)
             billed.add(result.bytes_billed)
             return read_status(rules, result)
-        result = session.count(sql, rules.dimensions, ROW_CAP, rules.timeout)
+        result = session.count(query, rules.dimensions, ROW_CAP)
         billed.add(result.bytes_billed)
         if result.truncated:
             raise ContractError(f"`dimensions` has more than {ROW_CAP:,} combinations of values")
@@ -283,10 +319,10 @@ class _Look:
         except TypeError:
             raise ContractError("`dimensions` names a column of lists or mappings") from None
         reading = read_counts(rules, counts)
-        return self._with_samples(session, alert, sql, reading, billed)
+        return self._with_samples(session, alert, query, reading, billed)
 
     def _with_samples(
-        self, session: Session, alert: Alert, sql: str, reading: Reading, billed: _Billed
+        self, session: Session, alert: Alert, query: Query, reading: Reading, billed: _Billed
     ) -> Reading:
         """The reading with a few violating rows in the context of each instance that fires now."""
         rules = alert.rules
@@ -302,7 +338,7 @@ class _Look:
         if not fires:
             return reading
         try:
-            result = session.sample(sql, rules.dimensions, rules.samples, rules.timeout)
+            result = session.sample(query, rules.dimensions, rules.samples)
         except QueryError:
             # The count is sure; that it has no sample must not keep anybody from being told.
             return _noted(reading, fires, "; its samples could not be fetched")

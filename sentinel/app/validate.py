@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sentinel.app.alerts import Alerts
+from sentinel.app.evaluate import query_of
 from sentinel.core.alert import Alert
 from sentinel.core.errors import ConfigError, QueryError
 from sentinel.core.evaluation import ContractError, shape_of
@@ -74,21 +75,46 @@ def find_in_sql(project: Project, alerts: Alerts) -> tuple[list[Finding], list[t
     return found, sql
 
 
-def find_in_columns(
-    warehouse: Warehouse, sql: Sequence[tuple[Alert, str]], threads: int
-) -> list[Finding]:
-    """Queries that the warehouse refuses, or whose columns break the query contract.
+@dataclass(frozen=True)
+class Checked:
+    """What the warehouse says of the queries: their faults, and the bytes each would read.
+
+    `estimates` are by the alert's name, where the warehouse bills by bytes.
+    """
+
+    findings: tuple[Finding, ...] = ()
+    estimates: Mapping[str, int] = field(default_factory=dict)
+
+
+def check_queries(warehouse: Warehouse, sql: Sequence[tuple[Alert, str]], threads: int) -> Checked:
+    """Find queries that the warehouse refuses, or whose columns break the query contract.
 
     Raises WarehouseError if the warehouse can't be reached.
     """
     with warehouse.open() as session, ThreadPoolExecutor(threads) as pool:
-        checked = pool.map(lambda item: _check_columns(session, *item), sql)
-        return [finding for finding in checked if finding]
+        checked = list(pool.map(lambda item: _check_query(session, *item), sql))
+    return Checked(
+        tuple(found for found in checked if isinstance(found, Finding)),
+        {
+            alert.name: found
+            for (alert, _), found in zip(sql, checked, strict=True)
+            if isinstance(found, int)
+        },
+    )
 
 
-def _check_columns(session: Session, alert: Alert, sql: str) -> Finding | None:
+def _check_query(session: Session, alert: Alert, sql: str) -> Finding | int | None:
+    place = Location(alert.source.path)
     try:
-        shape_of(alert.rules, session.columns(sql, alert.rules.timeout))
+        described = session.describe(query_of(alert, sql))
+        shape_of(alert.rules, described.columns)
     except (QueryError, ContractError) as error:
-        return Finding(alert.name, Location(alert.source.path), str(error))
-    return None
+        return Finding(alert.name, place, str(error))
+    estimate, most = described.bytes_estimated, alert.rules.max_bytes_billed
+    if estimate is not None and most is not None and estimate > most:
+        return Finding(
+            alert.name,
+            place,
+            f"it would read {estimate:,} bytes, more than its max_bytes_billed of {most:,}",
+        )
+    return estimate

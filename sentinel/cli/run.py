@@ -77,6 +77,7 @@ def command(**values: Any) -> int:
         threads=installation.threads,
         dry_run=values["dry_run"],
         fail_fast=values["fail_fast"],
+        holder=installation.holder,
     )
     with output.at_work():
         surroundings = installation.surroundings
@@ -86,7 +87,7 @@ def command(**values: Any) -> int:
         evaluated = evaluate(alerts, options)
         delivered = Delivered()
         if not options.dry_run:
-            delivered = deliver(evaluated.messages, values["delivery_timeout"])
+            delivered = deliver(evaluated.messages, values["delivery_timeout"], evaluated.claimed)
     told = report(evaluated, delivered, time.perf_counter() - started, dry_run=options.dry_run)
     document = run_document(told)
     if not options.dry_run:

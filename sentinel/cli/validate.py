@@ -6,14 +6,16 @@ from functools import partial
 from typing import Any
 
 import click
+from rich import filesize
 from rich.text import Text
 
 from sentinel.app.alerts import select_alerts
 from sentinel.app.validate import (
+    Checked,
     Finding,
+    check_queries,
     find_hidden,
     find_in_channels,
-    find_in_columns,
     find_in_definitions,
     find_in_sql,
 )
@@ -54,19 +56,27 @@ def command(**values: Any) -> int:
         alerts = select_alerts(project, surroundings, read_selection(values))
         found += find_in_definitions(project, alerts)
         found += find_hidden(project, alerts)
+        checked = Checked()
         if not values["offline"]:
             unsound, sql = find_in_sql(project, alerts)
             found += unsound
-            found += find_in_columns(installation.warehouse, sql, installation.threads)
+            checked = check_queries(installation.warehouse, sql, installation.threads)
+            found += checked.findings
     faults = sum(not each.warning for each in found)
     if output.json:
-        output.print_json({"findings": [_document(each) for each in found]})
+        estimates = [
+            {"alert": name, "bytes_estimated": size}
+            for name, size in sorted(checked.estimates.items())
+        ]
+        output.print_json({"findings": [_document(each) for each in found], "estimates": estimates})
     else:
         for each in found:
             place = f"{each.location}: " if each.location else ""
             word = Text("warning: ", "yellow") if each.warning else Text("fault: ", "bold red")
             subject = (f"{each.subject}: ", "bold")
             output.line(Text.assemble(word, subject, place, each.message))
+        for name, size in sorted(checked.estimates.items()):
+            output.line(f"{name} would read {filesize.decimal(size)}")
         sums = [
             f"{count(len(alerts.all), 'alert')} checked",
             count(faults, "fault") if faults else "no faults",

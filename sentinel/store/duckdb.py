@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
+from sentinel.store.sql import Returning
 from sentinel.store.tables import Kind
 
 _TYPES: dict[Kind, str] = {
@@ -15,13 +17,13 @@ _TYPES: dict[Kind, str] = {
 }
 
 
-class DuckDbDialect:
+class DuckDbDialect(Returning):
     clock = "make_timestamp(epoch_us(now()))"
 
     def lost_race(self, error: BaseException) -> bool:
         return type(error).__name__ == "TransactionException"
 
-    def expand(self, parameter: str, columns: dict[str, Kind]) -> str:
+    def expand(self, parameter: str, columns: Mapping[str, Kind]) -> str:
         shape = json.dumps([{name: _TYPES[kind] for name, kind in columns.items()}])
         shape = shape.replace(":", "\\:")  # a colon would begin a bound parameter
         return f"select unnest(from_json(cast(:{parameter} as json), '{shape}'), recursive := true)"

@@ -6,41 +6,134 @@ What differs between warehouses is a `Dialect`; the statements are the same.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, RowMapping, text
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_random_exponential,
+)
 
 from sentinel.core.errors import StateConflict, StoreError, TablesMissing, TablesOutdated
 from sentinel.core.history import HistoryRow
+from sentinel.core.lifecycle import State
 from sentinel.core.planning import Notification, Status
 from sentinel.core.project import StoreTables
-from sentinel.ports import Attempt, Batch, HistoryQuery, Snapshot
-from sentinel.store.tables import HISTORY, NOTIFICATIONS, STATE, TABLES, Kind, Row, Table
+from sentinel.core.silence import Silence
+from sentinel.ports import Attempt, Batch, HistoryQuery, Pruned, Snapshot
+from sentinel.store.tables import (
+    HISTORY,
+    LEASES,
+    NOTIFICATIONS,
+    SILENCES,
+    STATE,
+    TABLES,
+    Kind,
+    Row,
+    Table,
+    from_database,
+    to_text,
+)
 
 Done = TypeVar("Done")
 
 _TRIES = 5
+_ATTEMPT: Mapping[str, Kind] = {
+    "message_id": "text",
+    "claim_token": "integer",
+    "status": "text",
+    "last_error": "text",
+    "not_before": "time",
+    "remote_ref": "text",
+    "recipients_done": "json",
+}
+_DELETED = "another writer has deleted these rows before"
 _MAKE_TABLES = "`dbt run -s package:sentinel` makes them (`sentinel init` too)"
 
 
+@dataclass(frozen=True)
+class Change:
+    """A statement that writes, with all that tells whether it did what it should.
+
+    `found` counts the rows that are as the statement needs them, and `expected` says how many that
+    has to be; `conflict` is what it means otherwise. `changed` is the column that names each row it
+    has written: where it is None, the table's own key refuses what must not be.
+    """
+
+    sql: str
+    values: Mapping[str, Any]
+    found: str
+    expected: int
+    conflict: str
+    changed: str | None = None
+
+
+@dataclass(frozen=True)
+class Taking:
+    """A statement that writes whatever rows it finds; `taken` reads them again afterwards."""
+
+    sql: str
+    values: Mapping[str, Any]
+    columns: str
+    taken: str
+
+
 class Dialect(Protocol):
-    """What the statements need to know of one warehouse."""
+    """What the statements need to know of one warehouse.
+
+    `gate` is the relation of leases: where nothing else puts writers in a row, each transaction
+    first writes there.
+    """
 
     clock: str
+    linger: timedelta
 
     def lost_race(self, error: BaseException) -> bool:
         """Whether a driver's error says that another transaction was first."""
 
-    def expand(self, parameter: str, columns: dict[str, Kind]) -> str:
+    def expand(self, parameter: str, columns: Mapping[str, Kind]) -> str:
         """A subquery with these columns from a bound parameter: a JSON array of objects."""
 
     def texts(self, parameter: str) -> str:
         """A subquery with one column `item` from a bound parameter: a JSON array of strings."""
+
+    def moment(self, moment: datetime) -> Any:
+        """A moment as the driver binds it to a column of times."""
+
+    def apply(self, connection: Connection, changes: Sequence[Change], gate: str) -> None:
+        """Write all of it, or raise StateConflict or an error of the driver."""
+
+    def take(self, connection: Connection, taking: Taking, gate: str) -> Sequence[RowMapping]:
+        """Write, and give the rows that were written."""
+
+
+class Returning:
+    """What dialects share whose statements can return the rows they have written."""
+
+    linger = timedelta(0)
+
+    def moment(self, moment: datetime) -> Any:
+        return moment.astimezone(UTC).replace(tzinfo=None)
+
+    def apply(self, connection: Connection, changes: Sequence[Change], gate: str) -> None:
+        for change in changes:
+            if change.changed is None:
+                connection.execute(text(change.sql), change.values)
+                continue
+            returning = text(f"{change.sql} returning {change.changed}")
+            if len(connection.execute(returning, change.values).fetchall()) != change.expected:
+                raise StateConflict(change.conflict)
+
+    def take(self, connection: Connection, taking: Taking, gate: str) -> Sequence[RowMapping]:
+        returning = text(f"{taking.sql} returning {taking.columns}")
+        return connection.execute(returning, taking.values).mappings().all()
 
 
 Open = Callable[[bool], AbstractContextManager[Engine]]
@@ -105,7 +198,8 @@ class SqlStore:
             return self._snapshot(connection, alert_ids)
 
     def history(self, query: HistoryQuery) -> Sequence[HistoryRow]:
-        conditions, values = ["project = :project"], {"project": self._project}
+        conditions = ["project = :project"]
+        values: dict[str, Any] = {"project": self._project}
         if query.alert_ids is not None:
             conditions.append(f"alert_id in ({self._items('alert_ids')})")
             values["alert_ids"] = json.dumps(sorted(query.alert_ids))
@@ -122,9 +216,10 @@ class SqlStore:
             f"select * from {self._relation(HISTORY)} where {' and '.join(conditions)} "
             f"order by recorded_at desc, as_of desc, alert, instance limit {int(query.limit)}"
         )
-        bound = values | ({"since": _naive(query.since)} if query.since else {})
+        if query.since:
+            values["since"] = self._dialect.moment(query.since)
         with self._transaction(read_only=True) as connection:
-            return self._rows(connection, HISTORY, sql, bound)
+            return self._rows(connection, HISTORY, sql, values)
 
     def notifications(
         self, statuses: Iterable[Status], limit: int = 1_000
@@ -180,52 +275,70 @@ class SqlStore:
 
     def _write(self, connection: Connection, batch: Batch) -> None:
         ordered = sorted(batch.states, key=lambda state: state.state_key)
-        fresh = [replace(state, version=1) for state in ordered if state.version == 0]
-        self._update(connection, [state for state in ordered if state.version > 0])
-        self._insert(connection, STATE, fresh)
-        self._insert(connection, HISTORY, batch.history)
-        self._insert(connection, NOTIFICATIONS, batch.notifications)
-        if batch.superseded:
-            self._supersede(connection, batch.superseded)
+        changes = [
+            self._update([state for state in ordered if state.version > 0]),
+            self._insert(STATE, [replace(each, version=1) for each in ordered if not each.version]),
+            self._insert(HISTORY, batch.history),
+            self._insert(NOTIFICATIONS, batch.notifications),
+            self._supersede(batch.superseded),
+        ]
+        self._apply(connection, [change for change in changes if change.expected])
 
-    def _update(self, connection: Connection, states: Sequence[Any]) -> None:
-        if not states:
-            return
+    def _apply(self, connection: Connection, changes: Sequence[Change]) -> None:
+        if changes:
+            self._dialect.apply(connection, changes, self._named(LEASES))
+
+    def _update(self, states: Sequence[State]) -> Change:
         key, relation = STATE.key, self._relation(STATE)
+        rows = self._dialect.expand("changed_states", STATE.columns)
         settings = ", ".join(
             f"{name} = written.{name}" for name in STATE.columns if name not in (key, "version")
         )
-        sql = (
+        same = f"kept.{key} = written.{key} and kept.version = written.version"
+        return Change(
             f"update {relation} as kept set {settings}, version = kept.version + 1 "
-            f"from ({self._dialect.expand('rows', dict(STATE.columns))}) as written "
-            f"where kept.{key} = written.{key} and kept.version = written.version "
-            f"returning kept.{key}"
+            f"from ({rows}) as written where {same}",
+            {"changed_states": STATE.dump(states)},
+            f"select count(*) from {relation} as kept join ({rows}) as written on {same}",
+            len(states),
+            "another writer has changed the state of these alerts",
+            f"kept.{key}",
         )
-        changed = connection.execute(text(sql), {"rows": STATE.dump(states)}).fetchall()
-        if len(changed) != len(states):
-            raise StateConflict("another writer has changed the state of these alerts")
 
-    def _insert(self, connection: Connection, table: Table[Any], rows: Sequence[Any]) -> None:
-        if not rows:
-            return
-        names = ", ".join(table.columns)
-        sql = (
-            f"insert into {self._relation(table)} ({names}) "
-            f"select {names} from ({self._dialect.expand('rows', dict(table.columns))}) as written"
+    def _insert(self, table: Table[Row], rows: Sequence[Row]) -> Change:
+        names, parameter = ", ".join(table.columns), f"new_{table.model}"
+        relation, key = self._relation(table), table.key
+        written = self._dialect.expand(parameter, table.columns)
+        keys = self._dialect.expand(parameter, {key: "text"})
+        return Change(
+            f"insert into {relation} ({names}) select {names} from ({written}) as written",
+            {parameter: table.dump(rows)},
+            # Every row has a key of its own, and none of them is there yet.
+            f"select count(distinct written.{key}) from ({keys}) as written "
+            f"where written.{key} not in (select {key} from {relation})",
+            len(rows),
+            f"another writer has written these rows of {table.model} before",
         )
-        connection.execute(text(sql), {"rows": table.dump(rows)})
 
-    def _supersede(self, connection: Connection, ids: Sequence[str]) -> None:
-        sql = (
-            f"update {self._relation(NOTIFICATIONS)} set status = 'superseded' "
-            f"where notification_id in ({self._items('ids')}) "
-            "and status in ('pending', 'dead') returning notification_id"
+    def _supersede(self, ids: Sequence[str]) -> Change:
+        relation = self._relation(NOTIFICATIONS)
+        those = (
+            f"notification_id in ({self._items('superseded')}) and status in ('pending', 'dead')"
         )
-        changed = connection.execute(text(sql), {"ids": json.dumps(sorted(ids))}).fetchall()
-        if len(changed) != len(ids):
-            raise StateConflict("a notification to be replaced is just being sent")
+        return Change(
+            f"update {relation} set status = 'superseded' where {those}",
+            {"superseded": json.dumps(sorted(ids))},
+            f"select count(*) from {relation} where {those}",
+            len(ids),
+            "a notification to be replaced is just being sent",
+            "notification_id",
+        )
 
     # -- outbox --------------------------------------------------------------------------------
+
+    @property
+    def linger(self) -> timedelta:
+        return self._dialect.linger
 
     def claim(
         self, holder: str, lease: timedelta, limit: int, only: Iterable[str] | None = None
@@ -236,12 +349,14 @@ class SqlStore:
         if only is not None:
             narrowed = f" and mine.message_id in ({self._items('only')})"
             values["only"] = json.dumps(sorted(only))
+        # Joined, not looked up row by row: BigQuery can't relate a subquery by an inequality.
         blocked = (
-            f"select 1 from {relation} as part join {relation} as earlier "
+            f"select part.message_id from {relation} as part join {relation} as earlier "
             "on earlier.project = part.project and earlier.episode_id = part.episode_id "
-            "and earlier.channel = part.channel and earlier.created_at < part.created_at "
+            "and earlier.channel = part.channel "
+            "where earlier.created_at < part.created_at "
             "and earlier.message_id <> part.message_id "
-            "where part.message_id = mine.message_id and part.status in ('pending', 'claimed') "
+            "and part.project = :project and part.status in ('pending', 'claimed') "
             "and earlier.status in ('pending', 'claimed')"
         )
         # The least tried first: what is tried in vain doesn't hold up what is new.
@@ -250,47 +365,143 @@ class SqlStore:
             f"where mine.project = :project{narrowed} "
             "and ((mine.status = 'pending' and mine.not_before <= :now) "
             "or (mine.status = 'claimed' and mine.claim_until <= :now)) "
-            f"and not exists ({blocked}) group by mine.message_id "
+            f"and mine.message_id not in ({blocked}) group by mine.message_id "
             f"order by min(mine.attempts), min(mine.created_at), mine.message_id limit {int(limit)}"
         )
         sql = (
             f"update {relation} set status = 'claimed', claimed_by = :holder, "
             "claim_token = coalesce(claim_token, 0) + 1, claim_until = :until, "
             "attempts = attempts + 1 "
-            f"where message_id in ({due}) and status in ('pending', 'claimed') returning *"
+            f"where message_id in ({due}) and status in ('pending', 'claimed')"
         )
+        taken = f"from {relation} where claimed_by = :holder and claim_until = :until"
 
         def work(connection: Connection) -> list[Notification]:
             now = self._now(connection)
-            moments = {"now": _naive(now), "until": _naive(now + lease)}
-            return self._rows(connection, NOTIFICATIONS, sql, values | moments)
+            moments = {
+                "now": self._dialect.moment(now),
+                "until": self._dialect.moment(now + lease),
+            }
+            taking = Taking(sql, values | moments, "*", f"select * {taken}")
+            rows = self._dialect.take(connection, taking, self._named(LEASES))
+            return [NOTIFICATIONS.load(dict(row)) for row in rows]
 
         rows = self._until_first(work)
         return sorted(rows, key=lambda row: (row.created_at, row.notification_id))
 
-    def mark(self, claimed: Sequence[Notification], attempt: Attempt) -> bool:
-        first = claimed[0]
+    def mark(self, attempts: Mapping[str, tuple[int, Attempt]]) -> frozenset[str]:
+        relation = self._relation(NOTIFICATIONS)
+        done = self._dialect.expand("done", _ATTEMPT)
+        ours = "kept.message_id = done.message_id and kept.claim_token = done.claim_token"
         sql = (
-            f"update {self._relation(NOTIFICATIONS)} set status = :status, last_error = :error, "
-            "not_before = coalesce(:not_before, not_before), remote_ref = :remote_ref, "
-            "recipients_done = :recipients, claim_until = null, "
-            "sent_at = case when :status = 'sent' then :now else sent_at end "
-            "where message_id = :message_id and status = 'claimed' and claim_token = :token "
-            "returning notification_id"
+            f"update {relation} as kept set status = done.status, last_error = done.last_error, "
+            "not_before = coalesce(done.not_before, kept.not_before), "
+            "remote_ref = done.remote_ref, recipients_done = done.recipients_done, "
+            "claim_until = null, "
+            "sent_at = case when done.status = 'sent' then :now else kept.sent_at end "
+            f"from ({done}) as done where {ours} and kept.status = 'claimed'"
         )
-        values = {
-            "status": str(attempt.status),
-            "error": attempt.error,
-            "not_before": _naive(attempt.not_before) if attempt.not_before else None,
-            "remote_ref": attempt.remote_ref,
-            "recipients": json.dumps(attempt.recipients_done),
-            "message_id": first.message_id,
-            "token": first.claim_token,
-        }
+        rows = [
+            {
+                "message_id": message_id,
+                "claim_token": token,
+                "status": str(attempt.status),
+                "last_error": attempt.error,
+                "not_before": attempt.not_before and to_text(attempt.not_before),
+                "remote_ref": attempt.remote_ref,
+                "recipients_done": json.dumps(attempt.recipients_done),
+            }
+            for message_id, (token, attempt) in attempts.items()
+        ]
+        taken = (
+            f"from {relation} as kept join ({done}) as done on {ours} and kept.status = done.status"
+        )
 
-        def work(connection: Connection) -> bool:
-            now = _naive(self._now(connection))
-            return bool(connection.execute(text(sql), values | {"now": now}).fetchall())
+        def work(connection: Connection) -> frozenset[str]:
+            now = self._dialect.moment(self._now(connection))
+            taking = Taking(
+                sql,
+                {"done": json.dumps(rows, ensure_ascii=False), "now": now},
+                "kept.message_id",
+                f"select kept.message_id {taken}",
+            )
+            found = self._dialect.take(connection, taking, self._named(LEASES))
+            return frozenset(row["message_id"] for row in found)
+
+        return self._until_first(work) if attempts else frozenset()
+
+    # -- silences ------------------------------------------------------------------------------
+
+    def silences(self, at: datetime | None = None) -> Sequence[Silence]:
+        sql = f"select * from {self._relation(SILENCES)} where project = :project "
+        values: dict[str, Any] = {"project": self._project}
+        if at is not None:
+            sql += "and starts_at <= :at and ends_at > :at and coalesce(ended_at, ends_at) > :at "
+            values["at"] = self._dialect.moment(at)
+        with self._transaction(read_only=True) as connection:
+            return self._rows(connection, SILENCES, f"{sql}order by created_at, silence_id", values)
+
+    def add_silence(self, silence: Silence) -> None:
+        with self._transaction() as connection:
+            self._apply(connection, [self._insert(SILENCES, [silence])])
+
+    def end_silences(self, silence_ids: Iterable[str], by: str) -> frozenset[str]:
+        relation = self._relation(SILENCES)
+        those = f"project = :project and silence_id in ({self._items('ids')})"
+        sql = (
+            f"update {relation} set ended_at = :now, ended_by = :by "
+            f"where {those} and ended_at is null and ends_at > :now"
+        )
+        values = {"project": self._project, "ids": json.dumps(sorted(silence_ids)), "by": by}
+
+        def work(connection: Connection) -> frozenset[str]:
+            moment = {"now": self._dialect.moment(self._now(connection))}
+            taken = f"select silence_id from {relation} where {those} and ended_at = :now"
+            taking = Taking(sql, values | moment, "silence_id", taken)
+            found = self._dialect.take(connection, taking, self._named(LEASES))
+            return frozenset(row["silence_id"] for row in found)
+
+        return self._until_first(work)
+
+    # -- retention -----------------------------------------------------------------------------
+
+    def prune(self, before: datetime) -> Pruned:
+        values = {"project": self._project, "before": self._dialect.moment(before)}
+        open_episodes = " union all ".join(
+            f"select {episode} from {self._relation(STATE)} "
+            f"where project = :project and {episode} is not null"
+            for episode in ("episode_id", "health_episode_id")
+        )
+        # Errors carry no episode: of an alert that still fails, all since it began to stays.
+        failing = (
+            f"select evaluation_id from {self._relation(HISTORY)} as row_ join "
+            f"{self._relation(STATE)} as head on head.project = row_.project "
+            "and head.alert_id = row_.alert_id where head.project = :project "
+            "and head.health_episode_id is not null and row_.recorded_at >= head.health_since"
+        )
+        old: Sequence[tuple[Table[Any], str]] = (
+            (
+                HISTORY,
+                f"recorded_at < :before and coalesce(episode_id, '') not in ({open_episodes}) "
+                f"and evaluation_id not in ({failing})",
+            ),
+            (
+                NOTIFICATIONS,
+                "created_at < :before and status not in ('pending', 'claimed') "
+                f"and episode_id not in ({open_episodes})",
+            ),
+            (SILENCES, "(ends_at < :before or ended_at < :before)"),
+        )
+
+        def work(connection: Connection) -> Pruned:
+            changes = []
+            for table, condition in old:
+                rows = f"from {self._relation(table)} where project = :project and {condition}"
+                count = f"select count(*) {rows}"
+                number: int = connection.execute(text(count), values).scalar_one()
+                changes.append(Change(f"delete {rows}", values, count, number, _DELETED, table.key))
+            self._apply(connection, [change for change in changes if change.expected])
+            return Pruned(*(change.expected for change in changes))
 
         return self._until_first(work)
 
@@ -298,9 +509,15 @@ class SqlStore:
 
     def _until_first(self, work: Callable[[Connection], Done]) -> Done:
         """Do work in a transaction, and again in a new one while another writer is first."""
-        for _ in range(_TRIES - 1):
-            with suppress(StateConflict), self._transaction() as connection:
-                return work(connection)
+        trying: Callable[..., Done] = Retrying(
+            retry=retry_if_exception_type(StateConflict),
+            stop=stop_after_attempt(_TRIES),
+            wait=wait_random_exponential(multiplier=0.01, max=1),
+            reraise=True,
+        )
+        return trying(self._do, work)
+
+    def _do(self, work: Callable[[Connection], Done]) -> Done:
         with self._transaction() as connection:
             return work(connection)
 
@@ -318,16 +535,19 @@ class SqlStore:
                 raise StoreError(f"Sentinel's tables can't be used: {words}") from None
 
     def _now(self, connection: Connection) -> datetime:
-        moment: datetime = connection.execute(text(f"select {self._dialect.clock}")).scalar_one()
-        return moment.replace(tzinfo=UTC)
+        moment: Any = connection.execute(text(f"select {self._dialect.clock}")).scalar_one()
+        return from_database(moment)
 
     def _relation(self, table: Table[Any]) -> str:
+        return self._named(table.model)
+
+    def _named(self, model: str) -> str:
         try:
             # A colon would begin a bound parameter.
-            return self._tables.relations[table.model].replace(":", "\\:")
+            return self._tables.relations[model].replace(":", "\\:")
         except KeyError:
             raise TablesMissing(
-                f"the dbt project has no model {table.model}", hint="`sentinel init` installs it"
+                f"the dbt project has no model {model}", hint="`sentinel init` installs it"
             ) from None
 
     def _items(self, parameter: str) -> str:
@@ -339,7 +559,3 @@ class SqlStore:
     ) -> list[Row]:
         found = connection.execute(text(sql), values).mappings().all()
         return [table.load(dict(row)) for row in found]
-
-
-def _naive(moment: datetime) -> datetime:
-    return moment.astimezone(UTC).replace(tzinfo=None)

@@ -13,6 +13,7 @@ from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin, 
 from sentinel.core.history import HistoryRow
 from sentinel.core.lifecycle import State
 from sentinel.core.planning import Notification
+from sentinel.core.silence import Silence
 from sentinel.core.values import to_json
 
 Row = TypeVar("Row")
@@ -86,7 +87,7 @@ def _dump(value: Any, kind: Kind) -> Any:
     if kind == "json":
         return to_json(value)
     if kind == "time":
-        return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
+        return to_text(value)
     return str(value) if kind == "text" else value
 
 
@@ -96,12 +97,25 @@ def _load(value: Any, kind: Kind, hint: Any) -> Any:
     if kind == "json":
         return json.loads(value)
     if kind == "time":
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        return from_database(value)
     bare = _bare(hint)
     return bare(value) if isinstance(bare, type) else value
+
+
+def to_text(moment: datetime) -> str:
+    """A moment as the text that every warehouse takes for a timestamp, in UTC."""
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
+
+
+def from_database(value: datetime | str) -> datetime:
+    """A moment as the driver gave it; where the warehouse has no type for it, as a text."""
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 STATE = _table("sentinel_state", State)
 HISTORY = _table("sentinel_history", HistoryRow)
 NOTIFICATIONS = _table("sentinel_notifications", Notification)
-TABLES: tuple[Table[Any], ...] = (STATE, HISTORY, NOTIFICATIONS)
+SILENCES = _table("sentinel_silences", Silence)
+TABLES: tuple[Table[Any], ...] = (STATE, HISTORY, NOTIFICATIONS, SILENCES)
+LEASES = "sentinel_leases"

@@ -14,7 +14,8 @@ class Database(Warehouse, Protocol):
     """A warehouse that can also keep the tables.
 
     It is made of a profile's `credentials`, the project's folder (where relative paths start), the
-    number of `threads`, `notify` for waits that a person should see, and `lock_timeout`.
+    number of `threads`, `notify` for waits that a person should see, `lock_timeout`, and `files`: the
+    files outside of the warehouse that the project declares, which an alert may read.
     """
 
     def engine(self, *, read_only: bool) -> AbstractContextManager[Engine]:

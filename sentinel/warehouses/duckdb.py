@@ -7,7 +7,7 @@ extensions, settings, attach.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -53,6 +53,7 @@ class DuckDb:
         *,
         notify: Callable[[str], None] = lambda _: None,
         lock_timeout: timedelta = timedelta(seconds=30),
+        files: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         unsupported = [key for key in _UNSUPPORTED if credentials.get(key)]
         if unsupported:
@@ -74,6 +75,7 @@ class DuckDb:
         self._threads = threads
         self._notify = notify
         self._lock_timeout = lock_timeout
+        self._files = files
 
     @contextmanager
     def open(self) -> Iterator[Session]:

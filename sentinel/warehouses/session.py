@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,81 +16,108 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sentinel.core.duration import format_duration
 from sentinel.core.errors import QueryError
 from sentinel.core.evaluation import Result
+from sentinel.ports import Described, Query
 from sentinel.warehouses.readonly import one_select
 
 # Cancels what a connection of the driver is doing; called from another thread.
 Cancel = Callable[[Any], None]
+# Readies a connection for one query, inside of its transaction.
+Ready = Callable[[Connection, Query], None]
 _MOST_SAMPLES = 1_000
 
 
-class SqlSession:
-    """Queries on pooled connections of one engine."""
+class Wrapping(ABC):
+    """Counts and samples of a query, as queries around it.
 
-    def __init__(self, engine: Engine, dialect: str, cancel: Cancel) -> None:
-        self._engine = engine
-        self._dialect = dialect
-        self._cancel = cancel
+    `dialect` is sqlglot's name of the warehouse's SQL.
+    """
 
-    def columns(self, sql: str, timeout: timedelta) -> tuple[str, ...]:
-        statement = one_select(sql, self._dialect)
-        with self._run(
-            f"select * from (\n{statement}\n) as described where 1 = 0", timeout
-        ) as rows:
-            return tuple(rows.keys())
+    dialect: str
 
-    def fetch(self, sql: str, limit: int, timeout: timedelta) -> Result:
-        statement = one_select(sql, self._dialect)
-        with self._run(statement, timeout) as found:
-            columns = tuple(found.keys())
-            rows = found.fetchmany(limit + 1)
-        return Result(columns, tuple(map(tuple, rows[:limit])), truncated=len(rows) > limit)
+    @abstractmethod
+    def fetch(self, query: Query, limit: int) -> Result:
+        """As `sentinel.ports.Session.fetch`."""
 
-    def count(self, sql: str, dimensions: Sequence[str], limit: int, timeout: timedelta) -> Result:
+    @abstractmethod
+    def quote(self, column: str) -> str:
+        """A column's name in SQL, quoted where it has to be."""
+
+    def count(self, query: Query, dimensions: Sequence[str], limit: int) -> Result:
         names = self._names(dimensions)
         listed, grouped = (f"{names}, ", f" group by {names}") if names else ("", "")
-        statement = one_select(sql, self._dialect)
-        return self.fetch(
-            f"select {listed}count(*) as failures from (\n{statement}\n) as violations{grouped}",
-            limit,
-            timeout,
+        statement = one_select(query.sql, self.dialect)
+        counting = (
+            f"select {listed}count(*) as failures from (\n{statement}\n) as violations{grouped}"
         )
+        return self.fetch(replace(query, sql=counting), limit)
 
-    def sample(self, sql: str, dimensions: Sequence[str], size: int, timeout: timedelta) -> Result:
-        statement = one_select(sql, self._dialect)
+    def sample(self, query: Query, dimensions: Sequence[str], size: int) -> Result:
+        statement = one_select(query.sql, self.dialect)
         if not dimensions:
-            return self.fetch(f"select * from (\n{statement}\n) as violations", size, timeout)
+            whole = f"select * from (\n{statement}\n) as violations"
+            return self.fetch(replace(query, sql=whole), size)
         names = self._names(dimensions)
         numbered = (
             f"select *, row_number() over (partition by {names} order by {names}) as sentinel_row "
             f"from (\n{statement}\n) as violations"
         )
-        found = self.fetch(
-            f"select * from ({numbered}) as sampled where sentinel_row <= {int(size)}",
-            _MOST_SAMPLES,
-            timeout,
+        sampling = f"select * from ({numbered}) as sampled where sentinel_row <= {int(size)}"
+        found = self.fetch(replace(query, sql=sampling), _MOST_SAMPLES)
+        return replace(
+            found, columns=found.columns[:-1], rows=tuple(row[:-1] for row in found.rows)
         )
-        return Result(found.columns[:-1], tuple(row[:-1] for row in found.rows))
 
     def _names(self, columns: Sequence[str]) -> str:
-        """Columns as a list in SQL; those named by a reserved word are quoted."""
-        return ", ".join(map(self._engine.dialect.identifier_preparer.quote, columns))
+        return ", ".join(map(self.quote, columns))
+
+
+class SqlSession(Wrapping):
+    """Queries on pooled connections of one engine."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        dialect: str,
+        cancel: Cancel,
+        ready: Ready = lambda _connection, _query: None,
+    ) -> None:
+        self._engine = engine
+        self.dialect = dialect
+        self._cancel = cancel
+        self._ready = ready
+
+    def quote(self, column: str) -> str:
+        return self._engine.dialect.identifier_preparer.quote(column)
+
+    def describe(self, query: Query) -> Described:
+        statement = one_select(query.sql, self.dialect)
+        empty = f"select * from (\n{statement}\n) as described where 1 = 0"
+        with self._run(replace(query, sql=empty)) as rows:
+            return Described(tuple(rows.keys()))
+
+    def fetch(self, query: Query, limit: int) -> Result:
+        statement = one_select(query.sql, self.dialect)
+        with self._run(replace(query, sql=statement)) as found:
+            columns = tuple(found.keys())
+            rows = found.fetchmany(limit + 1)
+        return Result(columns, tuple(map(tuple, rows[:limit])), truncated=len(rows) > limit)
 
     @contextmanager
-    def _run(self, sql: str, timeout: timedelta) -> Iterator[CursorResult[Any]]:
+    def _run(self, query: Query) -> Iterator[CursorResult[Any]]:
         """A running query; errors of driver and server as QueryError in their own first words."""
         expired = threading.Event()
         try:
             with self._engine.connect() as connection:
-                with self._deadline(connection, timeout, expired):
+                with self._deadline(connection, query.timeout, expired):
+                    self._ready(connection, query)
                     # Drivers take `%` and `:` for parameters otherwise.
-                    yield connection.execution_options(no_parameters=True).exec_driver_sql(sql)
+                    yield connection.execution_options(no_parameters=True).exec_driver_sql(
+                        query.sql
+                    )
                 connection.rollback()
         except SQLAlchemyError as error:
             if expired.is_set():
-                raise QueryError(
-                    f"the query was cancelled: it took longer than its timeout of "
-                    f"{format_duration(timeout)}"
-                ) from None
+                raise too_slow(query) from None
             raise QueryError(own_words(error)) from None
         except (ArithmeticError, ValueError) as error:
             # Drivers say so when Python has no room for a value, such as a very long interval.
@@ -111,6 +140,12 @@ class SqlSession:
             yield
         finally:
             timer.cancel()
+
+
+def too_slow(query: Query) -> QueryError:
+    """What is said of a query that its timeout has ended."""
+    limit = format_duration(query.timeout)
+    return QueryError(f"the query was cancelled: it took longer than its timeout of {limit}")
 
 
 def own_words(error: BaseException) -> str:

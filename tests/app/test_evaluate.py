@@ -27,6 +27,7 @@ from tests.fakes import (
     Tables,
     alerts_of,
     counted,
+    mark,
     refused,
     source,
     state,
@@ -152,7 +153,7 @@ def test_a_firing_that_goes_on_is_told_once() -> None:
     it = shop("revenue")
     it.answer("revenue", ALERT)
     it.run()
-    it.store.mark(it.store.claim("me", timedelta(minutes=1), 9), Attempt(Status.SENT))
+    mark(it.store, it.store.claim("me", timedelta(minutes=1), 9), Attempt(Status.SENT))
     it.store.clock.pass_by(timedelta(minutes=1))
     evaluated = it.run()
     assert len(it.outbox) == 1
@@ -168,7 +169,7 @@ def test_a_failed_send_never_counts_as_told_and_is_sent_with_the_next_run() -> N
     pending = it.run()
     assert [decision.reason for decision in pending.plan.decisions] == ["not_delivered_yet"]
     assert pending.messages == [message]
-    it.store.mark(it.store.claim("me", timedelta(minutes=1), 9), Attempt(Status.DEAD))
+    mark(it.store, it.store.claim("me", timedelta(minutes=1), 9), Attempt(Status.DEAD))
     it.store.clock.pass_by(timedelta(minutes=1))
     dead = it.run()
     assert [decision.reason for decision in dead.plan.decisions] == ["undeliverable"]
@@ -307,7 +308,7 @@ def test_what_stands_between_the_marks_becomes_the_time_that_the_run_speaks_for(
     assert set(it.warehouse.asked) == {
         (method, "select 'it''s /* no */ mark' where a > at('2026-01-02 09:00') - 1 "
                  "and b < at('2026-01-02 09:00')")
-        for method in ("columns", "fetch")
+        for method in ("describe", "fetch")
     }  # fmt: skip
     assert it.state("revenue").last_as_of == NOW
 
@@ -356,7 +357,7 @@ def test_threads_run_queries_at_once() -> None:
 @pytest.mark.parametrize(
     ("definition", "methods"),
     [
-        ({}, ["columns", "fetch"]),
+        ({}, ["describe", "fetch"]),
         ({"shape": "status"}, ["fetch"]),
         ({"shape": "rows"}, ["count"]),
         ({"warn_if": ">1"}, ["count"]),
@@ -374,7 +375,7 @@ def test_no_more_is_asked_than_the_shape_needs(
 def test_rows_are_counted_for_each_instance() -> None:
     it = shop(source("orders", {"shape": "rows", "dimensions": ["region"]}))
     it.warehouse.answers = {
-        ("columns", "select orders"): Result(("id", "REGION"), ()),
+        ("describe", "select orders"): Result(("id", "REGION"), ()),
         ("count", "select orders"): Result(("region", "failures"), (("n", 2), (None, 1))),
     }
     it.run()
@@ -472,7 +473,7 @@ def test_with_fail_fast_nothing_is_started_after_the_first_trouble(answer: Any) 
     it.answer("b", answer)
     evaluated = it.run(fail_fast=True)
     assert list(outcomes(evaluated).values())[2:] == ["skipped", "skipped"]
-    assert it.warehouse.asked_for("columns") == ["select a", "select b"]
+    assert it.warehouse.asked_for("describe") == ["select a", "select b"]
     assert "not evaluated" in error_of(evaluated, "c")
 
 
@@ -568,7 +569,7 @@ def test_samples_hold_only_the_columns_asked_for() -> None:
 
 def test_each_instance_has_its_own_samples_and_only_those_that_fire_now_have_any() -> None:
     it = sampling(dimensions=["region"])
-    it.warehouse.answers["columns", "select orders"] = Result(("id", "region"), ())
+    it.warehouse.answers["describe", "select orders"] = Result(("id", "region"), ())
     it.warehouse.answers["count", "select orders"] = Result(("region", "failures"), (("n", 1),))
     it.run()
     it.store.clock.pass_by(timedelta(minutes=1))

@@ -127,7 +127,7 @@ def test_an_alert_that_failed_has_one_line_with_the_error() -> None:
 def test_an_alert_without_violations_of_any_instance_has_one_line() -> None:
     it = shop(source("orders", {"shape": "rows", "dimensions": ["region"]}))
     it.warehouse.answers = {
-        ("columns", "select orders"): Rows(("region",), ()),
+        ("describe", "select orders"): Rows(("region",), ()),
         ("count", "select orders"): Rows(("region", "failures"), ()),
     }
     [result] = it.run().results

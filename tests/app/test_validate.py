@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from sentinel.app.validate import (
     Finding,
+    check_queries,
     find_hidden,
     find_in_channels,
-    find_in_columns,
     find_in_definitions,
     find_in_sql,
 )
@@ -84,8 +85,8 @@ def test_models_that_don_t_compile_are_found_and_the_sql_of_the_others_is_given(
 def checked(definition: dict[str, Any], answer: Any) -> list[Finding]:
     [alert] = alerts_of(source("it", definition)).good
     warehouse = FakeWarehouse({"select it": answer})
-    found = find_in_columns(warehouse, [(alert, "select it")], threads=2)
-    assert warehouse.asked == [("columns", "select it")]
+    found = list(check_queries(warehouse, [(alert, "select it")], threads=2).findings)
+    assert warehouse.asked == [("describe", "select it")]
     return found
 
 
@@ -134,10 +135,26 @@ def test_findings_come_in_the_order_of_the_alerts_whatever_ended_first() -> None
         {"select a0": late} | {f"select a{n}": refused(str(n)) for n in range(1, 5)}
     )
     sql = [(alert, f"select {alert.name}") for alert in alerts]
-    found = find_in_columns(warehouse, sql, threads=5)
+    found = check_queries(warehouse, sql, threads=5).findings
     assert [each.subject for each in found] == ["a0", "a1", "a2", "a3", "a4"]
 
 
 def test_a_warehouse_that_can_t_be_reached_is_no_finding_but_an_error() -> None:
     with pytest.raises(WarehouseError):
-        find_in_columns(FakeWarehouse(unreachable=WarehouseError("gone")), [], threads=1)
+        check_queries(FakeWarehouse(unreachable=WarehouseError("gone")), [], threads=1)
+
+
+def test_what_a_query_would_read_is_told_where_the_warehouse_knows_it() -> None:
+    alerts = alerts_of(
+        source("dear", {"max_bytes_billed": 99}), source("cheap"), source("free")
+    ).good
+    answers: dict[Any, Any] = {
+        "select dear": replace(status("OK"), bytes_billed=100),
+        "select cheap": replace(status("OK"), bytes_billed=5),
+    }
+    sql = [(alert, f"select {alert.name}") for alert in alerts]
+    checked = check_queries(FakeWarehouse(answers), sql, threads=2)
+    assert dict(checked.estimates) == {"cheap": 5}
+    [found] = checked.findings
+    assert found.subject == "dear"
+    assert "would read 100 bytes, more than its max_bytes_billed of 99" in found.message

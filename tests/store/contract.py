@@ -19,7 +19,7 @@ from sentinel.core.history import HistoryRow
 from sentinel.core.lifecycle import Event, Health, Phase, State
 from sentinel.core.planning import Notification, Status
 from sentinel.ports import Attempt, Batch, HistoryQuery, Snapshot, Store
-from tests.fakes import notification, state
+from tests.fakes import mark, notification, state
 
 MINUTE = timedelta(minutes=1)
 ODD = 'it\'s "odd" :name %s {{ x }} \\ \n\t\0 żółw 😀 ünï\N{COMBINING ACUTE ACCENT}'
@@ -507,8 +507,8 @@ class StoreContract:
         [second] = store.claim("another", MINUTE, 10)
         assert (first.claim_token, second.claim_token) == (1, 2)
         assert (second.claimed_by, second.attempts) == ("another", 2)
-        assert not store.mark([first], Attempt(Status.SENT))
-        assert store.mark([second], Attempt(Status.DEAD, error="refused"))
+        assert not mark(store, [first], Attempt(Status.SENT))
+        assert mark(store, [second], Attempt(Status.DEAD, error="refused"))
         assert [row.status for row in store.notifications(Status)] == [Status.DEAD]
 
     def test_a_lease_that_ran_out_unnoticed_may_still_be_marked(
@@ -517,7 +517,7 @@ class StoreContract:
         _write(store, Batch(notifications=(_due(store),)))
         [row] = store.claim("me", timedelta(milliseconds=20), 10)
         wait(timedelta(milliseconds=50))
-        assert store.mark([row], Attempt(Status.SENT))
+        assert mark(store, [row], Attempt(Status.SENT))
 
     def test_attempts_are_counted_even_when_the_sender_never_came_back(
         self, store: Store, wait: Callable[[timedelta], None]
@@ -549,7 +549,7 @@ class StoreContract:
         }
         assert store.claim("me", MINUTE, 10) == []
         firing = [row for row in first if row.event is Event.FIRING]
-        store.mark(firing, Attempt(Status.DEAD))
+        mark(store, firing, Attempt(Status.DEAD))
         [second] = store.claim("me", MINUTE, 10)
         assert (second.channel, second.event) == ("log", Event.SEVERITY)
 
@@ -577,7 +577,7 @@ class StoreContract:
         _write(store, Batch(notifications=(*rows, _due(store, "d"))))
         claimed = store.claim("me", MINUTE, 10, ["together"])
         assert sorted(row.episode_id for row in claimed) == ["a", "b", "c"]
-        assert store.mark(claimed, Attempt(Status.SENT, remote_ref="r"))
+        assert mark(store, claimed, Attempt(Status.SENT, remote_ref="r"))
         assert {(row.episode_id, row.remote_ref) for row in store.notifications([Status.SENT])} == {
             ("a", "r"),
             ("b", "r"),
@@ -619,7 +619,7 @@ class StoreContract:
     def test_a_sent_message_has_its_time_and_reference(self, store: Store) -> None:
         _write(store, Batch(notifications=(_due(store, last_error="before"),)))
         before = store.now()
-        assert store.mark(store.claim("me", MINUTE, 10), Attempt(Status.SENT, remote_ref="r:1"))
+        assert mark(store, store.claim("me", MINUTE, 10), Attempt(Status.SENT, remote_ref="r:1"))
         [row] = store.notifications([Status.SENT])
         assert row.sent_at is not None
         assert before <= row.sent_at <= store.now()
@@ -629,7 +629,7 @@ class StoreContract:
         _write(store, Batch(notifications=(_due(store),)))
         again = store.now() + MINUTE
         attempt = Attempt(Status.PENDING, ODD, again, recipients_done=("a@example.com",))
-        assert store.mark(store.claim("me", MINUTE, 10), attempt)
+        assert mark(store, store.claim("me", MINUTE, 10), attempt)
         [row] = store.notifications([Status.PENDING])
         assert (row.last_error, row.not_before, row.sent_at) == (ODD, again, None)
         assert list(row.recipients_done) == ["a@example.com"]
@@ -637,21 +637,21 @@ class StoreContract:
 
     def test_a_failed_message_whose_time_has_come_is_tried_again(self, store: Store) -> None:
         _write(store, Batch(notifications=(_due(store),)))
-        store.mark(store.claim("me", MINUTE, 10), Attempt(Status.PENDING, "no", store.now()))
+        mark(store, store.claim("me", MINUTE, 10), Attempt(Status.PENDING, "no", store.now()))
         [row] = store.claim("me", MINUTE, 10)
         assert (row.attempts, row.claim_token, row.last_error) == (2, 2, "no")
 
     def test_a_dead_message_is_claimed_no_more(self, store: Store) -> None:
         _write(store, Batch(notifications=(_due(store),)))
-        store.mark(store.claim("me", MINUTE, 10), Attempt(Status.DEAD, error="gone"))
+        mark(store, store.claim("me", MINUTE, 10), Attempt(Status.DEAD, error="gone"))
         assert store.claim("me", MINUTE, 10) == []
         assert [row.last_error for row in store.notifications([Status.DEAD])] == ["gone"]
 
     def test_a_message_is_marked_once(self, store: Store) -> None:
         _write(store, Batch(notifications=(_due(store),)))
         claimed = store.claim("me", MINUTE, 10)
-        assert store.mark(claimed, Attempt(Status.SENT))
-        assert not store.mark(claimed, Attempt(Status.DEAD))
+        assert mark(store, claimed, Attempt(Status.SENT))
+        assert not mark(store, claimed, Attempt(Status.DEAD))
         assert [row.status for row in store.notifications(Status)] == [Status.SENT]
 
     # -- superseding ---------------------------------------------------------------------------
@@ -687,7 +687,7 @@ class StoreContract:
             store.commit(["model.shop.revenue"], decide)
         assert seen == [Status.CLAIMED] * 5
         assert list(store.history(HistoryQuery())) == []
-        assert store.mark([claimed], Attempt(Status.SENT))
+        assert mark(store, [claimed], Attempt(Status.SENT))
 
 
 def _due(

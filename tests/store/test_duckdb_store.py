@@ -16,13 +16,13 @@ from sentinel.core.planning import Status
 from sentinel.ports import Attempt, Batch, HistoryQuery
 from sentinel.store.sql import SqlStore
 from sentinel.warehouses.duckdb import DuckDb
-from tests.fakes import notification, state
+from tests.fakes import mark, notification, state
 
 from .contract import MINUTE, MakeStore, StoreContract, history_row
 from .made import open_store as open_on
 
 OpenStore = Callable[..., SqlStore]
-TABLES = ["sentinel_state", "sentinel_history", "sentinel_notifications"]
+TABLES = ["sentinel_state", "sentinel_history", "sentinel_notifications", "sentinel_silences"]
 
 
 class TestDuckDbStore(StoreContract):
@@ -144,7 +144,7 @@ def test_times_are_utc_whatever_the_profile_says(database: Path, relations: dict
     row = notification(at=store.now())
     store.commit([], lambda _: Batch(notifications=(row,)))
     assert [each.created_at for each in utc.notifications(Status)] == [row.created_at]
-    store.mark(store.claim("me", MINUTE, 1), Attempt(Status.SENT))
+    mark(store, store.claim("me", MINUTE, 1), Attempt(Status.SENT))
     [sent] = utc.notifications(Status)
     assert sent.sent_at is not None
     assert abs(sent.sent_at - utc.now()) < timedelta(seconds=30)
@@ -188,7 +188,7 @@ def test_processes_that_commit_at_the_same_time_lose_nothing(
         "from sentinel.store.sql import SqlStore\n"
         "from sentinel.warehouses.duckdb import DuckDb\n"
         "file = DuckDb({'path': sys.argv[1]}, Path('/'))\n"
-        "names = ['state', 'history', 'notifications']\n"
+        "names = ['state', 'history', 'notifications', 'leases']\n"
         "tables = StoreTables({f'sentinel_{n}': f'sentinel_{n}' for n in names})\n"
         "store = SqlStore('shop', tables, lambda ro: file.engine(read_only=ro), DuckDbDialect())\n"
         "for _ in range(5):\n"

@@ -13,7 +13,7 @@ import pytest
 
 from sentinel.core.errors import QueryError
 from sentinel.core.evaluation import Result
-from sentinel.ports import Session, Warehouse
+from sentinel.ports import Query, Session, Warehouse
 
 LONG = timedelta(minutes=1)
 
@@ -54,44 +54,44 @@ class SessionContract:
 
     def test_columns_are_named_in_order(self, session: Session) -> None:
         sql = "select id as b, amount as a, 1 as c from orders"
-        assert session.columns(sql, LONG) == ("b", "a", "c")
+        assert session.describe(Query(sql, LONG)).columns == ("b", "a", "c")
 
     def test_columns_are_known_of_a_query_without_rows(self, session: Session) -> None:
-        assert session.columns("select id from orders where 1 = 0", LONG) == ("id",)
+        assert session.describe(Query("select id from orders where 1 = 0", LONG)).columns == ("id",)
 
     def test_columns_ignore_closing_semicolons_and_comments(self, session: Session) -> None:
         sql = "select id from orders; -- all; of them\n ;/* ; */"
-        assert session.columns(sql, LONG) == ("id",)
+        assert session.describe(Query(sql, LONG)).columns == ("id",)
 
     def test_columns_of_a_wrong_query_are_refused(self, session: Session) -> None:
         with pytest.raises(QueryError, match="no_such_table"):
-            session.columns("select * from no_such_table", LONG)
+            session.describe(Query("select * from no_such_table", LONG))
 
     # -- fetch ---------------------------------------------------------------------------------
 
     def test_fetch_gives_all_rows_when_they_are_within_the_limit(self, session: Session) -> None:
-        found = session.fetch("select id, amount from orders order by id", 4, LONG)
+        found = session.fetch(Query("select id, amount from orders order by id", LONG), 4)
         assert found == Result(("id", "amount"), ((1, 40), (2, 70), (3, 90), (4, 5)))
 
     def test_fetch_cuts_at_the_limit_and_says_so(self, session: Session) -> None:
-        found = session.fetch("select id from orders order by id", 3, LONG)
+        found = session.fetch(Query("select id from orders order by id", LONG), 3)
         assert (found.rows, found.truncated) == (((1,), (2,), (3,)), True)
 
     def test_fetch_keeps_the_columns_of_an_empty_result(self, session: Session) -> None:
-        found = session.fetch("select id, amount from orders where 1 = 0", 3, LONG)
+        found = session.fetch(Query("select id, amount from orders where 1 = 0", LONG), 3)
         assert found == Result(("id", "amount"), ())
 
     def test_fetch_keeps_columns_of_the_same_name_apart(self, session: Session) -> None:
-        found = session.fetch("select 1 as a, 2 as a", 3, LONG)
+        found = session.fetch(Query("select 1 as a, 2 as a", LONG), 3)
         assert found == Result(("a", "a"), ((1, 2),))
 
     def test_null_is_none(self, session: Session) -> None:
-        found = session.fetch("select region from orders where id = 4", 3, LONG)
+        found = session.fetch(Query("select region from orders where id = 4", LONG), 3)
         assert found.rows == ((None,),)
 
     def test_percent_and_colon_are_text(self, session: Session) -> None:
         sql = "select '100%' as a, '%s %(x)s' as b, ':name' as c, 10 % 3 as d from orders where id = 1"
-        assert session.fetch(sql, 3, LONG).rows == (("100%", "%s %(x)s", ":name", 1),)
+        assert session.fetch(Query(sql, LONG), 3).rows == (("100%", "%s %(x)s", ":name", 1),)
 
     @pytest.mark.parametrize(
         "sql",
@@ -107,63 +107,68 @@ class SessionContract:
         ],
     )
     def test_one_select_runs_however_it_is_dressed(self, session: Session, sql: str) -> None:
-        assert session.fetch(sql, 3, LONG) == Result(("n",), ((7,),))
-        assert session.columns(sql, LONG) == ("n",)
-        assert session.count(sql, [], 3, LONG).rows == ((1,),)
-        assert session.sample(sql, [], 3, LONG).rows == ((7,),)
+        assert session.fetch(Query(sql, LONG), 3) == Result(("n",), ((7,),))
+        assert session.describe(Query(sql, LONG)).columns == ("n",)
+        assert session.count(Query(sql, LONG), [], 3).rows == ((1,),)
+        assert session.sample(Query(sql, LONG), [], 3).rows == ((7,),)
 
     def test_a_semicolon_inside_text_divides_nothing(self, session: Session) -> None:
-        assert session.fetch("select 'a;b' as t", 3, LONG).rows == (("a;b",),)
+        assert session.fetch(Query("select 'a;b' as t", LONG), 3).rows == (("a;b",),)
 
     # -- count ---------------------------------------------------------------------------------
 
     def test_count_without_dimensions_is_one_number(self, session: Session) -> None:
-        found = session.count("select * from orders where amount > 10", [], 10, LONG)
+        found = session.count(Query("select * from orders where amount > 10", LONG), [], 10)
         assert (found.rows, found.truncated) == (((3,),), False)
 
     def test_count_of_no_rows_is_zero(self, session: Session) -> None:
-        assert session.count("select * from orders where 1 = 0", [], 10, LONG).rows == ((0,),)
+        assert session.count(Query("select * from orders where 1 = 0", LONG), [], 10).rows == (
+            (0,),
+        )
 
     def test_count_by_dimension_has_a_row_for_each_value_and_for_null(
         self, session: Session
     ) -> None:
-        found = session.count("select * from orders", ["region"], 10, LONG)
+        found = session.count(Query("select * from orders", LONG), ["region"], 10)
         assert sorted(found.rows, key=str) == [("north", 2), ("south", 1), (None, 1)]
 
     def test_count_by_two_dimensions_gives_them_in_their_order(self, session: Session) -> None:
         sql = "select *, id % 2 as odd from orders where region = 'north'"
-        found = session.count(sql, ["odd", "region"], 10, LONG)
+        found = session.count(Query(sql, LONG), ["odd", "region"], 10)
         assert sorted(found.rows) == [(0, "north", 1), (1, "north", 1)]
 
     def test_count_by_dimension_of_no_rows_has_no_row(self, session: Session) -> None:
-        assert session.count("select * from orders where 1 = 0", ["region"], 10, LONG).rows == ()
+        assert (
+            session.count(Query("select * from orders where 1 = 0", LONG), ["region"], 10).rows
+            == ()
+        )
 
     def test_count_says_when_there_are_more_combinations_than_asked_for(
         self, session: Session
     ) -> None:
-        found = session.count("select * from orders", ["id"], 3, LONG)
+        found = session.count(Query("select * from orders", LONG), ["id"], 3)
         assert (len(found.rows), found.truncated) == (3, True)
 
     def test_a_dimension_may_be_named_by_a_reserved_word(self, session: Session) -> None:
         sql = 'select region as "group" from orders where id = 3'
-        assert session.count(sql, ["group"], 3, LONG).rows == (("south", 1),)
-        assert session.sample(sql, ["group"], 3, LONG).rows == (("south",),)
+        assert session.count(Query(sql, LONG), ["group"], 3).rows == (("south", 1),)
+        assert session.sample(Query(sql, LONG), ["group"], 3).rows == (("south",),)
 
     # -- sample --------------------------------------------------------------------------------
 
     def test_sample_takes_a_few_rows(self, session: Session) -> None:
-        found = session.sample("select id, amount from orders", [], 2, LONG)
+        found = session.sample(Query("select id, amount from orders", LONG), [], 2)
         assert found.columns == ("id", "amount")
         assert len(found.rows) == 2
         assert set(found.rows) <= {(1, 40), (2, 70), (3, 90), (4, 5)}
 
     def test_sample_takes_a_few_rows_of_each_instance(self, session: Session) -> None:
-        found = session.sample("select region, id from orders", ["region"], 1, LONG)
+        found = session.sample(Query("select region, id from orders", LONG), ["region"], 1)
         assert found.columns == ("region", "id")
         assert sorted(str(region) for region, _ in found.rows) == ["None", "north", "south"]
 
     def test_sample_takes_all_rows_of_an_instance_that_has_few(self, session: Session) -> None:
-        found = session.sample("select region, id from orders", ["region"], 5, LONG)
+        found = session.sample(Query("select region, id from orders", LONG), ["region"], 5)
         assert len(found.rows) == 4
 
     # -- refusals ------------------------------------------------------------------------------
@@ -210,13 +215,13 @@ class SessionContract:
         before = watched.fingerprint()
         with watched.warehouse.open() as session:
             with pytest.raises(QueryError, match=words):
-                session.fetch(sql, 3, LONG)
+                session.fetch(Query(sql, LONG), 3)
             with pytest.raises(QueryError):
-                session.columns(sql, LONG)
+                session.describe(Query(sql, LONG))
             with pytest.raises(QueryError):
-                session.count(sql, [], 3, LONG)
+                session.count(Query(sql, LONG), [], 3)
             with pytest.raises(QueryError):
-                session.sample(sql, ["id"], 3, LONG)
+                session.sample(Query(sql, LONG), ["id"], 3)
         assert watched.fingerprint() == before
 
     def test_an_error_is_told_in_the_warehouse_s_own_words(
@@ -224,15 +229,15 @@ class SessionContract:
     ) -> None:
         sql, words = watched.wrong
         with pytest.raises(QueryError) as caught:
-            session.fetch(sql, 3, LONG)
+            session.fetch(Query(sql, LONG), 3)
         assert str(caught.value).startswith(words)
         assert "sqlalche.me" not in str(caught.value)
         assert "[SQL:" not in str(caught.value)
 
     def test_the_session_goes_on_after_an_error(self, session: Session) -> None:
         with pytest.raises(QueryError):
-            session.fetch("select * from no_such_table", 3, LONG)
-        assert session.fetch("select 1 as n", 3, LONG).rows == ((1,),)
+            session.fetch(Query("select * from no_such_table", LONG), 3)
+        assert session.fetch(Query("select 1 as n", LONG), 3).rows == ((1,),)
 
     # -- timeouts and threads ------------------------------------------------------------------
 
@@ -241,19 +246,19 @@ class SessionContract:
     ) -> None:
         started = datetime.now(UTC)
         with pytest.raises(QueryError, match=r"cancelled.*longer than its timeout of 1s"):
-            session.fetch(watched.slow, 3, timedelta(seconds=1))
+            session.fetch(Query(watched.slow, timedelta(seconds=1)), 3)
         assert datetime.now(UTC) - started < timedelta(seconds=10)
         for _ in range(6):  # every connection of the pool is as good as before
-            assert session.fetch("select count(*) as n from orders", 3, LONG).rows == ((4,),)
+            assert session.fetch(Query("select count(*) as n from orders", LONG), 3).rows == ((4,),)
 
     def test_a_timeout_cancels_one_query_and_no_other(
         self, watched: Watched, session: Session
     ) -> None:
         def quick() -> int:
-            return len([session.fetch("select 1 as n", 3, LONG) for _ in range(50)])
+            return len([session.fetch(Query("select 1 as n", LONG), 3) for _ in range(50)])
 
         with ThreadPoolExecutor(2) as pool:
-            slow = pool.submit(session.fetch, watched.slow, 3, timedelta(seconds=1))
+            slow = pool.submit(session.fetch, Query(watched.slow, timedelta(seconds=1)), 3)
             assert pool.submit(quick).result() == 50
             with pytest.raises(QueryError, match="cancelled"):
                 slow.result()
@@ -261,7 +266,8 @@ class SessionContract:
     def test_a_session_serves_several_threads(self, session: Session) -> None:
         with ThreadPoolExecutor(4) as pool:
             found = pool.map(
-                lambda n: session.fetch(f"select {n} as n from orders", 9, LONG).rows, range(40)
+                lambda n: session.fetch(Query(f"select {n} as n from orders", LONG), 9).rows,
+                range(40),
             )
         assert list(found) == [((n,),) * 4 for n in range(40)]
 
@@ -280,6 +286,6 @@ class SessionContract:
         self, watched: Watched, session: Session, moment: datetime
     ) -> None:
         sql = f"select {watched.warehouse.instant(moment)} as t"
-        found = session.fetch(sql, 3, LONG).rows[0][0]
+        found = session.fetch(Query(sql, LONG), 3).rows[0][0]
         assert isinstance(found, datetime)
         assert (found if found.tzinfo else found.replace(tzinfo=UTC)) == moment

@@ -18,6 +18,7 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 
 from sentinel.core.errors import ConfigError, QueryError, WarehouseError, WarehouseLocked
+from sentinel.ports import Query
 from sentinel.warehouses.duckdb import DuckDb
 
 from .contract import LONG, SessionContract, Watched
@@ -88,7 +89,7 @@ class TestDuckDbSession(SessionContract):
 
 def read(database: DuckDb, sql: str) -> list[tuple[Any, ...]]:
     with database.open() as session:
-        return list(session.fetch(sql, 100, LONG).rows)
+        return list(session.fetch(Query(sql, LONG), 100).rows)
 
 
 # -- values ------------------------------------------------------------------------------------
@@ -104,7 +105,7 @@ def test_an_instant_has_the_type_of_as_of(shop: Path) -> None:
 def test_a_value_that_python_has_no_room_for_is_an_error_of_its_query(shop: Path) -> None:
     database = DuckDb({"path": "shop.duckdb"}, shop.parent)
     with database.open() as session, pytest.raises(QueryError, match="can't be read"):
-        session.fetch("select interval 1000000000 day as d", 3, LONG)
+        session.fetch(Query("select interval 1000000000 day as d", LONG), 3)
 
 
 # -- the profile -------------------------------------------------------------------------------
@@ -345,7 +346,7 @@ def test_after_a_batch_another_process_can_write(shop: Path, read_only: bool) ->
 def test_after_a_batch_that_failed_another_process_can_write(shop: Path) -> None:
     database = DuckDb({"path": "shop.duckdb"}, shop.parent, 3)
     with pytest.raises(QueryError), database.open() as session:
-        session.fetch("select no_such_column from orders", 3, LONG)
+        session.fetch(Query("select no_such_column from orders", LONG), 3)
     with held_by_another_process(shop):
         pass
 
@@ -354,7 +355,7 @@ def test_two_processes_read_at_once(shop: Path) -> None:
     database = DuckDb({"path": "shop.duckdb"}, shop.parent)
     script = "import duckdb, sys; print(duckdb.connect(sys.argv[1], read_only=True).sql('from orders').shape)"
     with database.open() as session:
-        session.fetch("select 1", 3, LONG)
+        session.fetch(Query("select 1", LONG), 3)
         done = subprocess.run(
             [sys.executable, "-c", script, str(shop)], capture_output=True, text=True, check=False
         )

@@ -1,0 +1,35 @@
+"""A time-limited mute of chosen alerts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Silence:
+    """One row of sentinel_silences: the columns, in their order.
+
+    `alert_ids` were frozen when it was made of `selector`; `dimensions`, where given, narrow it to
+    the instances that have these values.
+    """
+
+    silence_id: str
+    project: str
+    alert_ids: Sequence[str]
+    dimensions: Mapping[str, Any] | None
+    selector: str | None
+    comment: str | None
+    author: str
+    os_user: str | None
+    created_at: datetime
+    starts_at: datetime
+    ends_at: datetime
+    ended_at: datetime | None = None
+    ended_by: str | None = None
+
+    def in_force(self, at: datetime) -> bool:
+        """Whether it mutes at a moment: from its start up to, not including, its end."""
+        return self.starts_at <= at < min(self.ends_at, self.ended_at or self.ends_at)
