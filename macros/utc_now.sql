@@ -17,4 +17,7 @@
 
 {% macro bigquery__utc_now() -%} {{- return("current_timestamp()") -}} {%- endmacro %}
 
-{% macro sqlite__utc_now() -%} {{- return("datetime('now')") -}} {%- endmacro %}
+{# The form in which Sentinel writes times: texts compare as times only if all have it. #}
+{% macro sqlite__utc_now() -%}
+    {{- return("strftime('%Y-%m-%d %H:%M:%f000', 'now')") -}}
+{%- endmacro %}

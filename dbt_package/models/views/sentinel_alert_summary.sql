@@ -1,9 +1,3 @@
-{%- set now = sentinel.utc_now() -%}
-{#- Cast, since on BigQuery dateadd makes a DATETIME, which no TIMESTAMP compares with. -#}
-{%- set a_month_ago -%}
-    cast({{ dbt.dateadd("day", -30, now) }} as {{ dbt.type_timestamp() }})
-{%- endset -%}
-
 with
     instances as (
         select
@@ -47,10 +41,15 @@ with
             as_of,
             attempt,
             max(recorded_at) as recorded_at,
-            case when max(recorded_at) >= {{ a_month_ago }} then 1 end as is_recent,
             case
-                when max(recorded_at) >= {{ dbt.date_trunc("month", now) }} then 1
-            end as is_this_month,
+                when max(recorded_at) >= {{ sentinel.days_ago(30) }} then 1
+            end as is_recent,
+            case
+                when max(recorded_at) >= {{ sentinel.month_start() }}
+                then 0
+                when max(recorded_at) >= {{ sentinel.month_start(1) }}
+                then 1
+            end as months_ago,
             max(case when outcome = 'alert' then 1 else 0 end) as is_alert,
             max(case when outcome = 'error' then 1 else 0 end) as is_error,
             max(duration_ms) as duration_ms,
@@ -70,9 +69,14 @@ with
             avg(case when is_recent = 1 then duration_ms end) as avg_duration_ms_30d,
             cast(
                 sum(
-                    case when is_this_month = 1 then bytes_billed end
+                    case when months_ago = 0 then bytes_billed end
                 ) as {{ dbt.type_bigint() }}
-            ) as bytes_billed_this_month
+            ) as bytes_billed_this_month,
+            cast(
+                sum(
+                    case when months_ago = 1 then bytes_billed end
+                ) as {{ dbt.type_bigint() }}
+            ) as bytes_billed_last_month
         from evaluations
         group by project, alert_id
     ),
@@ -80,7 +84,8 @@ with
         select project, alert_id, count(distinct episode_id) as episodes_30d
         from {{ ref("sentinel_history") }}
         where
-            recorded_at >= {{ a_month_ago }} and phase_after in ('firing', 'recovering')
+            recorded_at >= {{ sentinel.days_ago(30) }}
+            and phase_after in ('firing', 'recovering')
         group by project, alert_id
     ),
     notifications as (
@@ -129,6 +134,7 @@ select
     coalesce(episodes.episodes_30d, 0) as episodes_30d,
     activity.avg_duration_ms_30d,
     activity.bytes_billed_this_month,
+    activity.bytes_billed_last_month,
     coalesce(notifications.notifications_waiting, 0) as notifications_waiting,
     coalesce(
         notifications.notifications_undeliverable, 0
