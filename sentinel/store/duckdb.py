@@ -23,6 +23,9 @@ class DuckDbDialect(Returning):
     def lost_race(self, error: BaseException) -> bool:
         return type(error).__name__ == "TransactionException"
 
+    def missing_table(self, error: BaseException) -> bool:
+        return type(error).__name__ == "CatalogException"
+
     def expand(self, parameter: str, columns: Mapping[str, Kind]) -> str:
         shape = json.dumps([{name: _TYPES[kind] for name, kind in columns.items()}])
         shape = shape.replace(":", "\\:")  # a colon would begin a bound parameter

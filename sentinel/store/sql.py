@@ -95,8 +95,14 @@ class Dialect(Protocol):
     clock: str
     linger: timedelta
 
+    def words(self, error: BaseException) -> str:
+        """What a driver's error says, without what only its driver needs."""
+
     def lost_race(self, error: BaseException) -> bool:
         """Whether a driver's error says that another transaction was first."""
+
+    def missing_table(self, error: BaseException) -> bool:
+        """Whether a driver's error says that there is no such table."""
 
     def expand(self, parameter: str, columns: Mapping[str, Kind]) -> str:
         """A subquery with these columns from a bound parameter: a JSON array of objects."""
@@ -118,6 +124,9 @@ class Returning:
     """What dialects share whose statements can return the rows they have written."""
 
     linger = timedelta(0)
+
+    def words(self, error: BaseException) -> str:
+        return str(error).strip()
 
     def moment(self, moment: datetime) -> Any:
         return moment.astimezone(UTC).replace(tzinfo=None)
@@ -168,8 +177,12 @@ class SqlStore:
         try:
             empty = text(f"select * from {self._relation(table)} where 1 = 0")
             found = set(connection.execute(empty).keys())
-        except SQLAlchemyError:
+        except SQLAlchemyError as error:
             connection.rollback()
+            cause = _cause(error)
+            if not self._dialect.missing_table(cause):
+                words = self._dialect.words(cause)
+                raise StoreError(f"the table {relation} can't be read: {words}") from None
             raise TablesMissing(
                 f"the table {relation} doesn't exist yet", hint=_MAKE_TABLES
             ) from None
@@ -528,8 +541,8 @@ class SqlStore:
                 with engine.begin() as connection:
                     yield connection
             except SQLAlchemyError as error:
-                cause = getattr(error, "orig", None) or error
-                words = str(cause).strip()
+                cause = _cause(error)
+                words = self._dialect.words(cause)
                 if isinstance(error, IntegrityError) or self._dialect.lost_race(cause):
                     raise StateConflict(f"another writer was first: {words}") from None
                 raise StoreError(f"Sentinel's tables can't be used: {words}") from None
@@ -559,3 +572,8 @@ class SqlStore:
     ) -> list[Row]:
         found = connection.execute(text(sql), values).mappings().all()
         return [table.load(dict(row)) for row in found]
+
+
+def _cause(error: SQLAlchemyError) -> BaseException:
+    """The driver's own error, where there is one."""
+    return getattr(error, "orig", None) or error

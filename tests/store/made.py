@@ -1,8 +1,8 @@
-"""Sentinel's tables on DuckDB as the dbt package declares them, made without dbt."""
+"""Sentinel's tables as the dbt package declares them, made without dbt."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,15 +13,25 @@ import yaml
 
 from sentinel.core.project import StoreTables
 from sentinel.store.duckdb import DuckDbDialect
-from sentinel.store.sql import SqlStore
-from sentinel.warehouses.duckdb import DuckDb
+from sentinel.store.sql import Dialect, SqlStore
+from sentinel.warehouses.contract import Database
 
 MODELS = Path(__file__).parents[2] / "dbt_package" / "models" / "tables"
-DUCKDB = SimpleNamespace(type="duckdb")
+# What a dbt adapter makes of the type names that a model's contract may use anywhere, where the
+# warehouse doesn't take them as they are.
+TYPES: Mapping[str, Mapping[str, str]] = {
+    "postgres": {"string": "text"},
+    "sqlite": {"string": "text"},
+    "bigquery": {"bigint": "int64", "float": "float64"},
+}
+RULES = {"not_null": "not null", "primary_key": "primary key", "unique": "unique"}
+# Where a key is no more than a promise, it has to be called one.
+UNENFORCED = {"bigquery": {"primary_key": "primary key not enforced"}}
 
 
-def declared_columns() -> dict[str, list[dict[str, Any]]]:
-    """The columns of each table's model, in their order, with the types that DuckDB gets."""
+def declared_columns(kind: str = "duckdb") -> dict[str, list[dict[str, Any]]]:
+    """The columns of each table's model, in their order, with the types that a target gets."""
+    target = SimpleNamespace(type=kind)
     models = [
         model
         for path in sorted(MODELS.glob("*.yml"))
@@ -29,36 +39,58 @@ def declared_columns() -> dict[str, list[dict[str, Any]]]:
     ]
     return {
         model["name"]: [
-            column | {"data_type": jinja2.Template(column["data_type"]).render(target=DUCKDB)}
+            column | {"data_type": jinja2.Template(column["data_type"]).render(target=target)}
             for column in model["columns"]
         ]
         for model in models
     }
 
 
+def create_statements(kind: str, name: Callable[[str], str] = str) -> list[str]:
+    """The statements that make the five tables, with the constraints of their contracts.
+
+    `name` is how a model's table is called in SQL.
+    """
+    types, rules = TYPES.get(kind, {}), RULES | UNENFORCED.get(kind, {})
+
+    def column(declared: Mapping[str, Any]) -> str:
+        data_type = types.get(declared["data_type"], declared["data_type"])
+        constraints = [rules[rule["type"]] for rule in declared.get("constraints", ())]
+        return " ".join([declared["name"], data_type, *constraints])
+
+    return [
+        f"create table {name(model)} ({', '.join(map(column, columns))})"
+        for model, columns in declared_columns(kind).items()
+    ]
+
+
 def create_tables(path: Path) -> None:
-    """The five tables, with the constraints of their contracts."""
+    """The five tables in a DuckDB file."""
     with duckdb.connect(str(path)) as connection:
-        for model, columns in declared_columns().items():
-            connection.execute(f"create table {model} ({', '.join(map(_column, columns))})")
+        for statement in create_statements("duckdb"):
+            connection.execute(statement)
 
 
-def _column(column: Mapping[str, Any]) -> str:
-    words = {"not_null": "not null", "primary_key": "primary key", "unique": "unique"}
-    rules = [words[rule["type"]] for rule in column.get("constraints", ())]
-    return " ".join([column["name"], column["data_type"], *rules])
-
-
-def relations_of(database: str, models: Iterable[str]) -> dict[str, str]:
+def relations_of(
+    database: str, models: Iterable[str], schema: str = "main", quote: str = '"'
+) -> dict[str, str]:
     """The relations as dbt names them."""
-    return {model: f'"{database}"."main"."{model}"' for model in models}
+    return {
+        model: ".".join(f"{quote}{part}{quote}" for part in (database, schema, model))
+        for model in models
+    }
 
 
-def open_store(file: DuckDb, relations: Mapping[str, str], project: str = "shop") -> SqlStore:
-    """The store of a project in a DuckDB file."""
+def open_store(
+    database: Database,
+    relations: Mapping[str, str],
+    project: str = "shop",
+    dialect: Dialect | None = None,
+) -> SqlStore:
+    """The store of a project in a database; DuckDB's dialect if none is given."""
     return SqlStore(
         project,
         StoreTables(relations),
-        lambda read_only: file.engine(read_only=read_only),
-        DuckDbDialect(),
+        lambda read_only: database.engine(read_only=read_only),
+        dialect or DuckDbDialect(),
     )

@@ -1,0 +1,89 @@
+"""The store's SQL on BigQuery, where each transaction is one script, and so one job.
+
+Nothing is unique there, and no statement returns what it wrote. So a script first writes a row of
+the leases: of two that do so at the same time one is aborted. Then it counts that all is as it was
+read, or raises, and an open transaction ends with its script.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, text
+
+from sentinel.store.sql import Change, Taking
+from sentinel.store.tables import Kind
+
+_CASTS: dict[Kind, str] = {
+    "text": "{}",
+    "json": "{}",
+    "time": "timestamp({})",
+    "integer": "cast({} as int64)",
+    "float": "cast({} as float64)",
+}
+_CHANGED = "sentinel: "
+# What the service says of a transaction that lost against another one.
+_ABORTED = ("concurrent update", "could not serialize access", "transaction is aborted")
+
+
+class BigQueryDialect:
+    clock = "current_timestamp()"
+    # A write takes seconds, so answers that come within this time are recorded together.
+    linger = timedelta(seconds=5)
+
+    def words(self, error: BaseException) -> str:
+        """Without the reasons, location and job id that the client adds."""
+        return str(error).split("; reason:")[0].strip()
+
+    def lost_race(self, error: BaseException) -> bool:
+        words = str(error).lower()
+        return _CHANGED in words or any(each in words for each in _ABORTED)
+
+    def missing_table(self, error: BaseException) -> bool:
+        return "not found: " in str(error).lower()
+
+    def expand(self, parameter: str, columns: Mapping[str, Kind]) -> str:
+        fields = ", ".join(
+            f"{_CASTS[kind].format(_value(name))} as {name}" for name, kind in columns.items()
+        )
+        return f"select {fields} from unnest(json_query_array(:{parameter})) as item"
+
+    def texts(self, parameter: str) -> str:
+        return f"select item from unnest(json_value_array(:{parameter})) as item"
+
+    def moment(self, moment: datetime) -> Any:
+        return moment.astimezone(UTC)  # a time without zone would be bound as a DATETIME
+
+    def apply(self, connection: Connection, changes: Sequence[Change], gate: str) -> None:
+        values: dict[str, Any] = {}
+        lines: list[str] = []
+        for change in changes:
+            values |= change.values
+            lines += [
+                f"if ({change.found}) <> {change.expected} then "
+                f"raise using message = '{_CHANGED}{change.conflict}'; end if",
+                change.sql,
+            ]
+        connection.execute(text(_script(gate, lines)), values)
+
+    def take(self, connection: Connection, taking: Taking, gate: str) -> Sequence[RowMapping]:
+        script = f"{_script(gate, [taking.sql])} {taking.taken};"
+        return connection.execute(text(script), taking.values).mappings().all()
+
+
+def _value(name: str) -> str:
+    return f"json_value(item, '$.{name}')"
+
+
+def _script(gate: str, statements: Sequence[str]) -> str:
+    first = (
+        f"merge {gate} as gate using (select 'writers' as lease) as wanted "
+        "on gate.lease = wanted.lease "
+        "when matched then update set token = coalesce(gate.token, 0) + 1 "
+        "when not matched then insert (lease, token) values ('writers', 1)"
+    )
+    return "".join(
+        f"{line};\n" for line in ("begin transaction", first, *statements, "commit transaction")
+    )
