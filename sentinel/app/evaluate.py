@@ -69,7 +69,7 @@ class Observed:
 class Evaluated:
     """A batch as it was recorded, or as it would have been on a dry run.
 
-    `unfinished` are older notifications of these alerts' open episodes that are pending or dead.
+    `unfinished` are older notifications of these alerts' open episodes that are not sent, or dead.
     """
 
     run_id: str
@@ -211,7 +211,7 @@ class Evaluation:
         unfinished = tuple(
             row
             for row in snapshot.ledger
-            if row.status in (Status.PENDING, Status.DEAD)
+            if row.status in (Status.PENDING, Status.CLAIMED, Status.DEAD)
             and row.notification_id not in told.superseded
         )
         new = told.notifications

@@ -132,7 +132,7 @@ class _Planner:
         statuses = {row.status for row in told}
         if statuses <= {Status.DEAD}:
             reason = "undeliverable"
-        elif statuses <= {Status.DEAD, Status.PENDING}:
+        elif statuses <= {Status.DEAD, Status.PENDING, Status.CLAIMED}:
             reason = "not_delivered_yet"
         else:
             reason = "already_told"

@@ -14,7 +14,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -352,10 +352,8 @@ def _key_info(keyfile_json: Any) -> dict[str, Any]:
         info = dict(keyfile_json)
     else:
         text = str(keyfile_json or "")
-        try:
+        with suppress(binascii.Error, UnicodeDecodeError):
             text = base64.b64decode(text, validate=True).decode()
-        except (binascii.Error, UnicodeDecodeError):
-            pass
         info = json.loads(text)
     if isinstance(info.get("private_key"), str):
         info["private_key"] = info["private_key"].replace("\\n", "\n")

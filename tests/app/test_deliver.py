@@ -14,7 +14,7 @@ from sentinel.app.deliver import SEND_DEADLINE, Delivered, Delivery
 from sentinel.core.errors import DeliveryError
 from sentinel.core.lifecycle import Event
 from sentinel.core.planning import Notification, Status
-from sentinel.ports import Batch, Message
+from sentinel.ports import Attempt, Batch, Message
 from tests.fakes import NOW, Clock, FakeChannel, MemoryStore, notification
 
 MINUTE = timedelta(minutes=1)
@@ -39,7 +39,12 @@ class Post:
     def deliver(self, *only: Notification, patience: timedelta = MINUTE) -> Delivered:
         return self.start([row.message_id for row in only] if only else None, patience)
 
-    def start(self, only: Iterable[str] | None, patience: timedelta = MINUTE) -> Delivered:
+    def start(
+        self,
+        only: Iterable[str] | None,
+        patience: timedelta = MINUTE,
+        claimed: Sequence[Notification] = (),
+    ) -> Delivered:
         delivery = Delivery(
             self.store,
             self.channels,
@@ -49,7 +54,7 @@ class Post:
             sleep=self.clock.sleep,
             clock=self.clock.monotonic,
         )
-        return delivery(only, patience)
+        return delivery(only, patience, claimed)
 
     @property
     def log(self) -> FakeChannel:
@@ -82,6 +87,41 @@ def test_what_is_due_is_sent_and_marked() -> None:
         assert (kept.status, kept.attempts, kept.claimed_by) == (Status.SENT, 1, "me:1")
         assert kept.remote_ref in ("ref-1", "ref-2")
     assert it.clock.slept == []
+
+
+def test_what_is_claimed_already_is_sent_without_another_claim() -> None:
+    @dataclass
+    class Counting(MemoryStore):
+        claims: int = 0
+
+        def claim(self, *args: Any) -> Sequence[Notification]:
+            self.claims += 1
+            return super().claim(*args)
+
+    it = post(*(notification(name) for name in "abc"))
+    it.store = Counting(it.clock, "shop", it.store.tables)
+    claimed = it.store.claim("me:1", MINUTE, 2)
+    wanted = [row.message_id for row in it.store.notifications(Status)]
+    assert len(it.start(wanted[:2], claimed=claimed).sent) == 2
+    assert it.store.claims == 1
+    assert len(it.start(wanted, claimed=[]).sent) == 1
+
+
+def test_attempts_are_recorded_together_where_the_store_is_slow_to_write() -> None:
+    calls: list[int] = []
+
+    @dataclass
+    class Slow(MemoryStore):
+        linger: timedelta = timedelta(seconds=30)
+
+        def mark(self, attempts: Mapping[str, tuple[int, Attempt]]) -> frozenset[str]:
+            calls.append(len(attempts))
+            return super().mark(attempts)
+
+    it = post(*(notification(str(n)) for n in range(9)))
+    it.store = Slow(it.clock, "shop", it.store.tables)
+    assert len(it.deliver().sent) == 9
+    assert calls == [9]
 
 
 def test_an_empty_outbox_is_delivered_at_once() -> None:

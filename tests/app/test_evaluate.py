@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from sentinel.app.alerts import Alerts
+from sentinel.app.deliver import LEASE
 from sentinel.app.evaluate import BatchOptions, Evaluated, Evaluation
 from sentinel.core.errors import QueryError, StateConflict, TablesMissing, WarehouseError
 from sentinel.core.evaluation import Outcome, Result
@@ -174,6 +175,52 @@ def test_a_failed_send_never_counts_as_told_and_is_sent_with_the_next_run() -> N
     dead = it.run()
     assert [decision.reason for decision in dead.plan.decisions] == ["undeliverable"]
     assert (dead.messages, [row.message_id for row in dead.unfinished]) == ([], [message])
+
+
+def test_who_will_send_at_once_has_claimed_what_there_is_to_tell_by_the_same_commit() -> None:
+    it = shop(*(f"a{n:02}" for n in range(20)))
+    for alert in it.sources:
+        it.answer(alert.name, ALERT)
+    evaluated = it.run(holder="me:1")
+    assert it.store.commits == 1
+    claimed = [row for row in it.outbox if row.status is Status.CLAIMED]
+    assert len(claimed) == len(evaluated.claimed) == 16
+    assert {(row.claimed_by, row.claim_token, row.attempts) for row in claimed} == {("me:1", 1, 1)}
+    assert {row.claim_until for row in claimed} == {NOW + LEASE}
+    assert len(evaluated.messages) == 20
+
+
+def test_what_waits_for_an_earlier_message_is_not_claimed_yet() -> None:
+    it = shop(source("revenue", {"warn_if": ">1", "error_if": ">9"}))
+    it.answer("revenue", counted(5))
+    it.run()
+    it.store.clock.pass_by(timedelta(minutes=1))
+    it.answer("revenue", counted(10))
+    risen = it.run(holder="me:1")
+    assert [row.event for row in risen.plan.notifications] == ["severity"]
+    assert risen.claimed == []
+
+
+def test_what_a_dead_process_had_claimed_is_not_taken_for_told() -> None:
+    it = shop("revenue")
+    it.answer("revenue", ALERT)
+    [message] = it.run(holder="gone").messages
+    it.store.clock.pass_by(LEASE)
+    again = it.run(holder="me:1")
+    assert [decision.reason for decision in again.plan.decisions] == ["not_delivered_yet"]
+    assert again.messages == [message]
+    assert [row.message_id for row in it.store.claim("me:1", LEASE, 9, again.messages)] == [message]
+
+
+def test_a_query_carries_its_bounds_and_the_labels_that_trace_its_cost() -> None:
+    it = shop(source("revenue", {"max_bytes_billed": 500, "timeout": "90s"}), "stock")
+    run_id = it.run().run_id
+    by_name = {query.labels["sentinel_alert"]: query for query in it.warehouse.queries}
+    assert by_name.keys() == {"revenue", "stock"}
+    assert {query.labels["sentinel_run"] for query in it.warehouse.queries} == {run_id}
+    assert by_name["revenue"].max_bytes_billed == 500
+    assert by_name["revenue"].timeout == timedelta(seconds=90)
+    assert by_name["stock"].max_bytes_billed is None
 
 
 def test_the_duration_and_the_hash_of_the_sql_are_recorded() -> None:

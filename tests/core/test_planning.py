@@ -59,7 +59,7 @@ REPEATED = pytest.mark.parametrize(
     ("status", "reason"),
     [
         (Status.SENT, "already_told"),
-        (Status.CLAIMED, "already_told"),
+        (Status.CLAIMED, "not_delivered_yet"),
         (Status.PENDING, "not_delivered_yet"),
         (Status.DEAD, "undeliverable"),
     ],
