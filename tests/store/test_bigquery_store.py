@@ -6,15 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 import pytest
+from google.auth.transport.requests import AuthorizedSession
 from sqlalchemy import Engine, event
 
 from sentinel.app.deliver import Delivery
 from sentinel.app.evaluate import BatchOptions, Evaluation
 from sentinel.core.errors import StateConflict, TablesMissing
 from sentinel.core.planning import Status
-from sentinel.ports import Batch
+from sentinel.ports import Attempt, Batch, Query
 from sentinel.store.bigquery import BigQueryDialect
 from sentinel.store.sql import SqlStore
 from sentinel.warehouses.bigquery import BigQuery
@@ -23,6 +25,8 @@ from tests.fakes import (
     FakeProject,
     FakeWarehouse,
     alerts_of,
+    mark,
+    notification,
     source,
     state,
     status,
@@ -30,7 +34,7 @@ from tests.fakes import (
 from tests.places.bigquery import BigQueryPlace
 from tests.places.servers import Servers
 
-from .contract import MakeStore, StoreContract
+from .contract import MINUTE, MakeStore, StoreContract
 from .made import create_statements, declared_columns, open_store, relations_of
 
 
@@ -113,3 +117,33 @@ def test_a_table_that_dbt_has_not_made_is_named(servers: Servers) -> None:
         pytest.raises(TablesMissing, match="sentinel_state` doesn't exist"),
     ):
         opened(place).check()
+
+
+def test_reading_and_keeping_state_need_no_other_permission_than_to_use_jobs(
+    empty: BigQueryPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As docs/how-to/connect-bigquery.md says of the two roles."""
+    asked: set[str] = set()
+    send: Any = AuthorizedSession.request
+
+    def listen(self: AuthorizedSession, method: str, url: str, *args: Any, **options: Any) -> Any:
+        asked.add(f"{method} {urlparse(url).path.split('/')[5]}")
+        return send(self, method, url, *args, **options)
+
+    monkeypatch.setattr(AuthorizedSession, "request", listen)
+    with BigQuery(empty.output, Path("/")).open() as session:
+        query = Query(f"select * from `{empty.project}`.{empty.schema}.sentinel_state", MINUTE)
+        session.describe(query)
+        session.fetch(query, 3)
+        session.sample(query, ["alert"], 3)
+    store = opened(empty)
+    store.check()
+    store.commit(
+        ["model.shop.revenue"],
+        lambda _: Batch(states=(state(),), notifications=(notification("e", message_id="m"),)),
+    )
+    [row] = store.claim("me", MINUTE, 9)
+    assert mark(store, [row], Attempt(Status.SENT))
+    store.prune(store.now())
+    assert {each.split()[1] for each in asked} == {"jobs", "queries"}
+    assert {each.split()[0] for each in asked} == {"GET", "POST"}
