@@ -7,18 +7,21 @@ BIN := $(VENV)/bin
 DBT_VERSIONS := 1.9 1.10 1.12
 # The tests that meet dbt; the others don't know which version there is.
 DBT_TESTS := tests/dbt_room tests/package tests/init/test_with_dbt.py tests/sample/test_alerts.py tests/cli/test_run.py
-COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --no-strip-extras \
+COMPILE_ALONE := $(BIN)/uv pip compile --universal --generate-hashes --no-strip-extras \
 	--no-emit-index-url --no-header --quiet
+COMPILE := $(COMPILE_ALONE) pyproject.toml
 
 export DO_NOT_TRACK := 1
 
-.PHONY: help setup demo test lint unit format lock test-dbt clean
+.PHONY: help setup setup-places demo test lint unit format lock test-dbt clean
 .PRECIOUS: .venv-dbt-%/.ready
 
 help: ## What can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: $(VENV)/.ready ## Install everything into .venv, from the lock
+
+setup-places: .venv-sqlite/.ready .venv-bqemulator/.ready ## Install what tests need beside .venv
 
 demo: setup ## Run the main job on a copy of the sample project
 	@$(BIN)/python sample_project/demo.py
@@ -32,7 +35,7 @@ lint: setup ## Style, types, the direction of imports, SQL
 	$(BIN)/lint-imports
 	$(BIN)/sqlfmt --check --no-progressbar --quiet dbt_package macros sample_project/models sample_project/macros sample_project/tests
 
-unit: setup ## The tests, with coverage
+unit: setup setup-places ## The tests, with coverage
 	$(BIN)/python -m pytest -n auto --dist loadscope --cov --cov-report=term --cov-fail-under=90
 
 format: setup ## Format Python and SQL
@@ -52,9 +55,11 @@ lock: $(BIN)/uv ## Write the locks anew
 			--overrides tests/dbt_versions/left_out.txt -c /dev/stdin \
 			-o tests/dbt_versions/$$version.lock || exit 1; \
 	done
+	$(COMPILE) --no-config --group test tests/locks/sqlite.in -o tests/locks/sqlite.lock
+	$(COMPILE_ALONE) tests/locks/bqemulator.in -o tests/locks/bqemulator.lock
 
 clean: ## Remove what these targets have made
-	rm -rf .venv .venv-dbt-* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-dbt-* .venv-sqlite .venv-bqemulator .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(BIN)/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
@@ -74,4 +79,19 @@ $(VENV)/.ready: requirements.lock pyproject.toml $(BIN)/uv
 	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-dbt-$*
 	@$(BIN)/uv pip sync --quiet --python .venv-dbt-$*/bin/python $<
 	@$(BIN)/uv pip install --quiet --python .venv-dbt-$*/bin/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# dbt-sqlite and the stand-in for BigQuery have pins that differ from Sentinel's: environments of
+# their own. Sentinel runs beside dbt-sqlite, and not beside the stand-in.
+.venv-sqlite/.ready: tests/locks/sqlite.lock pyproject.toml $(VENV)/.ready
+	@echo "setting up .venv-sqlite"
+	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-sqlite
+	@$(BIN)/uv pip sync --quiet --python .venv-sqlite/bin/python $<
+	@$(BIN)/uv pip install --quiet --python .venv-sqlite/bin/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv-bqemulator/.ready: tests/locks/bqemulator.lock $(VENV)/.ready
+	@echo "setting up .venv-bqemulator"
+	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-bqemulator
+	@$(BIN)/uv pip sync --quiet --python .venv-bqemulator/bin/python $<
 	@touch $@

@@ -9,6 +9,6 @@
             cast(null as {{ column.data_type }}) as {{ column.name }}
             {%- if not loop.last %},{% endif %}
         {%- endfor %}
-    from (select 1 as nothing) as no_rows
+    from (select 1 as one) as no_rows
     where false
 {%- endmacro %}

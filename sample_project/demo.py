@@ -22,7 +22,10 @@ from rich.console import Console
 
 SAMPLE = Path(__file__).resolve().parent
 BIN = Path(sys.executable).parent
-LEFT_BEHIND = ("target", "logs", "dbt_packages", "package-lock.yml", "*.duckdb*", "__pycache__")
+LEFT_BEHIND = (
+    *("target", "logs", "dbt_packages", "package-lock.yml", "__pycache__"),
+    *("*.duckdb*", "*.sqlite*"),
+)
 FINANCE = ("run", "--select", "tag:finance")
 SOMETHING_FIRES = 1
 

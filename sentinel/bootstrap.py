@@ -96,11 +96,10 @@ class Installation:
         # SQLAlchemy costs half a second that help and `list` need not pay.
         from sentinel.store.sql import SqlStore
 
-        project, profile, database = self.store_project, self.profile, self.warehouse
-        if project is not self.project:
-            profile = project.profile()
-            database = self._open_kind(profile)
-        dialect = _entry_point(STORES, profile.type).load()()
+        project = self.store_project
+        profile = self.profile if project is self.project else project.profile()
+        dialect = _store_dialect(profile).load()()
+        database = self.warehouse if project is self.project else self._open_kind(profile)
         return SqlStore(
             project.name,
             project.tables(),
@@ -140,22 +139,38 @@ class Installation:
         return f"{socket.gethostname()}:{os.getpid()}"
 
     def _open_kind(self, profile: Profile) -> Database:
-        kind = _entry_point(WAREHOUSES, profile.type).load()
-        database: Database = kind(
+        point = _entry_points(WAREHOUSES).get(profile.type)
+        if point is None:
+            return self._open_by_dbt(profile)
+        database: Database = point.load()(
             profile.credentials,
             self.options.project_dir,
             self.threads,
             notify=self.voice.waiting,
             lock_timeout=self.settings.store.lock_timeout,
+            files=self.project.external_files,
         )
         return database
 
+    def _open_by_dbt(self, profile: Profile) -> Database:
+        """A warehouse without a module here, at the target of `self.options`."""
+        from sentinel.dbt.connections import Connections
+        from sentinel.warehouses.adapter import AdapterWarehouse
 
-def _entry_point(group: str, kind: str) -> EntryPoint:
-    known = {point.name: point for point in entry_points(group=group)}
-    if kind not in known:
+        connect = Connections(self.options, profile, self.project.folder)
+        return AdapterWarehouse(profile.type, connect, self.threads)
+
+
+def _store_dialect(profile: Profile) -> EntryPoint:
+    known = _entry_points(STORES)
+    if profile.type not in known:
         raise ConfigError(
-            f"Sentinel can't reach a warehouse of the type {kind!r} yet; "
-            f"it knows {', '.join(sorted(known))}"
+            f"Sentinel can't keep its tables in target {profile.target!r}: it is of the type "
+            f"{profile.type!r}, and tables can be in {', '.join(sorted(known))}",
+            hint="name a target of one of these types in sentinel.yml, as `store.target`",
         )
-    return known[kind]
+    return known[profile.type]
+
+
+def _entry_points(group: str) -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=group)}

@@ -1,4 +1,4 @@
-"""Fixtures of all tests: the places."""
+"""For all tests: the places, and the report of what was skipped."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ from tests.places.bigquery import BigQueryPlace
 from tests.places.place import NAMES, Place
 from tests.places.postgres import PostgresPlace
 from tests.places.servers import Servers
+from tests.skips import Skips
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Skips(), "skips")
 
 
 @pytest.fixture(scope="session")

@@ -6,3 +6,7 @@
 {%- macro default__add_days(day, days) -%}
     cast({{ dbt.dateadd("day", days, day) }} as date)
 {%- endmacro -%}
+
+{%- macro sqlite__add_days(day, days) -%}
+    date({{ day }}, ({{ days }}) || ' days')
+{%- endmacro -%}

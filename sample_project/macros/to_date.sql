@@ -6,3 +6,5 @@
 {%- macro default__to_date(expression) -%}
     cast({{ expression }} as date)
 {%- endmacro -%}
+
+{%- macro sqlite__to_date(expression) -%} date({{ expression }}) {%- endmacro -%}

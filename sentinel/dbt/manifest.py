@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from sentinel.core.project import AlertSource, Owner
 
 PACKAGE = "sentinel"
 _PREFIX = "sentinel_"
+# What matters in an expression over files: texts, brackets with a function's name, commas, names.
+_WORDS = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|\w+\s*\(|\w+|:=|=>|[=,(\[{)\]}]""")
+_READER = re.compile(r"((read|scan|parquet|sniff|st_read|glob)\w*|\w+_scan)\s*\(", re.IGNORECASE)
 
 
 def load_manifest(path: Path) -> dict[str, Any]:
@@ -51,6 +55,55 @@ def tables(manifest: Mapping[str, Any]) -> dict[str, str]:
         and node["name"].startswith(_PREFIX)
         and node.get("relation_name")
     }
+
+
+def external_files(manifest: Mapping[str, Any], root: str) -> list[str]:
+    """The files outside of the database that sources and external models of dbt-duckdb name.
+
+    As they are written in the project. `root` is the profile's `external_root`.
+    """
+    found = []
+    for _, source in sorted((manifest.get("sources") or {}).items()):
+        # dbt-duckdb has put the file in the place of the relation already.
+        shown = source.get("relation_name") or ""
+        if not shown.startswith('"') and ("(" in shown or shown.startswith("'")):
+            found += _file_names(shown)
+    for model in models(manifest):
+        config = model.get("config") or {}
+        if config.get("materialized") == "external":
+            kind = "" if (config.get("options") or {}).get("partition_by") else config.get("format")
+            ending = "" if kind == "" else f".{kind or 'parquet'}"
+            found.append(config.get("location") or f"{root}/{model['alias']}{ending}")
+    return list(dict.fromkeys(found))
+
+
+def _file_names(sql: str) -> list[str]:
+    """The texts in an expression that name files: `read_csv(['a.csv', 'b.csv'], delim = ';')`.
+
+    They stand in the first argument of a function that reads, or after `from`. Others don't count:
+    a separator, '/', taken for a file would open all that there is.
+    """
+    if sql.startswith("'"):
+        return [sql[1:-1].replace("''", "'")]
+    found = []
+    open_: list[tuple[str, bool]] = [("(", False)]  # brackets, and whether a text in them is a file
+    before = ""
+    for word in _WORDS.findall(sql):
+        bracket, reads = open_[-1]
+        if word == "[":
+            open_.append((word, reads))
+        elif word[-1] in "({":
+            open_.append((word, _READER.fullmatch(word) is not None))
+        elif word in ")]}":
+            open_ = open_[:-1] or open_
+        elif word in (",", "=", ":=", "=>") and bracket != "[":
+            open_[-1] = (bracket, False)
+        elif word.startswith("'"):
+            table = bracket == "(" and before.lower() in ("from", "join")
+            if (reads or table) and word != "''":
+                found.append(word[1:-1].replace("''", "'"))
+        before = word
+    return found
 
 
 def _alert(

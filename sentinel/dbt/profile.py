@@ -73,8 +73,10 @@ def read_profile(
     renderer = Renderer(env, parse_vars(options.vars), secrets=True)
     target = options.target
     if target is None:
-        chosen = renderer.tree(profile.get("target"), f"{path}: {name}.target")
-        target = "default" if chosen is None else str(chosen)
+        chosen = renderer.tree(profile.get("target", "default"), f"{path}: {name}.target")
+        if chosen is None:
+            raise ConfigError(f"{path}: {name}.target is empty", hint="name one of its outputs")
+        target = str(chosen)
     outputs = profile.get("outputs")
     if not isinstance(outputs, dict):
         raise ConfigError(f"{path}: profile {name!r} has no outputs")
@@ -98,10 +100,9 @@ def _profile(
     threads = data.pop("threads", 1)
     if options.threads is not None:
         threads = options.threads
-    if isinstance(threads, str) and threads.isdigit():
-        threads = int(threads)
     if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
-        raise ConfigError(f"{where}.threads is not a positive whole number")
+        hint = "from text: `| as_number`" if isinstance(threads, str) else None
+        raise ConfigError(f"{where}.threads is not a positive whole number", hint=hint)
     secrets = {v for k, v in env.items() if k.startswith(SECRET_PREFIX) and len(v) > 2}
     return Profile(name, target, kind, data, threads, frozenset(secrets | _secrets(data)))
 

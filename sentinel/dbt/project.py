@@ -130,6 +130,18 @@ class DbtProject:
             with self._dbt("making Sentinel's tables", answers.stamp) as engine:
                 engine.run(Selection((f"package:{reading.PACKAGE}",)))
 
+    def external_files(self) -> Sequence[str]:
+        """The files outside of the warehouse that sources and external models declare.
+
+        As they are written: relative ones start from the project's folder. Raises ProjectError as
+        `alerts` does.
+        """
+        with self._lock:
+            self._current()
+            manifest = reading.load_manifest(self.folder / "manifest.json")
+            root = self.profile().credentials.get("external_root") or "."
+            return tuple(reading.external_files(manifest, str(root)))
+
     def locate(self, source: AlertSource, *keys: str) -> Location:
         root, shown = self._home(source)
         found = locate(root, source, keys)

@@ -7,8 +7,10 @@ A value stays text unless it is a single expression of another type or passes th
 from __future__ import annotations
 
 import json
+import re
 from ast import literal_eval
 from collections.abc import Callable, Iterable, Mapping
+from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from typing import Any
@@ -23,6 +25,9 @@ from sentinel.core.errors import ConfigError, UsageError
 
 SECRET_PREFIX = "DBT_ENV_SECRET_"  # noqa: S105 (the prefix dbt gives to secrets' names)
 _UNSET: Any = object()
+# What a secret is while Jinja renders: dbt's own, which `upper` leaves as it is and `lower` doesn't.
+_PLACEHOLDER = "$$$DBT_SECRET_START$$${}$$$DBT_SECRET_END$$$"
+_SECRET = re.compile(re.escape(_PLACEHOLDER).replace(r"\{\}", rf"({SECRET_PREFIX}\w+?)"))
 
 
 class Unrenderable(ValueError):
@@ -58,10 +63,14 @@ class Renderer:
 
     def value(self, value: Any) -> Any:
         """One value, rendered. Raises Unrenderable."""
-        if not isinstance(value, str) or not ("{{" in value or "{%" in value or "{#" in value):
+        if isinstance(value, date):
+            return value.isoformat()
+        if not isinstance(value, str):
             return value
+        if not ("{{" in value or "{%" in value or "{#" in value):
+            return _as_jinja_leaves_it(value)
         try:
-            return self._jinja.from_string(value).render(self._context)
+            return self._revealed(self._jinja.from_string(value).render(self._context))
         except Unrenderable:
             raise
         except jinja2.UndefinedError as error:
@@ -91,7 +100,7 @@ class Renderer:
         try:
             return self.value(data)
         except Unrenderable as error:
-            if "password" in where.rsplit(".", 1)[-1] and "environment" not in str(error):
+            if where.rsplit(".", 1)[-1] == "password" and "environment" not in str(error):
                 return data  # as dbt: a password may look like Jinja without being any
             raise ConfigError(
                 f"{where}: {error}", hint="correct the value, or set what it refers to"
@@ -101,10 +110,18 @@ class Renderer:
         if name.startswith(SECRET_PREFIX) and not self._secrets:
             raise Unrenderable(f"the secret environment variable {name} is only for profiles.yml")
         if name in self._env:
+            if name.startswith(SECRET_PREFIX):
+                return _PLACEHOLDER.format(name)
             return self._env[name]
         if default is not None:
             return default
         raise Unrenderable(f"the environment variable {name} isn't set")
+
+    def _revealed(self, rendered: Any) -> Any:
+        """With the secrets, which no filter has seen: dbt keeps Jinja from changing them."""
+        if not isinstance(rendered, str) or not self._secrets:
+            return rendered
+        return _SECRET.sub(lambda found: self._env.get(found[1], found[0]), rendered)
 
     def _var(self, name: str, default: Any = _UNSET) -> Any:
         if name in self._vars:
@@ -153,6 +170,8 @@ def _native(nodes: Iterable[Any]) -> Any:
     if len(head) == 2:
         return "".join(str(part) for part in (*head, *iterator))
     value = head[0]
+    if isinstance(value, jinja2.Undefined):
+        return value()  # raises, naming it; in the midst of text it is nothing, as for dbt
     if not isinstance(value, _Marked):
         return value
     if value.kind == "text":
@@ -182,12 +201,15 @@ _Environment.template_class = _Template
 
 
 def _environment() -> jinja2.Environment:
-    env = _Environment(
-        extensions=["jinja2.ext.do", "jinja2.ext.loopcontrols"], undefined=jinja2.StrictUndefined
-    )
+    env = _Environment(extensions=["jinja2.ext.do", "jinja2.ext.loopcontrols"])
     for kind in ("text", "bool", "number", "native"):
         env.filters[f"as_{kind}"] = _mark(kind)
     return env
+
+
+def _as_jinja_leaves_it(text: str) -> str:
+    """dbt sends plain text through Jinja too, which takes away one newline at the end."""
+    return re.sub("\r\n|\r", "\n", text).removesuffix("\n")
 
 
 def _or_default(convert: Callable[[Any], Any]) -> Callable[..., Any]:

@@ -36,7 +36,7 @@ from dbt_common.events.event_manager_client import cleanup_event_logger
 from dbt_common.exceptions import DbtBaseException, DbtRuntimeError
 from dbt_common.invocation import reset_invocation_id
 
-from sentinel.core.errors import ProjectError
+from sentinel.core.errors import ConfigError, ProjectError, WarehouseError
 from sentinel.core.project import Compiled, Selection
 from sentinel.dbt.engine import Invocation, Node, chosen, clean, dbt_failed, selection_words
 
@@ -118,23 +118,68 @@ class PythonEngine:
 
     def _begin(self, command: str, manifest: Manifest) -> RuntimeConfig:
         """What dbt does before a command: flags, invocation context, configuration, adapter."""
-        # Under DBT_EMPTY every ref would be an empty subquery, and no alert would ever fire.
-        flags = Flags(args_to_context([*self._invocation.words(command), "--no-empty"]))
-        set_flags(flags)  # type: ignore[no-untyped-call] # dbt is untyped here
-        set_invocation_context(dict(os.environ))
-        reset_invocation_id()
-        setup_event_logger(flags)
-        initialize_from_flags(  # type: ignore[no-untyped-call] # dbt is untyped here
-            flags.SEND_ANONYMOUS_USAGE_STATS, flags.PROFILES_DIR
-        )
-        config = RuntimeConfig.from_args(flags)
-        register_adapter(config, get_mp_context())
+        config = _configured(self._invocation, command)
         adapter = get_adapter(config)
         adapter.set_macro_context_generator(generate_runtime_macro_context)
         adapter.set_macro_resolver(manifest)
         header = generate_query_header_context(adapter.config, manifest)
         adapter.connections.set_query_header(header)
         return config
+
+
+class AdapterConnections:
+    """Connections of a target as dbt's own adapter opens them."""
+
+    def __init__(self, invocation: Invocation) -> None:
+        """Raises ConfigError in dbt's words if the project, its profile or the adapter is wrong."""
+        with _alone():
+            try:
+                config = _configured(invocation, "compile")
+                self._manager: Any = get_adapter(config).connections
+            except (DbtBaseException, ImportError) as error:
+                raise ConfigError(
+                    _words(error), hint="`dbt debug` shows the same; correct the profile"
+                ) from None
+
+    def open(self) -> Any:
+        """A new connection's handle, which is the caller's to close.
+
+        One at a time, since drivers may print meanwhile. Raises WarehouseError in dbt's words.
+        """
+        manager = self._manager
+        with _alone():
+            try:
+                # Made by the manager, for adapters have connection classes of their own.
+                connection = manager.set_connection_name("sentinel")
+                with manager.exception_handler("-- opening a connection"):
+                    manager.open(connection)
+                return connection.handle
+            except DbtBaseException as error:
+                raise WarehouseError(_words(error), hint="`dbt debug` tries the same") from None
+            finally:
+                # Its registry keeps one connection for each thread, and this one isn't dbt's.
+                manager.clear_thread_connection()
+
+
+def _words(error: Exception) -> str:
+    """dbt's message without its heading of a line, such as "Database Error"."""
+    return clean(getattr(error, "msg", error)) or type(error).__name__
+
+
+def _configured(invocation: Invocation, command: str) -> RuntimeConfig:
+    """Flags, invocation context, configuration, adapter: all that needs no manifest."""
+    # Under DBT_EMPTY every ref would be an empty subquery, and no alert would ever fire.
+    flags = Flags(args_to_context([*invocation.words(command), "--no-empty"]))
+    set_flags(flags)  # type: ignore[no-untyped-call] # dbt is untyped here
+    set_invocation_context(dict(os.environ))
+    reset_invocation_id()
+    setup_event_logger(flags)
+    initialize_from_flags(  # type: ignore[no-untyped-call] # dbt is untyped here
+        flags.SEND_ANONYMOUS_USAGE_STATS, flags.PROFILES_DIR
+    )
+    config = RuntimeConfig.from_args(flags)
+    register_adapter(config, get_mp_context())
+    return config
 
 
 def _compile(unique_id: str, config: RuntimeConfig, manifest: Manifest) -> Compiled:

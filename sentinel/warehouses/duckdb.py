@@ -1,19 +1,22 @@
 """DuckDB: the embedded default. One file, which one process at a time may write.
 
 The keys of a dbt-duckdb profile that shape a connection are honoured: path, config_options,
-extensions, settings, attach.
+extensions, settings, attach. A session for alerts reads this database, what is attached to it, and
+the files that the dbt project declares; DuckDB itself holds it to that.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Connection, CursorResult, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 from tenacity import (
@@ -24,8 +27,8 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from sentinel.core.errors import ConfigError, WarehouseError, WarehouseLocked
-from sentinel.ports import Session
+from sentinel.core.errors import ConfigError, QueryError, WarehouseError, WarehouseLocked
+from sentinel.ports import Query, Session
 from sentinel.warehouses.session import SqlSession, own_words
 
 DIALECT = "duckdb"
@@ -34,9 +37,24 @@ _UNSUPPORTED = ("remote", "plugins", "filesystems", "secrets", "is_ducklake")
 _LOCKED = re.compile(
     r"Could not set lock on file \"(?P<path>[^\"]+)\"|being used by another process", re.IGNORECASE
 )
+# All connections of a process to one file share one database: its mode, and the bounds set below.
+_OURS = re.compile(
+    r"different configuration than existing connections|configuration has been locked|"
+    r"when enable_external_access is disabled",
+    re.IGNORECASE,
+)
 _HOLDER = re.compile(r"held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
 # What DuckDB takes for something else than a file: `md:`, `s3://`.
 _SERVICE = re.compile(r"\w{2,}:")
+# What a session for alerts decides itself, whatever the profile says.
+_BOUNDS = ("allowed_directories", "allowed_paths", "enable_external_access", "lock_configuration")
+_REFUSED = re.compile(r"^Permission Error: Cannot access ")
+_WILDCARD = re.compile(r"[*?\[]")
+# Which extension reads a service's files. DuckDB fetches it for dbt when it is first needed.
+_READERS = {
+    "httpfs": re.compile(r"(https?|s3[an]?|gc?s|r2|hf):"),
+    "azure": re.compile(r"(az|azure|abfss?):"),
+}
 
 
 class DuckDb:
@@ -79,8 +97,9 @@ class DuckDb:
 
     @contextmanager
     def open(self) -> Iterator[Session]:
-        with self.engine(read_only=True) as engine:
-            yield SqlSession(engine, DIALECT, lambda driver: driver.interrupt())
+        files = self._files()  # before the file is held: dbt may have to read the project
+        with self._engine(read_only=True, bounds=_Bounds(self._project_dir, files)) as engine:
+            yield _Session(engine, DIALECT, lambda driver: driver.interrupt())
 
     def instant(self, moment: datetime) -> str:
         text = moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
@@ -92,12 +111,17 @@ class DuckDb:
 
         Raises WarehouseLocked after waiting, naming the holder if DuckDB does, and WarehouseError.
         """
+        with self._engine(read_only=read_only) as engine:
+            yield engine
+
+    @contextmanager
+    def _engine(self, *, read_only: bool, bounds: _Bounds | None = None) -> Iterator[Engine]:
         engine = create_engine(
             "duckdb://",
             connect_args={
                 "database": self.path,
                 "read_only": read_only,
-                "config": dict(self._credentials.get("config_options") or {}),
+                "config": self._given("config_options", read_only),
             },
             poolclass=QueuePool,
             pool_size=self._threads,
@@ -105,12 +129,16 @@ class DuckDb:
         )
         event.listen(engine, "connect", lambda driver, _: self._prepare(driver, read_only))
         try:
-            self._wait_until_free(engine, read_only)
+            self._wait_until_free(engine, read_only, bounds)
             yield engine
         finally:
             engine.dispose()
 
-    def _wait_until_free(self, engine: Engine, read_only: bool) -> None:
+    def _given(self, key: str, read_only: bool) -> dict[str, Any]:
+        given = dict(self._credentials.get(key) or {})
+        return {k: v for k, v in given.items() if not (read_only and k.lower() in _BOUNDS)}
+
+    def _wait_until_free(self, engine: Engine, read_only: bool, bounds: _Bounds | None) -> None:
         if read_only and "://" not in self.path and not Path(self.path).exists():
             raise WarehouseError(
                 f"there is no DuckDB file {self.path}",
@@ -123,18 +151,32 @@ class DuckDb:
             before_sleep=_Said(self._notify),
             reraise=True,
         )
-        waiting(self._try_to_connect, engine)
+        waiting(self._try_to_connect, engine, bounds)
 
-    def _try_to_connect(self, engine: Engine) -> None:
+    def _try_to_connect(self, engine: Engine, bounds: _Bounds | None) -> None:
         try:
-            engine.connect().close()
+            if bounds is None:
+                engine.connect().close()
+            else:
+                self._confine(engine, bounds)
         except DBAPIError as error:
+            engine.dispose()  # what was opened meanwhile would keep the file from others
             words = own_words(error)
             locked = _LOCKED.search(words)
             if locked:
                 file = locked["path"] or self.path
                 raise WarehouseLocked(f"the DuckDB file {file} is held {_by(words)}") from None
+            if _OURS.search(words):
+                raise WarehouseLocked(
+                    f"the DuckDB file {self.path} is held by another session of this process"
+                ) from None
             raise WarehouseError(f"DuckDB can't open {self.path}: {words}") from None
+
+    def _confine(self, engine: Engine, bounds: _Bounds) -> None:
+        """Open all connections, since no setting can be changed afterwards, and set the bounds."""
+        with ExitStack() as stack:
+            connections = [stack.enter_context(engine.connect()) for _ in range(self._threads)]
+            bounds.hold([each.execution_options(no_parameters=True) for each in connections])
 
     def _prepare(self, driver: Any, read_only: bool) -> None:
         """What dbt-duckdb does on a new connection, less what could write."""
@@ -144,8 +186,104 @@ class DuckDb:
             driver.load_extension(name)
         for attachment in credentials.get("attach") or ():
             driver.execute(_attach(attachment, self._project_dir, read_only=read_only))
-        for key, value in (credentials.get("settings") or {}).items():
+        for key, value in self._given("settings", read_only).items():
             driver.execute(f"set {key} = {_quoted(str(value))}")
+
+
+class _Session(SqlSession):
+    @contextmanager
+    def _run(self, query: Query) -> Iterator[CursorResult[Any]]:
+        try:
+            with super()._run(query) as rows:
+                yield rows
+        except QueryError as error:
+            if not _REFUSED.match(error.message):
+                raise
+            raise QueryError(
+                f"{error.message}; an alert reads only those files that a source or an external "
+                "model of the dbt project declares (`meta.external_location`)"
+            ) from None
+
+
+@dataclass(frozen=True)
+class _Bounds:
+    """The files that a session may read besides its databases, as the dbt project names them."""
+
+    project_dir: Path
+    files: Sequence[str]
+
+    def hold(self, connections: Sequence[Connection]) -> None:
+        """Let DuckDB refuse everything else on its connections, for as long as it is open.
+
+        Locked, for there are table functions that change settings and so write files
+        (`enable_logging`, `enable_profiling`).
+        """
+        for connection in connections:
+            searched = connection.exec_driver_sql("select current_setting('file_search_path')")
+            if not searched.scalar_one() and not self._at_home:
+                # dbt runs in the project's folder: there begin the relative paths in its views.
+                connection.exec_driver_sql(f"set file_search_path = {_quoted(str(self._home))}")
+        connection = connections[0]
+        paths, folders = self._allowed(connection)
+        for key, values in (("allowed_paths", paths), ("allowed_directories", folders)):
+            listed = ", ".join(map(_quoted, values))
+            connection.exec_driver_sql(f"set {key} = [{listed}]")
+        connection.exec_driver_sql("set enable_external_access = false")
+        connection.exec_driver_sql("set lock_configuration = true")
+
+    @property
+    def _home(self) -> Path:
+        return self.project_dir.absolute()
+
+    @property
+    def _at_home(self) -> bool:
+        return Path.cwd() == self._home
+
+    def _allowed(self, connection: Connection) -> tuple[list[str], list[str]]:
+        """Paths, and folders with all that is below them."""
+        paths: list[str] = []
+        folders: list[str] = []
+        for file in self.files:
+            if _SERVICE.match(file) and not file.startswith("file:"):
+                _make_readable(connection, file)
+                found = _WILDCARD.search(file)
+                if found is None:
+                    paths.append(file)
+                else:  # listing what is there may take long, and nothing local is below it
+                    folders.append(file[: file.rfind("/", 0, found.start()) + 1])
+                continue
+            folder = (self._home / file).is_dir()
+            (folders if folder else paths).extend(self._spellings(file))
+            if _WILDCARD.search(file):
+                # Exactly what matches: the folder may hold what isn't declared.
+                whole = self._spellings(file)[0]
+                listing = f"select file from glob({_quoted(whole)})"
+                for (match,) in connection.exec_driver_sql(listing).fetchall():
+                    paths += self._spellings(str(match))
+        return list(dict.fromkeys(paths)), list(dict.fromkeys(folders))
+
+    def _spellings(self, path: str) -> list[str]:
+        """A file's whole path, and its relative ones where they can mean no other file."""
+        if path.startswith("file:"):
+            return [path]
+        whole = str(self._home / path)
+        others = (path, os.path.relpath(whole, self._home))
+        return [
+            whole,
+            os.path.normpath(whole),
+            *(each for each in others if self._at_home or not Path(each).exists()),
+        ]
+
+
+def _make_readable(connection: Connection, file: str) -> None:
+    """Load what DuckDB would otherwise load when it meets such a file, and no longer may."""
+    for extension, reads in _READERS.items():
+        if reads.match(file):
+            try:
+                connection.exec_driver_sql(f"load {extension}")
+                connection.exec_driver_sql("select count(*) from duckdb_secrets()")
+            except DBAPIError:  # it is told to whoever reads the file
+                connection.rollback()
 
 
 def _by(words: str) -> str:

@@ -140,6 +140,7 @@ class SqlSession(Wrapping):
             yield
         finally:
             timer.cancel()
+            timer.join()  # a cancel on its way would hit the connection's next query
 
 
 def too_slow(query: Query) -> QueryError:

@@ -87,7 +87,7 @@ def test_as_of_is_the_time_in_utc_between_its_marks(made: DbtProject, tmp_path: 
     [
         ("postgres", "(current_timestamp at time zone 'UTC')"),
         ("bigquery", "current_timestamp()"),
-        ("sqlite", "datetime('now')"),
+        ("sqlite", "strftime('%Y-%m-%d %H:%M:%f000', 'now')"),
         ("default", "cast((current_timestamp at time zone 'UTC') as timestamp)"),
     ],
 )

@@ -19,7 +19,8 @@ from uuid import uuid4
 from tests.places.place import BIN, Rows, environment, only_rows
 
 if TYPE_CHECKING:
-    from google.cloud.bigquery import Client
+    from google.api_core.retry import Retry
+    from google.cloud.bigquery import Client, QueryJobConfig
 
 REAL_PROJECT = "SENTINEL_TEST_BIGQUERY_PROJECT"
 REAL_LOCATION = "SENTINEL_TEST_BIGQUERY_LOCATION"
@@ -107,19 +108,35 @@ class BigQueryPlace:
         return common | fake
 
     def execute(self, sql: str) -> Rows:
-        """Raises what Google's client raises, at once: it would try again for ten minutes."""
-        from google.cloud.bigquery import DatasetReference, QueryJobConfig
+        """Raises what Google's client raises, at once."""
+        return self.query(sql)
 
-        config = QueryJobConfig(default_dataset=DatasetReference(self.project, self.schema))
+    def query(self, sql: str, config: QueryJobConfig | None = None) -> Rows:
+        """By the request jobs.query; `execute` with parameters and other settings."""
         rows = self.client.query_and_wait(
             sql,
-            job_config=config,
+            job_config=self.config(config),
             api_timeout=60,
             wait_timeout=120,
-            retry=None,
-            job_retry=None,
+            retry=once(),
+            job_retry=once(),
         )
         return only_rows([row.values() for row in rows])
+
+    def config(self, config: QueryJobConfig | None = None) -> QueryJobConfig:
+        """The settings of a job, in which this dataset is the default."""
+        from google.cloud.bigquery import DatasetReference, QueryJobConfig
+
+        found = config or QueryJobConfig()
+        found.default_dataset = DatasetReference(self.project, self.schema)
+        return found
+
+
+def once() -> Retry:
+    """Google's client tries again for ten minutes unless it gets this."""
+    from google.api_core.retry import Retry
+
+    return Retry(predicate=lambda _: False)
 
 
 @contextmanager

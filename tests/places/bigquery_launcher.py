@@ -1,3 +1,5 @@
+# mypy: ignore-errors
+# Its imports are in another environment, which mypy doesn't see.
 """Starts the stand-in for BigQuery; run by the python of `.venv-bqemulator`, not imported.
 
 Prints its URL as one line, and ends when its standard input closes, so that it can't outlive
@@ -25,8 +27,8 @@ from bqemulator.scripting.exceptions import ScriptRaise
 from bqemulator.scripting.interpreter import ScriptInterpreter
 from bqemulator.server import EmulatorServer
 from bqemulator.sql.parameters import _extract_value
-from bqemulator.storage.engine import DuckDBEngine
 from bqemulator.sql.rewriter import create_table_schema_ctas
+from bqemulator.storage.engine import DuckDBEngine
 from fastapi.responses import JSONResponse
 from sqlglot import exp
 
@@ -37,7 +39,9 @@ STATUS = {
 }
 UNENFORCED_KEY = re.compile(r",?\s*primary\s+key\s*(\([^)]*\))?\s*not\s+enforced", re.IGNORECASE)
 ASSERT = re.compile(r"assert\b(.*?)(?:\bas\s+('[^']*'|\"[^\"]*\"))?", re.IGNORECASE | re.DOTALL)
-# Of the job that is running: its parameters, its longest time, the rows its last DML changed.
+# Of the job that is running: its dataset, if it is a script, its parameters, its longest time,
+# and how many rows its last DML changed.
+DEFAULT_DATASET = contextvars.ContextVar("default_dataset", default=None)
 PARAMETERS = contextvars.ContextVar("parameters", default=())
 TIMEOUT_MS = contextvars.ContextVar("timeout_ms", default=None)
 ROW_COUNT = contextvars.ContextVar("row_count", default=0)
@@ -72,6 +76,39 @@ def refuse_failing_queries():
     routes = jobs.router.routes
     routes[:] = [route for route in routes if route.endpoint is not answer]
     jobs.router.post("/projects/{project_id}/queries")(query)
+
+
+def find_tables_in_the_default_dataset():
+    """It understands a script as one statement, and takes INFORMATION_SCHEMA for a table."""
+    qualify_statement = jobs._apply_default_dataset
+
+    def qualify(sql, config, *, request_project_id):
+        is_script = not is_one_statement(sql)
+        DEFAULT_DATASET.set((config, request_project_id) if is_script else None)
+        if is_script or "information_schema" in sql.lower():
+            return sql
+        return qualify_statement(sql, config, request_project_id=request_project_id)
+
+    def qualified(run):
+        async def run_qualified(self, sql):
+            if given := DEFAULT_DATASET.get():
+                config, project_id = given
+                sql = qualify_statement(sql, config, request_project_id=project_id)
+            return await run(self, sql)
+
+        return run_qualified
+
+    jobs._apply_default_dataset = qualify
+    ScriptInterpreter._run_query = qualified(ScriptInterpreter._run_query)
+    ScriptInterpreter._exec_sql = qualified(ScriptInterpreter._exec_sql)
+
+
+def is_one_statement(sql):
+    try:
+        script = executor.parse_script(sql).statements
+    except DomainError:
+        return True  # whoever runs it says what is wrong with it
+    return len(script) == 1 and isinstance(script[0], SqlStmt)
 
 
 def bind_parameters_in_scripts():
@@ -113,8 +150,10 @@ def complete_the_statements_of_scripts():
         return table
 
     async def run_or_assert(self, sql):
-        if not (found := ASSERT.fullmatch(sql.strip())):
-            return await run_sql(self, sql)
+        found = ASSERT.fullmatch(sql.strip())
+        if not found:
+            await run_sql(self, sql)
+            return
         condition, words = found.groups()
         if not await self._eval_expr_scalar(condition):
             raise ScriptRaise(InvalidQueryError(words[1:-1] if words else "Assertion failed"))
@@ -148,32 +187,28 @@ def create_tables_as_dbt_does():
     executor._run_single_sql = run_and_constrain
 
 
-def run_one_job_at_a_time():
-    """Transactions of the real service are isolated; here their statements could mingle.
+def answer_errors_of_queries_as_such():
+    """RAISE, and what DuckDB says that nobody foresaw, would be a fault of the server (500).
 
-    Where the real service aborts one of two that conflict, this one lets it wait.
-    RAISE, and what DuckDB says that nobody foresaw, are errors of the query: as a fault of the
-    server (500) Google's client would try them again for ten minutes.
+    Google's client would try those again for ten minutes.
     """
     run = jobs.execute_query_job
-    turn = asyncio.Lock()
 
     async def execute_query_job(project_id, job_id, sql, parameters, ctx, **others):
-        async with turn:
-            PARAMETERS.set(tuple(parameters or ()))
-            # DuckDB would enforce the keys, or not understand that they aren't enforced.
-            sql = UNENFORCED_KEY.sub("", sql)
-            try:
-                with stopped_in_time(ctx.engine.connection):
-                    return await run(project_id, job_id, sql, parameters, ctx, **others)
-            except ScriptRaise as raised:
-                raise InvalidQueryError(raised.message, location="query") from raised
-            except DomainError as error:
-                # sqlglot underlines for a terminal what it doesn't understand.
-                error.message = re.sub(r"\x1b\[\d+m", "", error.message)
-                raise
-            except Exception as error:
-                raise InvalidQueryError(str(error), location="query") from error
+        PARAMETERS.set(tuple(parameters or ()))
+        # DuckDB would enforce the keys, or not understand that they aren't enforced.
+        sql = UNENFORCED_KEY.sub("", sql)
+        try:
+            with stopped_in_time(ctx.engine.connection):
+                return await run(project_id, job_id, sql, parameters, ctx, **others)
+        except ScriptRaise as raised:
+            raise InvalidQueryError(raised.message, location="query") from raised
+        except DomainError as error:
+            # sqlglot underlines for a terminal what it doesn't understand.
+            error.message = re.sub(r"\x1b\[\d+m", "", error.message)
+            raise
+        except Exception as error:
+            raise InvalidQueryError(str(error), location="query") from error
 
     jobs.execute_query_job = execute_query_job
 
@@ -189,7 +224,9 @@ def stopped_in_time(connection):
         yield
     except DomainError as error:
         if seconds and timer.finished.is_set() and "interrupt" in error.message.lower():
-            raise Stopped(f"Job execution was cancelled: Job timed out after {seconds:g}s") from error
+            raise Stopped(
+                f"Job execution was cancelled: Job timed out after {seconds:g}s"
+            ) from error
         raise
     finally:
         timer.cancel()
@@ -225,8 +262,7 @@ def try_scripts_dry():
     dry_run = jobs._dry_run_response
 
     async def answer(*, project_id, job_id, bq_sql, wire_shape, **others):
-        script = executor.parse_script(bq_sql).statements
-        if len(script) == 1 and isinstance(script[0], SqlStmt):
+        if is_one_statement(bq_sql):
             return await dry_run(
                 project_id=project_id, job_id=job_id, bq_sql=bq_sql, wire_shape=wire_shape, **others
             )
@@ -274,9 +310,10 @@ if __name__ == "__main__":
     start_without_extensions()
     refuse_failing_queries()
     bind_parameters_in_scripts()
+    find_tables_in_the_default_dataset()
     complete_the_statements_of_scripts()
     create_tables_as_dbt_does()
-    run_one_job_at_a_time()
+    answer_errors_of_queries_as_such()
     remember_the_timeout_of_inserted_jobs()
     call_every_query_a_select()
     try_scripts_dry()

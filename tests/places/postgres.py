@@ -136,9 +136,10 @@ def _prepare(folder: Path) -> tuple[Path, str | None]:
 def _make(data: Path, main: PostgresPlace, binaries: Path, user: str | None) -> None:
     password = data.with_name("password")
     password.write_text(main.password)
+    initdb: list[str | Path] = [binaries / "initdb", "-D", data, "-U", main.user, "--no-sync"]
+    access = ["--auth=scram-sha-256", f"--pwfile={password}"]
     done = subprocess.run(
-        [binaries / "initdb", "-D", data, "-U", main.user, "--encoding=utf8", "--locale=C"]
-        + ["--auth=scram-sha-256", f"--pwfile={password}", "--no-sync", "--no-instructions"],
+        [*initdb, *access, "--encoding=utf8", "--locale=C"],
         user=user,
         cwd=data.parent,
         capture_output=True,
@@ -151,7 +152,15 @@ def _make(data: Path, main: PostgresPlace, binaries: Path, user: str | None) -> 
 @contextmanager
 def _running(data: Path, main: PostgresPlace, binaries: Path, user: str | None) -> Iterator[None]:
     log = data / "log"
-    server = [binaries / "postgres", "-D", data, "-h", main.host, "-p", str(main.port)]
+    server: list[str | Path] = [
+        binaries / "postgres",
+        "-D",
+        data,
+        "-h",
+        main.host,
+        "-p",
+        str(main.port),
+    ]
     # Nothing has to survive, so nothing waits for the disk.
     fast = [f"-c{name}=off" for name in ("fsync", "full_page_writes", "synchronous_commit")]
     with (

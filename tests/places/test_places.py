@@ -14,7 +14,7 @@ from google.api_core.exceptions import BadRequest, Conflict, GoogleAPICallError,
 from google.cloud.bigquery import QueryJobConfig, ScalarQueryParameter
 
 from tests.places import place as places
-from tests.places.bigquery import LAUNCHER, BigQueryPlace
+from tests.places.bigquery import LAUNCHER, BigQueryPlace, once
 from tests.places.place import Place, PlaceMissing, Rows, environment, only_rows
 from tests.places.postgres import ANOTHER_SERVER, PostgresPlace, run_postgres
 from tests.places.servers import Servers
@@ -78,7 +78,7 @@ def test_a_postgres_server_can_be_named(
 
 
 def test_postgres_wants_the_password(postgres: PostgresPlace) -> None:
-    import psycopg2
+    import psycopg2  # type: ignore[import-untyped]  # it has no types
 
     wrong = dict(postgres.output, password="another")
     keys = ("host", "port", "user", "password", "dbname")
@@ -94,23 +94,18 @@ def run(bigquery: BigQueryPlace, sql: str, how: str = "query", **settings: Any) 
     values = {name: settings.pop(name) for name in list(settings) if name not in JOB}
     kinds = {str: "STRING", int: "INT64", type(None): "STRING"}
     config = QueryJobConfig(
-        default_dataset=f"{bigquery.project}.{bigquery.schema}",
         query_parameters=[
             ScalarQueryParameter(name, kinds[type(value)], value) for name, value in values.items()
         ],
         **settings,
     )
     if how == "query":
-        return only_rows(
-            [
-                row.values()
-                for row in bigquery.client.query_and_wait(
-                    sql, job_config=config, retry=None, job_retry=None
-                )
-            ]
-        )
-    job = bigquery.client.query(sql, job_config=config, retry=None, job_retry=None)
-    return only_rows([row.values() for row in job.result(retry=None, job_retry=None, timeout=60)])
+        return bigquery.query(sql, config)
+    job = bigquery.client.query(
+        sql, job_config=bigquery.config(config), retry=once(), job_retry=once(), timeout=60
+    )
+    rows = job.result(retry=once(), job_retry=once(), timeout=60)
+    return only_rows([row.values() for row in rows])
 
 
 JOB = ("job_timeout_ms",)
@@ -134,9 +129,10 @@ HOW = pytest.mark.parametrize("how", ["query", "insert"])
 def test_failing_sql_is_an_error(
     bigquery: BigQueryPlace, how: str, sql: str, error: type[Exception], message: str
 ) -> None:
-    bigquery.execute("create table kept (k string)")
-    with pytest.raises(error, match=message):
+    bigquery.execute("create table kept (k string, primary key (k) not enforced)")
+    with pytest.raises(error, match=message) as raised:
         run(bigquery, sql, how)
+    assert "\x1b" not in str(raised.value)
 
 
 SCRIPT = """
@@ -275,13 +271,11 @@ def test_a_dry_run_tells_the_statement_and_its_columns_and_changes_nothing(
 ) -> None:
     if not tables.emulated and kind == "SELECT" and "half" in sql:
         columns = [("half", "NUMERIC")]
-    config = QueryJobConfig(
-        dry_run=True, default_dataset=f"{tables.project}.{tables.schema}", use_query_cache=False
-    )
-    job = tables.client.query(sql, job_config=config, retry=None, job_retry=None)
+    config = tables.config(QueryJobConfig(dry_run=True, use_query_cache=False))
+    job = tables.client.query(sql, job_config=config, retry=once(), job_retry=once())
     assert job.statement_type == kind
     if columns is not None:
-        assert [(each.name, each.field_type) for each in job.schema] == columns
+        assert [(each.name, each.field_type) for each in job.schema or ()] == columns
     assert tables.execute("select count(*) from kept") == [(1,)]
 
 
@@ -291,7 +285,7 @@ def test_a_dry_run_of_failing_sql_is_an_error(
 ) -> None:
     with pytest.raises(error):
         tables.client.query(
-            sql, job_config=QueryJobConfig(dry_run=True), retry=None, job_retry=None
+            sql, job_config=QueryJobConfig(dry_run=True), retry=once(), job_retry=once()
         )
 
 

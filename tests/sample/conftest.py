@@ -1,9 +1,11 @@
-"""One build of the sample shop, shared by the tests that look at it."""
+"""The sample shop built: once on DuckDB for all tests that look at it, and on any place."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -16,8 +18,17 @@ from typing import Any
 
 import duckdb
 import pytest
+import yaml
 
-SAMPLE = Path(__file__).parents[2] / "sample_project"
+from tests.package.results import time_literal
+from tests.places.duckdb import DuckDbPlace
+from tests.places.place import Place, Rows, profile
+
+ROOT = Path(__file__).parents[2]
+SAMPLE = ROOT / "sample_project"
+AS_OF = re.compile(r"/\*sentinel:as_of\*/.*?/\*sentinel:end\*/", re.DOTALL)
+# Twelve hours behind UTC, and ahead of it: the sign is the other way round.
+BEHIND, AHEAD = "Etc/GMT+12", "Etc/GMT-12"
 
 
 def load_script(name: str) -> ModuleType:
@@ -48,9 +59,10 @@ def make_seeds() -> ModuleType:
 
 @dataclass(frozen=True)
 class BuiltShop:
-    """A scratch copy of the shop after `dbt build`."""
+    """A scratch copy of the shop after `dbt build`, and the place that it was built on."""
 
     path: Path
+    place: Place
     log: str
     built_on: tuple[date, date]  # the UTC date before and after, in case it was midnight
 
@@ -72,37 +84,65 @@ class BuiltShop:
         }
 
     def connect(self) -> duckdb.DuckDBPyConnection:
+        """The database of a shop on DuckDB."""
         return duckdb.connect(str(self.path / "shop.duckdb"), read_only=True)
 
+    def rows(self, alert: str, as_of: datetime) -> Rows:
+        """What an alert's query gives when it speaks for a time."""
+        return self.place.execute(
+            AS_OF.sub(time_literal(self.place.name, as_of), self.alerts()[alert])
+        )
+
     def today(self) -> date:
-        with self.connect() as connection:
-            row = connection.execute("select today from shop_today").fetchone()
-        assert row is not None
-        found: date = row[0]
-        return found
+        ((found,),) = self.place.execute("select today from shop_today")
+        return date.fromisoformat(str(found))
 
     def morning(self) -> datetime:
         return datetime.combine(self.today(), time(), tzinfo=UTC) + timedelta(hours=9)
 
 
-@pytest.fixture(scope="session")
-def shop(demo: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> BuiltShop:
-    path: Path = demo.scratch_copy(tmp_path_factory.mktemp("sample"))
+def build_shop(place: Place, folder: Path, *, cases: Path | None = None) -> BuiltShop:
+    """The shop built on a place, in a scratch copy in `folder`.
+
+    `cases` is a folder whose seeds and models are built with the shop's. `dbt deps` isn't run:
+    what it would do here is a link, and costs seconds.
+    """
+    path: Path = load_script("demo").scratch_copy(folder)
+    (path / "profiles.yml").write_text(yaml.safe_dump(profile(place)), encoding="utf-8")
+    (path / "dbt_packages").mkdir()
+    (path / "dbt_packages" / "sentinel").symlink_to(ROOT)
+    if cases:
+        shutil.copytree(cases, path, dirs_exist_ok=True)
+    return run_dbt(path, place, ["build"])
+
+
+def run_dbt(path: Path, place: Place, *commands: list[str]) -> BuiltShop:
+    """Run dbt in a scratch copy, in a time zone whose date differs from that of UTC."""
     started = datetime.now(UTC)
-    # Etc/GMT+12 is twelve hours behind UTC: its sign is the other way round.
-    another_date_than_utc = "Etc/GMT+12" if started.hour < 12 else "Etc/GMT-12"
+    environment = {
+        **load_script("demo").environment(),
+        "TZ": BEHIND if started.hour < 12 else AHEAD,
+    }
     log = ""
-    # dbt 1.9 has no such flag: it names every deprecation anyhow.
-    every = [] if version("dbt-core").startswith("1.9.") else ["--show-all-deprecations"]
-    for command in (["deps"], ["build", *every]):
+    for command in commands:
         done = subprocess.run(
-            [Path(sys.executable).parent / "dbt", "--no-use-colors", *command],
+            [place.bin / "dbt", "--no-use-colors", *command],
             cwd=path,
-            env={**demo.environment(), "TZ": another_date_than_utc},
+            env=environment,
             capture_output=True,
             text=True,
             check=False,
+            timeout=180,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         log += done.stdout
-    return BuiltShop(path, log, (started.date(), datetime.now(UTC).date()))
+    return BuiltShop(path, place, log, (started.date(), datetime.now(UTC).date()))
+
+
+@pytest.fixture(scope="session")
+def shop(demo: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> BuiltShop:
+    """On DuckDB, with the profile that it ships with."""
+    path: Path = demo.scratch_copy(tmp_path_factory.mktemp("sample"))
+    # dbt 1.9 has no such flag: it names every deprecation anyhow.
+    every = [] if version("dbt-core").startswith("1.9.") else ["--show-all-deprecations"]
+    return run_dbt(path, DuckDbPlace(path / "shop.duckdb"), ["deps"], ["build", *every])

@@ -13,9 +13,8 @@ import yaml
 from sentinel.core.alert import Surroundings, judge
 from sentinel.core.project import AlertSource
 
-from .conftest import BuiltShop
+from .conftest import AS_OF, BuiltShop
 
-AS_OF = re.compile(r"/\*sentinel:as_of\*/.*?/\*sentinel:end\*/", re.DOTALL)
 FIRING = {
     "revenue_drop": {""},
     "orphan_payments": {""},

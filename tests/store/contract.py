@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import pytest
 
@@ -18,10 +19,14 @@ from sentinel.core.evaluation import Outcome
 from sentinel.core.history import HistoryRow
 from sentinel.core.lifecycle import Event, Health, Phase, State
 from sentinel.core.planning import Notification, Status
-from sentinel.ports import Attempt, Batch, HistoryQuery, Snapshot, Store
+from sentinel.core.silence import Silence
+from sentinel.ports import Attempt, Batch, HistoryQuery, Pruned, Snapshot, Store
 from tests.fakes import mark, notification, state
 
+Row = TypeVar("Row", State, HistoryRow, Notification, Silence)
+
 MINUTE = timedelta(minutes=1)
+DAY = timedelta(days=1)
 ODD = 'it\'s "odd" :name %s {{ x }} \\ \n\t\0 żółw 😀 ünï\N{COMBINING ACUTE ACCENT}'
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
 
@@ -54,6 +59,24 @@ def history_row(key: str, **others: Any) -> HistoryRow:
         "recorded_at": MOMENT,
     }
     return HistoryRow(**given | others)
+
+
+def silence(key: str, **others: Any) -> Silence:
+    """A silence of the project `shop`, in force for a day from MOMENT."""
+    given: dict[str, Any] = {
+        "silence_id": key,
+        "project": "shop",
+        "alert_ids": ["model.shop.revenue"],
+        "dimensions": None,
+        "selector": None,
+        "comment": None,
+        "author": "someone",
+        "os_user": None,
+        "created_at": MOMENT,
+        "starts_at": MOMENT,
+        "ends_at": MOMENT + DAY,
+    }
+    return Silence(**given | others)
 
 
 FULL_STATE = state(
@@ -126,10 +149,33 @@ FULL_NOTIFICATION = notification(
     last_error=ODD,
     sent_at=MOMENT,
 )
+FULL_SILENCE = silence(
+    "full",
+    alert_ids=["model.shop.revenue", ODD],
+    dimensions={"region": ODD, "n": None},
+    selector=ODD,
+    comment=ODD,
+    author=ODD,
+    os_user=ODD,
+    ended_at=MOMENT + MINUTE,
+    ended_by=ODD,
+)
 
 
 class StoreContract:
     """A subclass gives the fixtures `make_store` and `wait`."""
+
+    nul = "\0"
+    """What the character NUL in a text comes back as: not every warehouse can hold it."""
+
+    def kept(self, row: Row) -> Row:
+        """A row as it comes back."""
+        texts: dict[str, Any] = {
+            field.name: value.replace("\0", self.nul)
+            for field in fields(row)
+            if isinstance(value := getattr(row, field.name), str) and "\0" in value
+        }
+        return replace(row, **texts)
 
     @pytest.fixture
     def make_store(self) -> MakeStore:
@@ -159,7 +205,7 @@ class StoreContract:
 
     def test_every_field_of_a_state_comes_back(self, store: Store) -> None:
         _set(store, FULL_STATE)
-        assert _states(store) == [replace(FULL_STATE, version=1)]
+        assert _states(store) == [self.kept(replace(FULL_STATE, version=1))]
 
     def test_a_state_with_nothing_but_its_keys_comes_back(self, store: Store) -> None:
         _set(store, state())
@@ -169,13 +215,13 @@ class StoreContract:
         bare = state("revenue", ODD)
         _set(store, bare)
         _set(store, replace(FULL_STATE, version=1))
-        assert _states(store) == [replace(FULL_STATE, version=2)]
+        assert _states(store) == [self.kept(replace(FULL_STATE, version=2))]
         _set(store, replace(bare, version=2))
-        assert _states(store) == [replace(bare, version=3)]
+        assert _states(store) == [self.kept(replace(bare, version=3))]
 
     def test_every_field_of_a_history_row_comes_back(self, store: Store) -> None:
         _write(store, Batch(history=(FULL_HISTORY,)))
-        assert list(store.history(HistoryQuery())) == [FULL_HISTORY]
+        assert list(store.history(HistoryQuery())) == [self.kept(FULL_HISTORY)]
 
     def test_a_history_row_with_nothing_but_its_keys_comes_back(self, store: Store) -> None:
         _write(store, Batch(history=(history_row("bare"),)))
@@ -183,7 +229,7 @@ class StoreContract:
 
     def test_every_field_of_a_notification_comes_back(self, store: Store) -> None:
         _write(store, Batch(notifications=(FULL_NOTIFICATION,)))
-        assert list(store.notifications(Status)) == [FULL_NOTIFICATION]
+        assert list(store.notifications(Status)) == [self.kept(FULL_NOTIFICATION)]
 
     def test_a_notification_that_was_never_tried_comes_back(self, store: Store) -> None:
         bare = notification(recipients_done=[])
@@ -631,7 +677,8 @@ class StoreContract:
         attempt = Attempt(Status.PENDING, ODD, again, recipients_done=("a@example.com",))
         assert mark(store, store.claim("me", MINUTE, 10), attempt)
         [row] = store.notifications([Status.PENDING])
-        assert (row.last_error, row.not_before, row.sent_at) == (ODD, again, None)
+        assert (row.not_before, row.sent_at) == (again, None)
+        assert row.last_error == ODD.replace("\0", self.nul)
         assert list(row.recipients_done) == ["a@example.com"]
         assert store.claim("me", MINUTE, 10) == []
 
@@ -653,6 +700,50 @@ class StoreContract:
         assert mark(store, claimed, Attempt(Status.SENT))
         assert not mark(store, claimed, Attempt(Status.DEAD))
         assert [row.status for row in store.notifications(Status)] == [Status.SENT]
+
+    def test_messages_are_marked_together_and_each_with_what_became_of_it(
+        self, store: Store
+    ) -> None:
+        rows = [_due(store, episode) for episode in ("sent", "dead", "again")]
+        _write(store, Batch(notifications=tuple(rows)))
+        store.claim("me", MINUTE, 10)
+        again = store.now() + MINUTE
+        attempts = (
+            Attempt(Status.SENT, remote_ref="r"),
+            Attempt(Status.DEAD, error="refused"),
+            Attempt(Status.PENDING, "busy", again, recipients_done=("a@example.com",)),
+        )
+        marked = store.mark(
+            {row.message_id: (1, each) for row, each in zip(rows, attempts, strict=True)}
+        )
+        assert marked == {row.message_id for row in rows}
+        found = {row.episode_id: row for row in store.notifications(Status)}
+        assert {name: (row.status, row.last_error) for name, row in found.items()} == {
+            "sent": (Status.SENT, None),
+            "dead": (Status.DEAD, "refused"),
+            "again": (Status.PENDING, "busy"),
+        }
+        assert [name for name, row in found.items() if row.sent_at] == ["sent"]
+        assert [name for name, row in found.items() if row.remote_ref] == ["sent"]
+        assert [name for name, row in found.items() if row.recipients_done] == ["again"]
+        assert found["again"].not_before == again
+
+    def test_of_messages_marked_together_those_whose_claim_was_lost_are_left(
+        self, store: Store, wait: Callable[[timedelta], None]
+    ) -> None:
+        lost, kept, gone = _due(store, "lost"), _due(store, "kept"), "no such message"
+        _write(store, Batch(notifications=(lost, kept)))
+        store.claim("me", timedelta(milliseconds=20), 10)
+        wait(timedelta(milliseconds=50))
+        [taken] = store.claim("another", MINUTE, 10, [lost.message_id])
+        sent = (1, Attempt(Status.SENT))
+        marked = store.mark({lost.message_id: sent, kept.message_id: sent, gone: sent})
+        assert marked == {kept.message_id}
+        assert store.notifications([Status.SENT])[0].episode_id == "kept"
+        assert list(store.notifications([Status.CLAIMED])) == [taken]
+
+    def test_marking_nothing_marks_nothing(self, store: Store) -> None:
+        assert store.mark({}) == frozenset()
 
     # -- superseding ---------------------------------------------------------------------------
 
@@ -689,6 +780,197 @@ class StoreContract:
         assert list(store.history(HistoryQuery())) == []
         assert mark(store, [claimed], Attempt(Status.SENT))
 
+    # -- silences ------------------------------------------------------------------------------
+
+    def test_every_field_of_a_silence_comes_back(self, store: Store) -> None:
+        store.add_silence(FULL_SILENCE)
+        assert list(store.silences()) == [self.kept(FULL_SILENCE)]
+
+    def test_a_silence_with_nothing_but_what_it_needs_comes_back(self, store: Store) -> None:
+        store.add_silence(silence("bare"))
+        assert list(store.silences()) == [silence("bare")]
+
+    def test_silences_are_told_the_oldest_first(self, store: Store) -> None:
+        for n, key in enumerate(("c", "a", "b")):
+            store.add_silence(silence(key, created_at=MOMENT + n * MINUTE))
+        store.add_silence(silence("0", created_at=MOMENT + 2 * MINUTE))
+        assert _silenced(store) == ["c", "a", "0", "b"]
+
+    def test_a_second_silence_of_the_same_id_is_a_conflict(self, store: Store) -> None:
+        store.add_silence(silence("a"))
+        with pytest.raises(StateConflict):
+            store.add_silence(silence("a", comment="another"))
+        assert list(store.silences()) == [silence("a")]
+
+    def test_a_silence_is_in_force_from_its_start_up_to_its_end(self, store: Store) -> None:
+        store.add_silence(silence("a"))
+        store.add_silence(silence("ended", ended_at=MOMENT + MINUTE, ended_by="someone"))
+        moments = (MOMENT - MINUTE, MOMENT, MOMENT + MINUTE, MOMENT + DAY)
+        assert [_silenced(store, at) for at in moments] == [[], ["a", "ended"], ["a"], []]
+
+    def test_silences_of_another_project_are_neither_told_nor_ended(
+        self, make_store: MakeStore
+    ) -> None:
+        shop, bank = make_store("shop"), make_store("bank")
+        now = shop.now()
+        shop.add_silence(silence("a", starts_at=now, ends_at=now + DAY))
+        assert (_silenced(bank), _silenced(bank, now)) == ([], [])
+        assert bank.end_silences(["a"], "someone") == frozenset()
+        assert _silenced(shop, now) == ["a"]
+
+    def test_a_silence_is_ended_now_by_somebody(
+        self, store: Store, wait: Callable[[timedelta], None]
+    ) -> None:
+        before = store.now()
+        for key in ("a", "b"):
+            store.add_silence(silence(key, starts_at=before, ends_at=before + DAY))
+        wait(timedelta(milliseconds=5))
+        assert store.end_silences(["a", "no such silence"], "me") == {"a"}
+        ended, other = store.silences()
+        assert ended.ended_by == "me"
+        assert ended.ended_at is not None
+        assert before < ended.ended_at <= store.now()
+        assert (other.ended_at, other.ended_by) == (None, None)
+        assert _silenced(store, store.now()) == ["b"]
+
+    def test_a_silence_that_has_not_begun_can_be_ended(self, store: Store) -> None:
+        start = store.now() + DAY
+        store.add_silence(silence("later", starts_at=start, ends_at=start + DAY))
+        assert store.end_silences(["later"], "me") == {"later"}
+        assert _silenced(store, start) == []
+
+    def test_a_silence_that_is_over_is_not_ended_again(self, store: Store) -> None:
+        now = store.now()
+        store.add_silence(silence("over", starts_at=now - DAY, ends_at=now - MINUTE))
+        store.add_silence(silence("ended", starts_at=now, ends_at=now + DAY))
+        assert store.end_silences(["over", "ended"], "me") == {"ended"}
+        kept = list(store.silences())
+        assert store.end_silences(["over", "ended"], "another") == frozenset()
+        assert list(store.silences()) == kept
+
+    def test_ending_nothing_ends_nothing(self, store: Store) -> None:
+        store.add_silence(silence("a", ends_at=store.now() + DAY))
+        assert store.end_silences([], "me") == frozenset()
+        assert store.silences()[0].ended_at is None
+
+    def test_of_two_who_end_a_silence_at_the_same_time_one_has_ended_it(
+        self, make_store: MakeStore
+    ) -> None:
+        keys = ["a", "b", "c"]
+        for key in keys:
+            make_store().add_silence(silence(key, ends_at=make_store().now() + DAY))
+        stores = [make_store(), make_store()]
+        barrier = threading.Barrier(2)
+
+        def end(store: Store, by: str) -> list[tuple[str, str]]:
+            barrier.wait(timeout=10)
+            return [(key, by) for key in store.end_silences(keys, by)]
+
+        with ThreadPoolExecutor(2) as pool:
+            ended = [each for found in pool.map(end, stores, ("me", "you")) for each in found]
+        assert sorted(key for key, _ in ended) == keys
+        kept = {each.silence_id: each.ended_by for each in make_store().silences()}
+        assert kept == dict(ended)
+
+    # -- retention -----------------------------------------------------------------------------
+
+    def test_pruning_deletes_what_is_older_and_counts_it(self, store: Store) -> None:
+        rows = tuple(history_row(f"{n}", recorded_at=MOMENT + n * MINUTE) for n in range(4))
+        told = tuple(
+            notification(f"{n}", at=MOMENT + n * MINUTE, status=Status.SENT) for n in range(4)
+        )
+        _write(store, Batch(history=rows, notifications=told))
+        for n in range(4):
+            store.add_silence(silence(f"{n}", ends_at=MOMENT + n * MINUTE))
+        assert store.prune(MOMENT + MINUTE) == Pruned(1, 1, 1)
+        assert sorted(_found(store, HistoryQuery())) == ["1", "2", "3"]
+        assert [row.episode_id for row in store.notifications(Status)] == ["1", "2", "3"]
+        assert _silenced(store) == ["1", "2", "3"]
+        assert store.prune(MOMENT + DAY) == Pruned(3, 3, 3)
+        assert (_everything(store), _silenced(store)) == (([], [], []), [])
+        assert store.prune(MOMENT + DAY) == Pruned(0, 0, 0)
+
+    def test_pruning_leaves_state_alone(self, store: Store) -> None:
+        _set(store, state(updated_at=MOMENT))
+        assert store.prune(MOMENT + DAY) == Pruned(0, 0, 0)
+        assert len(_states(store)) == 1
+
+    def test_pruning_keeps_what_is_not_sent_yet(self, store: Store) -> None:
+        rows = tuple(notification(str(each), at=MOMENT, status=each) for each in Status)
+        _write(store, Batch(notifications=rows))
+        finished = len([each for each in Status if each.finished])
+        assert store.prune(MOMENT + DAY) == Pruned(0, finished, 0)
+        assert {row.status for row in store.notifications(Status)} == {
+            Status.PENDING,
+            Status.CLAIMED,
+        }
+
+    def test_pruning_keeps_a_silence_that_is_not_over_however_old(self, store: Store) -> None:
+        store.add_silence(silence("lasting", ends_at=MOMENT + 2 * DAY))
+        store.add_silence(silence("ended", ends_at=MOMENT + 2 * DAY, ended_at=MOMENT))
+        assert store.prune(MOMENT + DAY) == Pruned(0, 0, 1)
+        assert _silenced(store) == ["lasting"]
+
+    def test_pruning_keeps_history_and_ledger_of_open_episodes(self, store: Store) -> None:
+        states = (
+            state("a", episode_id="open"),
+            state("b", "x", episode_id="of an instance"),
+            state("c", health_episode_id="health", health_since=MOMENT),
+            state("d"),
+        )
+        episodes = ("open", "of an instance", "health", "over", None)
+        rows = tuple(
+            history_row(str(each), episode_id=each, alert_id="model.shop.d") for each in episodes
+        )
+        told = tuple(notification(each, at=MOMENT, status=Status.SENT) for each in episodes if each)
+        _write(store, Batch(states=states, history=rows, notifications=told))
+        assert store.prune(MOMENT + DAY) == Pruned(2, 1, 0)
+        assert sorted(_found(store, HistoryQuery())) == ["health", "of an instance", "open"]
+        left = {row.episode_id for row in store.notifications(Status)}
+        assert left == {"health", "of an instance", "open"}
+
+    def test_pruning_keeps_the_history_of_an_alert_since_it_fails(self, store: Store) -> None:
+        failing = state(health_episode_id="health", health_since=MOMENT)
+        rows = tuple(
+            history_row(key, recorded_at=MOMENT + n * MINUTE, alert_id=f"model.shop.{alert}")
+            for key, n, alert in (
+                ("before", -1, "revenue"),
+                ("first error", 0, "revenue"),
+                ("next error", 1, "revenue"),
+                ("of another alert", 1, "stock"),
+            )
+        )
+        _write(store, Batch(states=(failing, state("stock")), history=rows))
+        assert store.prune(MOMENT + DAY) == Pruned(2, 0, 0)
+        assert sorted(_found(store, HistoryQuery())) == ["first error", "next error"]
+
+    def test_pruning_leaves_other_projects_alone(self, make_store: MakeStore) -> None:
+        shop, bank = make_store("shop"), make_store("bank")
+        for store, name in ((shop, "shop"), (bank, "bank")):
+            # The episode is open in one project only.
+            episode = "same" if name == "bank" else None
+            _write(
+                store,
+                Batch(
+                    states=(state(state_key=name, project=name, episode_id=episode),),
+                    history=(history_row(name, project=name, episode_id="same"),),
+                    notifications=(
+                        notification(
+                            "same",
+                            project=name,
+                            notification_id=name,
+                            at=MOMENT,
+                            status=Status.SENT,
+                        ),
+                    ),
+                ),
+            )
+            store.add_silence(silence(name, project=name))
+        assert shop.prune(MOMENT + 2 * DAY) == Pruned(1, 1, 1)
+        assert [len(part) for part in _everything(bank)] == [1, 1, 1]
+        assert _silenced(bank) == ["bank"]
+        assert bank.prune(MOMENT + 2 * DAY) == Pruned(0, 0, 1)
+
 
 def _due(
     store: Store,
@@ -717,6 +999,10 @@ def _states(store: Store) -> list[State]:
 
 def _found(store: Store, query: HistoryQuery) -> list[str]:
     return [row.evaluation_id for row in store.history(query)]
+
+
+def _silenced(store: Store, at: datetime | None = None) -> list[str]:
+    return [each.silence_id for each in store.silences(at)]
 
 
 def _everything(store: Store) -> tuple[list[State], list[HistoryRow], list[Notification]]:

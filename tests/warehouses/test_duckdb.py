@@ -57,6 +57,14 @@ class WatchedDuckDb(Watched):
             "use memory": "begins with USE",
             "values (1)": "begins with VALUES",
             "select 'never closed": "can't be read",
+            "copy from database shop to other": "begins with COPY",
+            "select * from query('select * from orders')": "calls query",
+            "select * from \"query\"('drop table orders')": "calls query",
+            "from json_execute_serialized_sql(json_serialize_sql('select 1'))": "calls json_execute",
+            f"from enable_logging('QueryLog', storage='file', storage_path='{out}')": "enable_logging",
+            f"from enable_profiling(format='json', save_location='{out}.json')": "enable_profiling",
+            "select * from checkpoint()": "calls checkpoint",
+            "from truncate_duckdb_logs()": "calls truncate_duckdb_logs",
         }
 
     def fingerprint(self) -> Any:
@@ -90,6 +98,292 @@ class TestDuckDbSession(SessionContract):
 def read(database: DuckDb, sql: str) -> list[tuple[Any, ...]]:
     with database.open() as session:
         return list(session.fetch(Query(sql, LONG), 100).rows)
+
+
+# -- files -------------------------------------------------------------------------------------
+
+SHIPPED = "n,name\n1,anna\n2,boris\n"
+
+
+@pytest.fixture
+def project(shop: Path) -> Path:
+    """The project's folder, with files beside the database and views over some of them."""
+    folder = shop.parent
+    for name in ("shipped.csv", "secret.csv", "data/a.csv", "data/b.csv", "data/deep/c.csv"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(SHIPPED)
+    (folder / "data" / "keys.txt").write_text(SHIPPED)
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        duckdb.connect(str(shop)) as connection,
+    ):
+        patch.chdir(folder)  # as dbt does
+        connection.execute("copy orders to 'data/orders.parquet'")
+        connection.execute("copy orders to 'data/orders.json'")
+        connection.execute("create view shipped as from read_csv('shipped.csv')")
+        connection.execute("create view secret as from read_csv('secret.csv')")
+        connection.execute("create view parts as from read_csv('data/*.csv')")
+    return folder
+
+
+@pytest.fixture(params=["in the project's folder", "elsewhere"])
+def anywhere(
+    request: pytest.FixtureRequest,
+    project: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    """The project's folder; this process may be in another one."""
+    elsewhere = request.param == "elsewhere"
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere") if elsewhere else project)
+    return project
+
+
+def declaring(folder: Path, *files: str, **more: Any) -> DuckDb:
+    """A database whose dbt project declares these files."""
+    return DuckDb({"path": "shop.duckdb", **more}, folder, 2, files=lambda: files)
+
+
+READERS = [
+    "from '{}'",
+    'from "{}"',
+    "from read_csv('{}')",
+    "from read_csv_auto('{}')",
+    "from read_csv(['{}'])",
+    "from read_text('{}')",
+    "from read_blob('{}')",
+    "from read_json('{}')",
+    "from read_json_auto('{}')",
+    "from read_json_objects('{}')",
+    "from read_ndjson('{}')",
+    "from read_ndjson_auto('{}')",
+    "from read_ndjson_objects('{}')",
+    "from read_parquet('{}')",
+    "from parquet_scan('{}')",
+    "from parquet_metadata('{}')",
+    "from parquet_schema('{}')",
+    "from sniff_csv('{}')",
+    "from glob('{}')",
+    "from query_table('{}')",
+    "select (select max(content) from read_text('{}')) as content",
+    "with hidden as (from read_text('{}')) select * from hidden",
+]
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "secret.csv",
+        "{}/secret.csv",
+        "data/../secret.csv",
+        "data/orders.parquet",
+        "data/orders.json",
+        "*.csv",
+        "/etc/hostname",
+        "https://localhost:9/x.csv",
+        "s3://bucket/x.parquet",
+    ],
+)
+def test_a_file_that_is_not_declared_is_read_by_nothing_and_nothing_changes(
+    project: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    monkeypatch.chdir(project)
+    database = declaring(project, "shipped.csv", "data/*.csv")
+    watched = WatchedDuckDb(database, SLOW, WRONG, project)
+    before = watched.fingerprint()
+    with database.open() as session:
+        for reader in READERS:
+            sql = reader.format(file.format(project))
+            with pytest.raises(QueryError, match=r"Cannot access|does not exist"):
+                session.fetch(Query(sql, LONG), 3)
+    assert watched.fingerprint() == before
+
+
+def test_a_refusal_says_what_makes_a_file_readable(project: Path) -> None:
+    with pytest.raises(QueryError, match=r"Cannot access.*secret\.csv.*meta\.external_location"):
+        read(declaring(project), "from secret")
+
+
+def test_without_declared_files_there_are_the_tables_only(anywhere: Path) -> None:
+    database = declaring(anywhere)
+    assert read(database, "select count(*) from orders") == [(4,)]
+    for sql in ("from shipped", "from secret", "from 'shipped.csv'", f"from '{anywhere}/data'"):
+        with pytest.raises(QueryError, match=r"Cannot access|does not exist"):
+            read(database, sql)
+
+
+@pytest.mark.parametrize(
+    "declared", ["shipped.csv", "./shipped.csv", "data/../shipped.csv", "{}/shipped.csv"]
+)
+def test_a_declared_file_is_read_by_every_name_and_in_views(anywhere: Path, declared: str) -> None:
+    database = declaring(anywhere, declared.format(anywhere))
+    names = ["shipped", "'shipped.csv'", f"'{anywhere}/shipped.csv'", "read_csv('shipped.csv')"]
+    for name in names:
+        assert read(database, f"select count(*) from {name}") == [(2,)], name
+    with pytest.raises(QueryError, match="Cannot access"):
+        read(database, "from secret")
+
+
+def test_a_declared_pattern_gives_what_matches_it_and_nothing_else(anywhere: Path) -> None:
+    database = declaring(anywhere, "data/*.csv")
+    for name in ("parts", "'data/*.csv'", f"'{anywhere}/data/*.csv'"):
+        assert read(database, f"select count(*) from {name}") == [(4,)], name
+    assert read(database, "select count(*) from 'data/a.csv'") == [(2,)]
+    for file in ("data/keys.txt", "data/deep/c.csv", "data/orders.parquet", "data/**", "data/*"):
+        with pytest.raises(QueryError, match="Cannot access"):
+            read(database, f"from read_text('{file}')")
+
+
+def test_a_declared_folder_gives_all_that_is_below_it(anywhere: Path) -> None:
+    database = declaring(anywhere, "data")
+    assert read(database, "select count(*) from 'data/deep/c.csv'") == [(2,)]
+    assert read(database, f"select count(*) from '{anywhere}/data/*/*.csv'") == [(2,)]
+    with pytest.raises(QueryError, match="Cannot access"):
+        read(database, "from read_text('data/../secret.csv')")
+
+
+def test_a_file_of_the_same_name_where_sentinel_runs_is_not_taken_for_it(
+    project: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "shipped.csv").write_text("n,name\n9,nobody\n")
+    monkeypatch.chdir(elsewhere)
+    database = declaring(project, "shipped.csv")
+    assert read(database, f"select count(*) from '{project}/shipped.csv'") == [(2,)]
+    with pytest.raises(QueryError, match="Cannot access"):
+        read(database, "from shipped")
+
+
+def test_a_declared_place_on_the_net_is_allowed_and_its_neighbours_are_not(project: Path) -> None:
+    database = declaring(project, "s3://shop/day/*.parquet", "https://localhost:9/x.csv")
+    for sql in ("from 's3://shop/day/1.parquet'", "from 'https://localhost:9/x.csv'"):
+        with pytest.raises(QueryError) as caught:  # no httpfs here, or nobody listens
+            read(database, sql)
+        assert "disabled by configuration" not in str(caught.value).split("extension")[0]
+    for sql in ("from 's3://shop/night/1.parquet'", "from 'https://localhost:9/y.csv'"):
+        with pytest.raises(QueryError, match="Cannot access"):
+            read(database, sql)
+
+
+def test_a_name_with_quotes_and_percent_is_a_name(project: Path) -> None:
+    (project / "it's 100%.csv").write_text(SHIPPED)
+    database = declaring(project, "it's 100%.csv", "no such file.csv")
+    assert read(database, f"select count(*) from read_csv('{project}/it''s 100%.csv')") == [(2,)]
+
+
+def test_bounds_hold_on_every_connection_and_can_t_be_undone(project: Path) -> None:
+    database = declaring(project, "shipped.csv", settings={"TimeZone": "Asia/Tokyo"})
+    with database.open() as session:
+        engine = session._engine  # type: ignore[attr-defined]  # beneath what refuses statements
+        connections = [engine.connect() for _ in range(2)]
+        for statement in (
+            "set enable_external_access = true",
+            "set allowed_directories = ['/']",
+            "reset allowed_paths",
+            "set lock_configuration = false",
+            "install httpfs",
+            "attach 'secret.duckdb'",
+            "copy orders to 'secret.csv'",
+            "export database 'data'",
+            f"call enable_logging(storage='file', storage_path='{project}')",
+            "pragma enable_profiling",
+        ):
+            for connection in connections:
+                with pytest.raises(DBAPIError, match=r"locked|disabled|Cannot|read-only"):
+                    connection.exec_driver_sql(statement)
+                connection.rollback()
+        zones = {
+            c.exec_driver_sql("select current_setting('TimeZone')").scalar() for c in connections
+        }
+        for connection in connections:
+            connection.close()
+    assert zones == {"Asia/Tokyo"}
+    assert (project / "secret.csv").read_text() == SHIPPED
+
+
+def test_the_profile_can_t_widen_the_bounds(project: Path) -> None:
+    database = declaring(
+        project,
+        settings={"allowed_directories": f"['{project}']", "lock_configuration": True},
+        config_options={"Enable_External_Access": "true"},
+    )
+    with pytest.raises(QueryError, match="Cannot access"):
+        read(database, f"from '{project}/secret.csv'")
+
+
+def test_attached_databases_extensions_and_spilling_work_within_the_bounds(project: Path) -> None:
+    with duckdb.connect(str(project / "more.duckdb")) as connection:
+        connection.execute("create table t as select 42 as n")
+    database = declaring(
+        project,
+        attach=[{"path": "more.duckdb", "alias": "other"}],
+        extensions=["icu", "parquet"],
+        settings={"memory_limit": "60MB", "threads": 1},
+    )
+    assert read(database, "select n from other.t") == [(42,)]
+    spilling = (
+        "select count(*) from (select range as n, repeat('x', 100) || range as t "
+        "from range(1500000) order by t desc limit 1400000)"
+    )
+    assert read(database, spilling) == [(1_400_000,)]
+
+
+def test_what_another_process_left_in_the_write_ahead_log_is_read(project: Path) -> None:
+    script = (
+        "import duckdb, os, sys\n"
+        "connection = duckdb.connect(sys.argv[1])\n"
+        'connection.execute("pragma disable_checkpoint_on_shutdown")\n'
+        "connection.execute(\"insert into orders values (5, 'west', 1)\")\n"
+        "os._exit(0)\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(project / "shop.duckdb")], check=True)
+    assert (project / "shop.duckdb.wal").stat().st_size > 0
+    assert read(declaring(project), "select count(*) from orders") == [(5,)]
+
+
+def test_the_store_is_not_held_to_the_files_and_may_read_what_the_tables_need(
+    project: Path,
+) -> None:
+    with declaring(project).engine(read_only=False) as engine, engine.begin() as connection:
+        connection.exec_driver_sql(
+            f"insert into orders select n, name, 1 from '{project}/secret.csv'"
+        )
+    assert read(declaring(project), "select count(*) from orders") == [(6,)]
+
+
+def test_the_project_is_asked_for_its_files_before_the_database_is_held(project: Path) -> None:
+    def files() -> list[str]:
+        with held_by_another_process(project / "shop.duckdb"):
+            return ["shipped.csv"]
+
+    database = DuckDb({"path": "shop.duckdb"}, project, files=files)
+    assert read(database, "select count(*) from shipped") == [(2,)]
+
+
+@pytest.mark.parametrize("settings", [{}, {"TimeZone": "Asia/Tokyo"}])
+def test_a_second_session_in_this_process_waits_for_the_first(
+    project: Path, settings: dict[str, str]
+) -> None:
+    waiting = threading.Event()
+    second = DuckDb(
+        {"path": "shop.duckdb", "settings": settings},
+        project,
+        notify=lambda _: waiting.set(),
+        files=lambda: ["shipped.csv"],
+    )
+    found: list[Any] = []
+    thread = threading.Thread(
+        target=lambda: found.extend(read(second, "select count(*) from shipped"))
+    )
+    with declaring(project, settings=settings).open():
+        thread.start()
+        assert waiting.wait(10)
+        impatient = declaring(project, settings=settings)
+        impatient._lock_timeout = timedelta(0)
+        with pytest.raises(WarehouseLocked, match="another session of this process"):
+            read(impatient, "select 1")
+    thread.join(20)
+    assert found == [(2,)]
 
 
 # -- values ------------------------------------------------------------------------------------

@@ -18,8 +18,8 @@ select
     refunds / nullif(revenue, 0) as actual_value,
     0.08 as threshold,
     'Refunds of the last seven days are '
-    || cast(cast(refunds as {{ dbt.type_int() }}) as {{ dbt.type_string() }})
+    || {{ rounded("refunds") }}
     || ' of '
-    || cast(cast(revenue as {{ dbt.type_int() }}) as {{ dbt.type_string() }})
+    || {{ rounded("revenue") }}
     || ' in revenue' as message
 from last_week

@@ -59,14 +59,10 @@ select
     'Revenue of '
     || cast(revenue_date as {{ dbt.type_string() }})
     || ' was '
-    || cast(cast(revenue as {{ dbt.type_int() }}) as {{ dbt.type_string() }})
+    || {{ rounded("revenue") }}
     || ', '
-    || cast(
-        cast(
-            100 * revenue / usual_revenue - 100 as {{ dbt.type_int() }}
-        ) as {{ dbt.type_string() }}
-    )
+    || {{ rounded("100 * revenue / usual_revenue - 100") }}
     || '% against the usual '
-    || cast(cast(usual_revenue as {{ dbt.type_int() }}) as {{ dbt.type_string() }})
+    || {{ rounded("usual_revenue") }}
     || ' of that weekday' as message
 from compared

@@ -9,8 +9,7 @@ with
 
     age as (
         select
-            ordered_at,
-            {{ dbt.datediff("ordered_at", sentinel.as_of(), "hour") }} as age_hours
+            ordered_at, {{ hours_between("ordered_at", sentinel.as_of()) }} as age_hours
         from newest
     )
 

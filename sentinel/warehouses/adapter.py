@@ -1,0 +1,266 @@
+"""Any other warehouse: dbt's own adapter opens the connections, SQLAlchemy's dialect speaks on them.
+
+There is no read-only mode that all of these have. A query is refused by its words; what is left to
+hold it are the grants of the profile's role.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy
+import sqlglot
+from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event
+from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.pool import QueuePool
+from sqlglot import Dialect, TokenType, exp
+from sqlglot.errors import SqlglotError
+
+from sentinel.core.errors import ConfigError, QueryError, WarehouseError
+from sentinel.core.evaluation import Result
+from sentinel.ports import Described, Query, Session
+from sentinel.warehouses.session import SqlSession, own_words, too_slow
+
+# dbt's name of a type to SQLAlchemy's name of dialect and driver, where they differ. The driver is
+# the one that dbt's adapter uses: its connections are what the dialect gets.
+_URLS = {"postgres": "postgresql+psycopg2", "redshift": "redshift+redshift_connector"}
+_PACKAGES = {
+    "databricks": "databricks-sqlalchemy",
+    "redshift": "sqlalchemy-redshift",
+    "snowflake": "snowflake-sqlalchemy",
+    "trino": "trino[sqlalchemy]",
+}
+# Where dbt's adapters keep the driver's connection when they wrap it: dbt-trino and dbt-spark,
+# dbt-databricks. The others hand out the driver's connection itself.
+_INSIDE_OF_WRAPPERS = ("handle", "_conn")
+# Where a timestamp of no stated precision has three digits: elsewhere it has six or nine.
+_MILLISECONDS = ("athena", "trino")
+# Where opening a connection meets no server yet: the first query does.
+_OPENED_LATE = ("trino",)
+# What can write in the midst of a statement that begins as a query does.
+_WRITES = {
+    TokenType.DELETE, TokenType.INSERT, TokenType.INTO, TokenType.MERGE, TokenType.UPDATE,
+}  # fmt: skip
+
+
+class AdapterWarehouse:
+    """The database of one dbt target.
+
+    `kind` is the profile's type. `connect` gives what dbt's adapter calls a connection's handle, a
+    new one each time, and raises WarehouseError and ConfigError.
+    """
+
+    def __init__(self, kind: str, connect: Callable[[], Any], threads: int = 4) -> None:
+        self._kind = kind
+        self._connect = connect
+        self._threads = threads
+
+    @contextmanager
+    def open(self) -> Iterator[Session]:
+        """A session for one batch.
+
+        Raises ConfigError if SQLAlchemy has no dialect for this type.
+        """
+        handles: list[Any] = []  # a wrapper that nobody holds closes its connection
+        engine = self._engine(lambda: self._ready_connection(handles))
+        try:
+            session = _AdapterSession(engine, self._dialect)
+            self._reach(engine)
+            yield session
+        finally:
+            engine.dispose()
+            handles.clear()
+
+    def instant(self, moment: datetime) -> str:
+        text = moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+        digits = "(6)" if self._kind in _MILLISECONDS else ""
+        # What a timestamp without zone is called differs; sqlglot knows the names.
+        kind = f"timestampntz{digits}" if self._dialect else "timestamp"
+        cast = exp.cast(exp.Literal.string(text), exp.DataType.build(kind))
+        return cast.sql(dialect=self._dialect)
+
+    def engine(self, *, read_only: bool) -> AbstractContextManager[Engine]:
+        """Raises ConfigError: the tables have no SQL for this type."""
+        raise ConfigError(
+            f"Sentinel can't keep its tables in a warehouse of the type {self._kind!r}",
+            hint="`store.target` in sentinel.yml may name another target",
+        )
+
+    @property
+    def _dialect(self) -> str:
+        """sqlglot's name of the SQL; empty if it knows none."""
+        return self._kind if Dialect.get(self._kind) else ""
+
+    def _engine(self, creator: Callable[[], Any]) -> Engine:
+        try:
+            return create_engine(
+                f"{_URLS.get(self._kind, self._kind)}://",
+                creator=creator,
+                poolclass=QueuePool,
+                pool_size=self._threads,
+                max_overflow=0,
+                # Otherwise a dialect asks the server for its version and more, and changes the
+                # session: dbt has made it as it should be.
+                _initialize=False,
+            )
+        except NoSuchModuleError:
+            package = _PACKAGES.get(self._kind)
+            raise ConfigError(
+                f"SQLAlchemy has no dialect for a warehouse of the type {self._kind!r}",
+                hint=f"pip install '{package}'"
+                if package
+                else "install the package that brings one, beside dbt's adapter",
+            ) from None
+        except (ImportError, AttributeError) as error:
+            # A dialect that is broken says so when it is first used.
+            raise ConfigError(
+                f"the dialect for {self._kind!r} doesn't work with SQLAlchemy "
+                f"{sqlalchemy.__version__}: {error}",
+                hint="install a release of SQLAlchemy that the dialect's package was made for",
+            ) from None
+
+    def _reach(self, engine: Engine) -> None:
+        """What can't be reached is no error of one query."""
+        with engine.connect() as connection:
+            if self._kind in _OPENED_LATE:
+                try:
+                    connection.exec_driver_sql("select 1").close()
+                except SQLAlchemyError as error:
+                    raise WarehouseError(
+                        f"the {self._kind} server can't be reached: {own_words(error)}"
+                    ) from None
+
+    def _ready_connection(self, handles: list[Any]) -> Any:
+        handle = self._connect()
+        handles.append(handle)
+        driver = _unwrapped(handle)
+        # PostgreSQL's adapter sets the role in a transaction, which a rollback would undo.
+        if hasattr(driver, "commit"):
+            driver.commit()
+        return driver
+
+
+@dataclass
+class _Execution:
+    """One query on one connection of the driver."""
+
+    cursor: Any = None
+    cancelled: bool = False
+    closed: bool = False
+
+
+@dataclass
+class _Executions:
+    """The query that each connection runs; by identity, for not every driver's can be hashed."""
+
+    of: dict[int, _Execution] = field(default_factory=dict)
+    here: threading.local = field(default_factory=threading.local)
+
+    def begin(self, connection: Connection) -> None:
+        self.here.execution = self.of[id(connection.connection.driver_connection)] = _Execution()
+
+    def at(self, driver: Any) -> _Execution:
+        return self.of.setdefault(id(driver), _Execution())
+
+    @contextmanager
+    def watched(self, query: Query) -> Iterator[None]:
+        """One query of this thread. A connection that can't be made is an error of it alone."""
+        self.here.execution = None
+        try:
+            yield
+        except QueryError:
+            raise
+        except WarehouseError as error:
+            raise QueryError(error.message, hint=error.hint) from None
+        execution: _Execution | None = self.here.execution
+        if execution and execution.cancelled:
+            # Some drivers give what they have so far when they are cancelled.
+            raise too_slow(query)
+
+
+class _AdapterSession(SqlSession):
+    def __init__(self, engine: Engine, dialect: str) -> None:
+        self._executions = _Executions()
+        super().__init__(engine, dialect, self._stop, self._begin)
+        event.listen(engine, "before_cursor_execute", self._note_cursor)
+        event.listen(engine, "handle_error", self._translate, retval=True)
+
+    def describe(self, query: Query) -> Described:
+        with self._executions.watched(query):
+            return super().describe(query)
+
+    def fetch(self, query: Query, limit: int) -> Result:
+        with self._executions.watched(query):
+            return super().fetch(query, limit)
+
+    def _begin(self, connection: Connection, query: Query) -> None:
+        refuse_writing(query.sql, self.dialect)
+        self._executions.begin(connection)
+
+    def _note_cursor(self, connection: Connection, cursor: Any, *_: object) -> None:
+        self._executions.at(connection.connection.driver_connection).cursor = cursor
+
+    def _stop(self, driver: Any) -> None:
+        """Cancel by the connection, else by its cursor; else close it, which is all there is."""
+        execution = self._executions.at(driver)
+        execution.cancelled = True
+        by = next((each for each in (driver, execution.cursor) if hasattr(each, "cancel")), None)
+        with suppress(OSError, *_errors_of(self._engine)):
+            if by is not None:
+                by.cancel()
+            else:
+                execution.closed = True
+                driver.close()
+
+    def _translate(self, context: ExceptionContext) -> BaseException | None:
+        """Whatever a driver raises is an error of its query.
+
+        Not all of them keep to the exceptions of the DB-API, least of all when they are cancelled.
+        """
+        connection = context.connection
+        if connection is None:
+            return None
+        execution = self._executions.at(connection.connection.driver_connection)
+        if execution.closed:
+            context.is_disconnect = True  # this connection isn't used again
+            context.invalidate_pool_on_disconnect = False  # the others are
+        error = context.original_exception
+        if isinstance(error, _errors_of(self._engine)) or not isinstance(error, Exception):
+            return None
+        if isinstance(error, ArithmeticError | ValueError) and not execution.cancelled:
+            return None  # a value that Python has no room for
+        return SQLAlchemyError(f"{type(error).__name__}: {error}")
+
+
+def refuse_writing(statement: str, dialect: str) -> None:
+    """Raises QueryError if a query that sqlglot can't parse has a word that writes.
+
+    What it can parse has been judged before. Elsewhere a session that can only read judges the rest.
+    """
+    try:
+        sqlglot.parse_one(statement, dialect=dialect)
+    except (SqlglotError, RecursionError):
+        for token in sqlglot.tokenize(statement, dialect=dialect):
+            if token.token_type in _WRITES:
+                raise QueryError(
+                    f"the SQL can't be parsed, and holds {token.text.upper()}; an alert only reads",
+                    hint="a column of that name has to stand in quotes",
+                ) from None
+
+
+def _unwrapped(handle: Any) -> Any:
+    """The driver's own connection, which is what SQLAlchemy's dialect knows."""
+    for name in _INSIDE_OF_WRAPPERS:
+        inner = getattr(handle, name, None)
+        if callable(getattr(inner, "cursor", None)):
+            return inner
+    return handle
+
+
+def _errors_of(engine: Engine) -> tuple[type[BaseException], ...]:
+    return (engine.dialect.loaded_dbapi.Error,)

@@ -1,0 +1,246 @@
+"""PostgreSQL, opened as dbt-postgres opens it: psycopg2, and the keys of its profile.
+
+A session for alerts can only read: each query has a READ ONLY transaction of its own that ends in a
+rollback, which takes along whatever the query has set. What outlives a rollback is undone when the
+connection goes back to the pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState, QueuePool
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+)
+
+from sentinel.core.errors import ConfigError, WarehouseError
+from sentinel.core.evaluation import Result
+from sentinel.core.secret import Scrubber
+from sentinel.ports import Query, Session
+from sentinel.warehouses.readonly import one_select
+from sentinel.warehouses.session import SqlSession, own_words
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+
+DIALECT = "postgres"
+_ALIASES = {"dbname": "database", "pass": "password"}
+_REQUIRED = ("host", "port", "user", "password", "database", "schema")
+_SPELLED = {"database": "dbname"}  # as the profiles in dbt's documentation have it
+_GIVEN = ("sslmode", "sslcert", "sslkey", "sslrootcert", "client_encoding")
+# How long the server itself waits beyond a query's timeout, for the case that nobody cancels it.
+_NET = timedelta(seconds=5)
+_LONGEST_MS = 2**31 - 1
+# `standard_conforming_strings`: the server has to end a text where `one_select` has seen its end.
+_READ_ONLY = {"default_transaction_read_only": "on", "standard_conforming_strings": "on"}
+
+
+class Postgres:
+    """The database of one dbt target.
+
+    `notify` is told before another try to connect. A server has no file to wait for and reads none
+    of the project's, so `lock_timeout` and `files` are of no use here.
+    """
+
+    def __init__(
+        self,
+        credentials: Mapping[str, Any],
+        project_dir: Path,
+        threads: int = 4,
+        *,
+        notify: Callable[[str], None] = lambda _: None,
+        lock_timeout: timedelta = timedelta(seconds=30),
+        files: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
+        given = {_ALIASES.get(key, key): value for key, value in credentials.items()}
+        missing = [key for key in _REQUIRED if given.get(key) is None]
+        if missing:
+            names = ", ".join(f"`{_SPELLED.get(key, key)}`" for key in missing)
+            raise ConfigError(
+                f"the PostgreSQL profile has no {names}",
+                hint="dbt needs it too: `dbt debug` says what it makes of the profile",
+            )
+        self._database = str(given["database"])
+        self._arguments = _arguments(given)
+        self._search_path = str(given.get("search_path") or "")
+        self._role = str(given.get("role") or "")
+        self._retries = _whole(given, "retries", 1)
+        self._threads = threads
+        self._notify = notify
+        self._scrub = Scrubber([str(given["password"])])
+
+    @contextmanager
+    def open(self) -> Iterator[Session]:
+        with self.engine(read_only=True) as engine:
+            yield _Session(engine, DIALECT, _cancel, _bound)
+
+    def instant(self, moment: datetime) -> str:
+        text = moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+        return f"timestamp '{text}'"
+
+    @contextmanager
+    def engine(self, *, read_only: bool) -> Iterator[Engine]:
+        """An engine for one batch; its connections are closed in the end.
+
+        Transactions are REPEATABLE READ: READ COMMITTED would let a claimer that had to wait for
+        another one take the same rows. Raises WarehouseError if the server can't be reached, and
+        ConfigError if the driver isn't installed.
+        """
+        try:
+            engine = create_engine(
+                "postgresql+psycopg2://",
+                creator=lambda: self._connect(read_only=read_only),
+                poolclass=QueuePool,
+                pool_size=self._threads,
+                max_overflow=0,
+                use_native_hstore=False,  # it costs each connection a query
+            )
+        except ImportError as error:
+            raise ConfigError(
+                f"PostgreSQL can't be reached without its driver: {error}",
+                hint="`pip install 'dbt-sentinel[postgres]'` brings it",
+            ) from None
+        if read_only:
+            event.listen(engine, "reset", _forget)
+        try:
+            self._try_to_connect(engine)
+            yield engine
+        finally:
+            engine.dispose()
+
+    def _try_to_connect(self, engine: Engine) -> None:
+        try:
+            engine.connect().close()
+        except DBAPIError as error:
+            raise WarehouseError(
+                f"can't connect to the PostgreSQL database {self._database}: {self._words(error)}"
+            ) from None
+
+    def _connect(self, *, read_only: bool) -> DBAPIConnection:
+        """A connection of the driver, made as dbt-postgres makes it. Raises what the driver raises."""
+        import psycopg2  # type: ignore[import-untyped]  # it has no types
+
+        connecting = Retrying(
+            retry=retry_if_exception_type(psycopg2.OperationalError),
+            # dbt's: at once, then after 1, 4, 9 seconds.
+            wait=lambda attempt: float(attempt.attempt_number - 1) ** 2,
+            stop=stop_after_attempt(self._retries + 1),
+            before_sleep=self._say,
+            reraise=True,
+        )
+        options = self._options(read_only=read_only)
+        driver: Any = connecting(psycopg2.connect, **self._arguments, **options)
+        try:
+            if self._role:
+                with driver.cursor() as cursor:
+                    cursor.execute(f"set role {self._role}")  # as it stands, like dbt
+                driver.commit()  # or the first rollback would undo it
+            driver.set_session("REPEATABLE READ", readonly=True if read_only else None)
+        except psycopg2.Error:
+            driver.close()
+            raise
+        connected: DBAPIConnection = driver
+        return connected
+
+    def _options(self, *, read_only: bool) -> dict[str, str]:
+        """Settings of the session from its start, which is what a reset goes back to."""
+        settings = dict(_READ_ONLY) if read_only else {}
+        if self._search_path:
+            settings["search_path"] = self._search_path.replace(" ", "\\ ")
+        words = [f"-c {name}={value}" for name, value in settings.items()]
+        return {"options": " ".join(words)} if words else {}
+
+    def _say(self, attempt: RetryCallState) -> None:
+        error = attempt.outcome and attempt.outcome.exception()
+        if error:
+            self._notify(f"trying again: {self._words(error)}")
+
+    def _words(self, error: BaseException) -> str:
+        return self._scrub(" ".join(own_words(error).split()))
+
+
+class _Session(SqlSession):
+    def quote(self, column: str) -> str:
+        # Always, which changes nothing: names are given as they are. (SQLAlchemy doubles `%`.)
+        return '"' + column.replace('"', '""') + '"'
+
+    def fetch(self, query: Query, limit: int) -> Result:
+        """As `sentinel.ports.Session.fetch`.
+
+        The driver holds a whole result in memory, so the server cuts it. Not by a cursor: whatever a
+        cursor reads, no parallel worker helps it, which takes twice as long and more.
+        """
+        statement = one_select(query.sql, self.dialect)
+        # Its first line stays the first: the server's errors name lines.
+        cut = f"select * from ({statement}\n) as fetched limit {int(limit) + 1}"
+        with self._run(replace(query, sql=cut)) as found:
+            rows = found.fetchall()
+            columns = tuple(found.keys())
+        return Result(columns, tuple(map(tuple, rows[:limit])), truncated=len(rows) > limit)
+
+
+def _arguments(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What psycopg2.connect is given: what dbt gives it, save for Sentinel's own name."""
+    arguments: dict[str, Any] = {
+        "dbname": str(given["database"]),
+        "user": str(given["user"]),
+        "host": str(given["host"]),
+        "password": str(given["password"]),
+        "port": _whole(given, "port"),
+        "connect_timeout": _whole(given, "connect_timeout", 10),
+        "application_name": given.get("application_name", "sentinel"),
+        # 0 is dbt's word for the system's default; passed on, it would be refused.
+        "keepalives_idle": _whole(given, "keepalives_idle", 0) or None,
+    }
+    arguments |= {key: given.get(key) for key in _GIVEN}
+    return {key: value for key, value in arguments.items() if value not in (None, "")}
+
+
+def _whole(given: Mapping[str, Any], key: str, default: int | None = None) -> int:
+    value = given.get(key, default)
+    if isinstance(value, str) and value.isdecimal():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ConfigError(f"`{key}` of the PostgreSQL profile is not a whole number")
+    return value
+
+
+def _bound(connection: Connection, query: Query) -> None:
+    """The server's own limit: it holds when this process is gone and can't cancel the query."""
+    limit = min(int((query.timeout + _NET).total_seconds() * 1000), _LONGEST_MS)
+    connection.exec_driver_sql(f"set local statement_timeout = {limit}")
+
+
+def _cancel(driver: Any) -> None:
+    import psycopg2
+
+    with suppress(psycopg2.Error):  # a cancel that doesn't get through: `_bound` holds
+        driver.cancel()
+
+
+def _forget(driver: Any, record: ConnectionPoolEntry, _state: PoolResetState) -> None:
+    """Leave nothing of a query to the next one on its connection.
+
+    A rollback takes back every setting, also those that were made for the session. Advisory locks of
+    the session are all that a reading transaction leaves behind.
+    """
+    import psycopg2
+
+    try:
+        driver.rollback()
+        with driver.cursor() as cursor:
+            cursor.execute("select pg_advisory_unlock_all()")
+        driver.rollback()
+    except psycopg2.Error:
+        record.invalidate()  # the connection is broken; the next query gets a new one

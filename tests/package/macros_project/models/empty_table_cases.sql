@@ -1,0 +1,1 @@
+{{ sentinel.empty_table() }}

@@ -1,0 +1,2 @@
+select n, {{ sentinel.severity_name("severity_rank") }} as result
+from {{ ref("severities") }}

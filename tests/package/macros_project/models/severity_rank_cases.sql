@@ -1,0 +1,2 @@
+select n, {{ sentinel.severity_rank("severity") }} as result
+from {{ ref("severities") }}
