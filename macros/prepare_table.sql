@@ -8,8 +8,8 @@
 {% macro default__prepare_table() -%} {%- endmacro %}
 
 {#
-    dbt-sqlite enforces no contract, and adds no columns. A table that it made would have no key,
-    so what must be told once could be told twice, and would take the text '007' for a number.
+    dbt-sqlite enforces no contract and adds no columns. A table that it made would have no key, so
+    what must be told once could be told twice.
 #}
 {% macro sqlite__prepare_table() -%}
     {%- set found = adapter.get_relation(

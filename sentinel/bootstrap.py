@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sentinel.app.deliver import Delivery
 from sentinel.app.evaluate import Evaluation
@@ -98,7 +98,7 @@ class Installation:
 
         project = self.store_project
         profile = self.profile if project is self.project else project.profile()
-        dialect = _store_dialect(profile).load()()
+        dialect = _loaded(_store_dialect(profile))()
         database = self.warehouse if project is self.project else self._open_kind(profile)
         return SqlStore(
             project.name,
@@ -142,7 +142,7 @@ class Installation:
         point = _entry_points(WAREHOUSES).get(profile.type)
         if point is None:
             return self._open_by_dbt(profile)
-        database: Database = point.load()(
+        database: Database = _loaded(point)(
             profile.credentials,
             self.options.project_dir,
             self.threads,
@@ -170,6 +170,18 @@ def _store_dialect(profile: Profile) -> EntryPoint:
             hint="name a target of one of these types in sentinel.yml, as `store.target`",
         )
     return known[profile.type]
+
+
+def _loaded(point: EntryPoint) -> Any:
+    """What an entry point names. Raises ConfigError if the warehouse's packages aren't installed."""
+    try:
+        return point.load()
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"a warehouse of the type {point.name!r} needs the module {error.name}, which isn't "
+            "installed",
+            hint=f"pip install 'dbt-sentinel[{point.name}]'",
+        ) from None
 
 
 def _entry_points(group: str) -> dict[str, EntryPoint]:

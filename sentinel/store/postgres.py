@@ -49,7 +49,9 @@ class PostgresDialect(Returning):
 
 def _given(parameter: str) -> str:
     """The parameter, named once: the driver writes it out wherever it is named."""
-    return f"select {_WITHOUT_NUL} as given from (select cast(:{parameter} as text) as given) as raw"
+    return (
+        f"select {_WITHOUT_NUL} as given from (select cast(:{parameter} as text) as given) as raw"
+    )
 
 
 def _code(error: BaseException) -> str | None:

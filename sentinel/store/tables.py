@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cached_property
 from types import NoneType, UnionType
 from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -28,6 +29,10 @@ class Table(Generic[Row]):
     row: type[Row]
     columns: Mapping[str, Kind]
 
+    @cached_property
+    def _hints(self) -> Mapping[str, Any]:
+        return get_type_hints(self.row)
+
     @property
     def key(self) -> str:
         return next(iter(self.columns))
@@ -44,7 +49,7 @@ class Table(Generic[Row]):
 
     def load(self, values: Mapping[str, Any]) -> Row:
         """A row as the driver gave it, by column name."""
-        hints = get_type_hints(self.row)
+        hints = self._hints
         return self.row(
             **{
                 name: _load(values[name], kind, hints[name])

@@ -230,8 +230,14 @@ class Sqlite:
             raise told
 
     def _told(self, error: BaseException) -> WarehouseError:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BUSY:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in _BUSY:
             return WarehouseLocked(f"the SQLite file {self.path} is held by another process")
+        if code == sqlite3.SQLITE_READONLY:
+            return WarehouseError(
+                f"SQLite can't open {self.path}: a process was killed while it wrote",
+                hint="the next one that opens it for writing undoes that, such as `dbt build`",
+            )
         return WarehouseError(f"SQLite can't open {self.path}: {error}")
 
 

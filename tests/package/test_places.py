@@ -266,7 +266,8 @@ def test_the_clock_is_that_of_utc(built: Project) -> None:
 def utc(value: Any) -> datetime:
     """A time of any warehouse; one that is a text must be of the form that Sentinel writes."""
     if isinstance(value, str):
-        value = datetime.strptime(f"{value}+0000", f"{SECONDS}%z")
+        text, value = value, datetime.strptime(f"{value}+0000", f"{SECONDS}%z")
+        assert value.strftime(SECONDS) == text
     moment: datetime = value
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 

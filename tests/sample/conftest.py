@@ -101,11 +101,11 @@ class BuiltShop:
         return datetime.combine(self.today(), time(), tzinfo=UTC) + timedelta(hours=9)
 
 
-def build_shop(place: Place, folder: Path, *, cases: Path | None = None) -> BuiltShop:
+def build_shop(place: Place, folder: Path, *flags: str, cases: Path | None = None) -> BuiltShop:
     """The shop built on a place, in a scratch copy in `folder`.
 
-    `cases` is a folder whose seeds and models are built with the shop's. `dbt deps` isn't run:
-    what it would do here is a link, and costs seconds.
+    `flags` are those of `dbt build`; `cases` is a folder whose seeds and models are built with the
+    shop's. `dbt deps` isn't run: what it would do here is a link, and costs seconds.
     """
     path: Path = load_script("demo").scratch_copy(folder)
     (path / "profiles.yml").write_text(yaml.safe_dump(profile(place)), encoding="utf-8")
@@ -113,7 +113,7 @@ def build_shop(place: Place, folder: Path, *, cases: Path | None = None) -> Buil
     (path / "dbt_packages" / "sentinel").symlink_to(ROOT)
     if cases:
         shutil.copytree(cases, path, dirs_exist_ok=True)
-    return run_dbt(path, place, ["build"])
+    return run_dbt(path, place, ["build", *flags])
 
 
 def run_dbt(path: Path, place: Place, *commands: list[str]) -> BuiltShop:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -91,14 +90,14 @@ class Story:
 def play(shop: Shop, demo: ModuleType) -> Story:
     """Build, run, run again, load the late payments, run."""
     shop.dbt("build", "--exclude-resource-type", "test")
-    first = shop.sentinel("run", exits=1)
-    second = shop.sentinel("run", exits=1)
+    first = essence(shop.sentinel("run", exits=1))
+    second = essence(shop.sentinel("run", exits=1))
     demo.add_late_payments(shop.path)
     shop.dbt("build", "--select", "raw_payments+", "--exclude-resource-type", "test")
-    third = shop.sentinel("run", exits=1)
-    status = shop.sentinel("status", exits=0)
-    history = shop.sentinel("history", "--limit", "1000", exits=0)
-    return Story(*map(essence, (first, second, third, status, history)), told(shop))
+    third = essence(shop.sentinel("run", exits=1))
+    status = essence(shop.sentinel("status", exits=0))
+    history = essence(shop.sentinel("history", "--limit", "1000", exits=0))
+    return Story(first, second, third, status, history, told(shop))
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ from sqlalchemy.exc import DBAPIError
 
 from sentinel.core.errors import ConfigError, QueryError, WarehouseError
 from sentinel.ports import Query, Session
+from sentinel.warehouses import postgres
 from sentinel.warehouses.postgres import Postgres
 from tests.docs.pages import all_pages
 from tests.places.postgres import PostgresPlace
@@ -230,6 +231,13 @@ def test_the_session_can_only_read_even_what_was_not_recognized(shop: PostgresPl
             connection.rollback()
 
 
+def test_each_transaction_is_read_only_whatever_the_session_s_default(shop: PostgresPlace) -> None:
+    """As behind a pooler that drops what a session begins with."""
+    role = "postgres; set default_transaction_read_only = off"
+    with pytest.raises(QueryError, match="read-only transaction"):
+        read(opened(shop, role=role), "select writes()")
+
+
 def test_all_functions_that_the_server_keeps_from_ordinary_users_are_refused(
     shop: PostgresPlace, session: Session
 ) -> None:
@@ -386,8 +394,11 @@ def until(true: Callable[[], bool], seconds: float = 30) -> bool:
     return True
 
 
-def test_after_a_timeout_nothing_runs_on_the_server(shop: PostgresPlace, session: Session) -> None:
-    sql = SLOW + " -- runs out"
+def test_after_a_timeout_nothing_runs_on_the_server(
+    shop: PostgresPlace, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "_NET", timedelta(hours=1))  # it is the cancel that ends it
+    sql = "select pg_sleep(20) -- runs out"
     with ThreadPoolExecutor(1) as pool:
         query = pool.submit(rows, session, sql, timedelta(seconds=2))
         assert until(lambda: running(shop, "runs out") == 1)
@@ -625,6 +636,11 @@ def test_a_wrong_password_is_told_without_it(shop: PostgresPlace) -> None:
         read(opened(shop, password="swordfish", retries=0), "select 1")
     assert "swordfish" not in f"{caught.value!r} {caught.value.hint}"
     assert caught.value.__cause__ is None
+
+
+def test_a_password_that_the_server_repeats_is_not_told(shop: PostgresPlace) -> None:
+    with pytest.raises(WarehouseError, match=r'role "\*+" does not exist'):
+        read(opened(shop, role=f'"{shop.password}"'), "select 1")
 
 
 def test_a_database_that_is_closed_is_told_and_opened_when_it_is_open_again(

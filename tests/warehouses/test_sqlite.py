@@ -481,3 +481,22 @@ def test_after_a_batch_another_process_can_write(shop: Path, read_only: bool) ->
         connection.exec_driver_sql("select * from orders").fetchall()
     with held_by_another_process(shop):
         pass
+
+
+def test_what_a_killed_writer_left_is_told_with_what_undoes_it(shop: Path) -> None:
+    script = (
+        "import os, sqlite3, sys\n"
+        "connection = sqlite3.connect(sys.argv[1])\n"
+        "connection.execute('pragma cache_size = 5')\n"
+        "connection.execute('pragma cache_spill = 5')\n"
+        "connection.execute('update orders set region = region || hex(zeroblob(9000))')\n"
+        "os._exit(0)\n"
+    )
+    made(shop, "insert into orders select a.id, 'east', b.id from orders a, orders b, orders c")
+    subprocess.run([sys.executable, "-c", script, str(shop)], check=True)
+    with pytest.raises(WarehouseError, match="killed while it wrote") as caught:
+        read(on(shop.parent), "select 1")
+    assert "dbt build" in (caught.value.hint or "")
+    with on(shop.parent).engine(read_only=False):
+        pass
+    assert read(on(shop.parent), "select count(*) from orders") == [(68,)]
