@@ -24,7 +24,9 @@
     {%- set wanted = [] -%}
     {%- for column in model.columns.values() if column.name not in there -%}
         {%- set type = (
-            "TEXT" if column.data_type | lower == "timestamp" else column.data_type
+            "TEXT"
+            if column.data_type | lower == "timestamp"
+            else column.data_type
         ) -%}
         {%- set words = [column.name, type] -%}
         {%- for constraint in column.constraints -%}

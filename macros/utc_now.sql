@@ -21,3 +21,25 @@
 {% macro sqlite__utc_now() -%}
     {{- return("strftime('%Y-%m-%d %H:%M:%f000', 'now')") -}}
 {%- endmacro %}
+
+{# sysdate() is in UTC whatever the session's zone; a plain `timestamp` may mean another type. #}
+{% macro snowflake__utc_now() -%}
+    {{- return("cast(sysdate() as timestamp_ntz)") -}}
+{%- endmacro %}
+
+{# Databricks' too. A cast takes the session's wall clock, so it is moved to UTC first. #}
+{% macro spark__utc_now() -%}
+    {{-
+        return(
+            "cast(to_utc_timestamp(current_timestamp(), current_timezone()) as timestamp_ntz)"
+        )
+    -}}
+{%- endmacro %}
+
+{# In UTC as long as nobody sets the session's `timezone`. #}
+{% macro redshift__utc_now() -%} {{- return("sysdate") -}} {%- endmacro %}
+
+{# A `timestamp` of no stated precision has milliseconds there. #}
+{% macro trino__utc_now() -%}
+    {{- return("cast(current_timestamp(6) at time zone 'UTC' as timestamp(6))") -}}
+{%- endmacro %}

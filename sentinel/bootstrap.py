@@ -91,13 +91,25 @@ class Installation:
         return DbtProject(options, notify=self.voice.working)
 
     @cached_property
+    def store_profile(self) -> Profile:
+        """The target that keeps the tables. Raises ConfigError."""
+        return self.profile if self.store_project is self.project else self.store_project.profile()
+
+    def make_tables(self) -> None:
+        """Have dbt make the tables.
+
+        Raises ConfigError where they can't be kept, and ProjectError if dbt fails.
+        """
+        _store_dialect(self.store_profile)
+        self.store_project.make_tables()
+
+    @cached_property
     def store(self) -> Store:
         """The tables. Raises ConfigError, and ProjectError if dbt can't parse the project."""
         # SQLAlchemy costs half a second that help and `list` need not pay.
         from sentinel.store.sql import SqlStore
 
-        project = self.store_project
-        profile = self.profile if project is self.project else project.profile()
+        project, profile = self.store_project, self.store_profile
         dialect = _loaded(_store_dialect(profile))()
         database = self.warehouse if project is self.project else self._open_kind(profile)
         return SqlStore(
@@ -125,7 +137,7 @@ class Installation:
     def scrub(self, text: str) -> str:
         """Text without the secrets of channels and profile."""
         secrets = [secret for _, found in self._built.values() for secret in found]
-        return self.profile.scrub(Scrubber(secrets)(text))
+        return self.profile.scrub(self.store_profile.scrub(Scrubber(secrets)(text)))
 
     def evaluation(self) -> Evaluation:
         return Evaluation(self.project, self.warehouse, self.store, self.scrub, self.voice.progress)

@@ -52,7 +52,7 @@ def command(**values: Any) -> int:
         return 0
     if not values["skip_tables"]:
         with output.at_work():
-            installation.store_project.make_tables()
+            installation.make_tables()
         output.line(Text.assemble(("ready     ", "green"), "Sentinel's tables"))
     output.line()
     output.line("Next: `sentinel run`, then write an alert beside your models.")

@@ -6,7 +6,6 @@ hold it are the grants of the profile's role.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -22,9 +21,8 @@ from sqlglot import Dialect, TokenType, exp
 from sqlglot.errors import SqlglotError
 
 from sentinel.core.errors import ConfigError, QueryError, WarehouseError
-from sentinel.core.evaluation import Result
-from sentinel.ports import Described, Query, Session
-from sentinel.warehouses.session import SqlSession, own_words, too_slow
+from sentinel.ports import Query, Session
+from sentinel.warehouses.session import SqlSession, own_words
 
 # dbt's name of a type to SQLAlchemy's name of dialect and driver, where they differ. The driver is
 # the one that dbt's adapter uses: its connections are what the dialect gets.
@@ -159,28 +157,12 @@ class _Executions:
     """The query that each connection runs; by identity, for not every driver's can be hashed."""
 
     of: dict[int, _Execution] = field(default_factory=dict)
-    here: threading.local = field(default_factory=threading.local)
 
     def begin(self, connection: Connection) -> None:
-        self.here.execution = self.of[id(connection.connection.driver_connection)] = _Execution()
+        self.of[id(connection.connection.driver_connection)] = _Execution()
 
     def at(self, driver: Any) -> _Execution:
         return self.of.setdefault(id(driver), _Execution())
-
-    @contextmanager
-    def watched(self, query: Query) -> Iterator[None]:
-        """One query of this thread. A connection that can't be made is an error of it alone."""
-        self.here.execution = None
-        try:
-            yield
-        except QueryError:
-            raise
-        except WarehouseError as error:
-            raise QueryError(error.message, hint=error.hint) from None
-        execution: _Execution | None = self.here.execution
-        if execution and execution.cancelled:
-            # Some drivers give what they have so far when they are cancelled.
-            raise too_slow(query)
 
 
 class _AdapterSession(SqlSession):
@@ -189,14 +171,6 @@ class _AdapterSession(SqlSession):
         super().__init__(engine, dialect, self._stop, self._begin)
         event.listen(engine, "before_cursor_execute", self._note_cursor)
         event.listen(engine, "handle_error", self._translate, retval=True)
-
-    def describe(self, query: Query) -> Described:
-        with self._executions.watched(query):
-            return super().describe(query)
-
-    def fetch(self, query: Query, limit: int) -> Result:
-        with self._executions.watched(query):
-            return super().fetch(query, limit)
 
     def _begin(self, connection: Connection, query: Query) -> None:
         refuse_writing(query.sql, self.dialect)

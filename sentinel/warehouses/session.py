@@ -14,7 +14,7 @@ from sqlalchemy import Connection, CursorResult, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from sentinel.core.duration import format_duration
-from sentinel.core.errors import QueryError
+from sentinel.core.errors import QueryError, WarehouseError
 from sentinel.core.evaluation import Result
 from sentinel.ports import Described, Query
 from sentinel.warehouses.readonly import one_select
@@ -114,7 +114,15 @@ class SqlSession(Wrapping):
                     yield connection.execution_options(no_parameters=True).exec_driver_sql(
                         query.sql
                     )
+                if expired.is_set():
+                    # Some drivers give what they have so far when they are cancelled.
+                    raise too_slow(query)
                 connection.rollback()
+        except QueryError:
+            raise
+        except WarehouseError as error:
+            # A connection that can't be made in the midst of a batch is an error of one query.
+            raise QueryError(error.message, hint=error.hint) from None
         except SQLAlchemyError as error:
             if expired.is_set():
                 raise too_slow(query) from None

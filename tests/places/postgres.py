@@ -23,7 +23,9 @@ from tests.places.place import BIN, PlaceMissing, Rows, only_rows
 ANOTHER_SERVER = "SENTINEL_TEST_POSTGRES_URL"
 UNPRIVILEGED = "nobody"
 # Ends the server when its standard input closes: then the tests have ended, or were killed.
-UNTIL_STDIN_CLOSES = '"$@" & server=$!; cat > /dev/null; kill -QUIT $server; wait $server'
+UNTIL_STDIN_CLOSES = (
+    '"$@" & server=$!; cat > /dev/null; kill -QUIT $server; wait $server; rm -rf "$0"'
+)
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,8 @@ def _prepare(folder: Path) -> tuple[Path, str | None]:
         if each.exists():
             without = shutil.ignore_patterns("include", "__pycache__")
             shutil.copytree(each, folder / each.name, ignore=without)
+    for each in folder.rglob("*"):
+        shutil.chown(each, UNPRIVILEGED)  # who has to delete it if the tests are killed
     return folder / installed.name / inside, UNPRIVILEGED
 
 
@@ -166,20 +170,20 @@ def _running(data: Path, main: PostgresPlace, binaries: Path, user: str | None) 
     with (
         log.open("w") as output,
         subprocess.Popen(
-            ["/bin/sh", "-c", UNTIL_STDIN_CLOSES, "sh", *server, "-k", "", *fast],
+            ["/bin/sh", "-c", UNTIL_STDIN_CLOSES, data.parent, *server, "-k", "", *fast],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
             user=user,
             cwd=data,
             start_new_session=True,  # or Ctrl-C would end it before the tests drop their databases
-        ) as process,
+        ),
     ):
-        _wait(main, process, log)
+        _wait(main, log)
         yield  # leaving `with` closes its standard input, and waits for it
 
 
-def _wait(main: PostgresPlace, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait(main: PostgresPlace, log: Path) -> None:
     import psycopg2
 
     deadline = time.monotonic() + 60
@@ -187,7 +191,6 @@ def _wait(main: PostgresPlace, process: subprocess.Popen[bytes], log: Path) -> N
         try:
             main.execute("select 1")
         except psycopg2.OperationalError:
-            assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.05)
         else:

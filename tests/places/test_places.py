@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,8 +48,8 @@ def test_the_profile_and_the_environment_are_those_of_the_warehouse(place: Place
     assert place.schema in (place.output.get("schema"), place.output.get("dataset"))
     for command in ("dbt", "sentinel", "python"):
         assert (place.bin / command).exists()
-    adapter = f"import dbt.adapters.{place.name}"
-    subprocess.run([place.bin / "python", "-c", adapter], check=True)
+    installed = f"import importlib.util as u; assert u.find_spec('dbt.adapters.{place.name}')"
+    subprocess.run([place.bin / "python", "-c", installed], check=True)
 
 
 def test_a_missing_environment_is_said_with_what_makes_it(
@@ -77,13 +80,29 @@ def test_a_postgres_server_can_be_named(
     assert (another.dbname,) not in postgres.execute(names)
 
 
-def test_postgres_wants_the_password(postgres: PostgresPlace) -> None:
-    import psycopg2  # type: ignore[import-untyped]  # it has no types
-
-    wrong = dict(postgres.output, password="another")
-    keys = ("host", "port", "user", "password", "dbname")
-    with pytest.raises(psycopg2.OperationalError, match="password"):
-        psycopg2.connect(**{key: wrong[key] for key in keys})
+def test_nothing_of_a_postgres_server_outlives_killed_tests() -> None:
+    script = """
+import os
+from tests.places.postgres import run_postgres
+with run_postgres() as server:
+    print(server.main.execute("show data_directory")[0][0], flush=True)
+    os._exit(1)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=places.ROOT,
+        env={name: value for name, value in os.environ.items() if name != ANOTHER_SERVER},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    data = Path(done.stdout.strip())
+    assert data.name == "data"
+    deadline = time.monotonic() + 60
+    while data.parent.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not data.parent.exists()
 
 
 # -- BigQuery: what the launcher mends in the stand-in, and what is so on the real service too --

@@ -532,10 +532,13 @@ def test_an_alert_runs_there_and_its_state_is_in_the_target_of_the_store(acme: P
     assert acme.sentinel("doctor").code == 0
 
 
-def test_without_a_target_for_the_tables_nothing_is_evaluated(acme: Project) -> None:
+@pytest.mark.parametrize("command", ["run", "init"])
+def test_without_a_target_for_the_tables_nothing_is_evaluated_or_made(
+    acme: Project, command: str
+) -> None:
     assert acme.sentinel("init", "--skip-tables").code == 0
     acme.write("sentinel.yml", "channels: {console: {type: console}}\n")
-    ran = acme.sentinel("run")
+    ran = acme.sentinel(command)
     assert ran.code == 2
     said = " ".join(ran.err.split())
     assert "target 'dev': it is of the type 'postgres'" in said

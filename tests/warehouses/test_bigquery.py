@@ -23,7 +23,9 @@ ORDERS = (
     "insert into orders (id, region, amount) "
     "values (1, 'north', 40), (2, 'north', 70), (3, 'south', 90), (4, null, 5)",
 )
-WRONG = ("select no_such_column from orders", "")
+WRONG = "select no_such_column from orders"
+SAID = "Unrecognized name: no_such_column"
+SAID_BY_THE_STAND_IN = "Query execution failed: Binder Error: Referenced column"
 
 
 @dataclass
@@ -71,7 +73,7 @@ class TestBigQuerySession(QueryContract):
         return WatchedBigQuery(
             warehouse,
             "",
-            WRONG,
+            (WRONG, SAID_BY_THE_STAND_IN if shop.emulated else SAID),
             shop,
             quote="`",
             remainder="mod({}, {})",
