@@ -132,7 +132,7 @@ def run_dbt(path: Path, place: Place, *commands: list[str]) -> BuiltShop:
             capture_output=True,
             text=True,
             check=False,
-            timeout=180,
+            timeout=600,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         log += done.stdout

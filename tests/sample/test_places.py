@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,10 +14,12 @@ import yaml
 from sentinel.dbt.options import DbtOptions
 from sentinel.dbt.profile import read_profile
 from tests.package.results import expected_rows, plain_rows
+from tests.places.duckdb import open_duckdb
 from tests.places.place import NAMES
 from tests.places.servers import Servers
 
 from .conftest import BuiltShop, build_shop
+from .story import Story, instances, play
 
 CASES = Path(__file__).parent / "macro_cases"
 
@@ -99,6 +102,41 @@ def test_no_alert_is_left_out(built: BuiltShop) -> None:
 def test_the_macros_give_what_is_expected(built: BuiltShop) -> None:
     results = built.place.execute("select * from macro_results")
     assert plain_rows(results) == expected_rows(CASES / "expected" / "macro_results.csv")
+
+
+@pytest.fixture(scope="module")
+def stories() -> dict[str, Story]:
+    """By place, as far as they have been played."""
+    return {}
+
+
+def test_the_shop_is_the_same_on_every_warehouse(
+    built: BuiltShop, stories: dict[str, Story], demo: ModuleType, tmp_path: Path
+) -> None:
+    """Outcomes, states, messages and history of all alerts. It changes the shop, so it comes last."""
+    story = stories[built.place.name] = play(built, demo)
+    if "duckdb" not in stories:  # when this test is run for one warehouse alone
+        with open_duckdb(tmp_path) as place:
+            shop = build_shop(place, tmp_path, "--exclude", "package:sentinel")
+            stories["duckdb"] = play(shop, demo)
+
+    first = instances(story.first)
+    assert {each["outcome"] for each in first.values()} == {"ok", "alert"}
+    assert {key for key, each in first.items() if each["phase"] == "firing"} == {
+        ("late_orders_by_region", "region=west"),
+        ("orphan_payments", ""),
+        ("revenue_drop", ""),
+        ("stock_below_minimum", "product=Espresso"),
+        ("stock_below_minimum", "product=Filter Papers"),
+    }
+    assert not any(each["events"] for each in instances(story.second).values())
+    assert instances(story.third)["revenue_drop", ""]["events"] == ["resolved"]
+    assert story.told == [
+        ("firing", "orphan_payments"),
+        ("firing", "revenue_drop"),
+        ("resolved", "revenue_drop"),
+    ]
+    assert story == stories["duckdb"]
 
 
 def test_every_macro_has_cases(sample: Path) -> None:

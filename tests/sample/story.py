@@ -1,0 +1,103 @@
+"""A session with the shop: built, evaluated twice, repaired, evaluated again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from tests.places.postgres import PostgresPlace
+
+from .conftest import SAMPLE, BuiltShop, run_dbt
+
+# What no two runs have in common.
+OF_A_RUN = {
+    "as_of", "bytes_billed", "created_at", "duration_ms", "elapsed_s", "episode_id",
+    "episode_started", "evaluation_id", "health_since", "incident_id", "last_as_of",
+    "last_evaluated_at", "phase_since", "recorded_at", "run_id", "since", "sql_hash", "started_at",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Story:
+    """What came of it: documents without what differs from run to run, with rounded numbers.
+
+    `told` are the events and alerts that the channel `log` was sent.
+    """
+
+    first: dict[str, Any]
+    second: dict[str, Any]
+    third: dict[str, Any]
+    status: dict[str, Any]
+    history: dict[str, Any]
+    told: list[tuple[str, str]]
+
+
+def play(shop: BuiltShop, demo: ModuleType) -> Story:
+    """Make Sentinel's tables in a shop that is built, run, run again, load late payments, run."""
+    run_dbt(shop.path, shop.place, ["run", "--select", "package:sentinel"])
+    first = sentinel(shop, demo, "run", exits=1)
+    second = sentinel(shop, demo, "run", exits=1)
+    demo.add_late_payments(shop.path)
+    late = ["build", "--select", "raw_payments+", "--exclude-resource-type", "test"]
+    run_dbt(shop.path, shop.place, late)
+    third = sentinel(shop, demo, "run", exits=1)
+    status = sentinel(shop, demo, "status", exits=0)
+    history = sentinel(shop, demo, "history", "--limit", "1000", exits=0)
+    return Story(first, second, third, status, history, told(shop))
+
+
+def sentinel(shop: BuiltShop, demo: ModuleType, command: str, *args: str, exits: int) -> Any:
+    """What is the same everywhere of a command's document."""
+    flags, environment = chosen(shop)
+    done = subprocess.run(
+        [shop.place.bin / "sentinel", command, *args, *flags, "--output", "json"],
+        cwd=shop.path,
+        env=demo.environment() | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode == exits, (done.stdout, done.stderr)
+    return essence(json.loads(done.stdout))
+
+
+def chosen(shop: BuiltShop) -> tuple[list[str], dict[str, str]]:
+    """Flags and variables that lead to the shop's place.
+
+    For PostgreSQL those that the README names, for a server that one has already.
+    """
+    place = shop.place
+    if not isinstance(place, PostgresPlace):
+        return [], {}
+    return ["-t", "postgres", "--profiles-dir", str(SAMPLE)], {
+        "SHOP_PG_HOST": place.host,
+        "SHOP_PG_PORT": str(place.port),
+        "SHOP_PG_USER": place.user,
+        "SHOP_PG_PASSWORD": place.password,
+        "SHOP_PG_DATABASE": place.dbname,
+        "SHOP_PG_SCHEMA": place.schema,
+    }
+
+
+def told(shop: BuiltShop) -> list[tuple[str, str]]:
+    path = shop.path / "target/notifications.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return sorted((line["event"], line["alert"]) for line in map(json.loads, lines))
+
+
+def essence(value: Any) -> Any:
+    """A document without what differs from run to run, and with numbers rounded."""
+    if isinstance(value, dict):
+        return {key: essence(each) for key, each in value.items() if key not in OF_A_RUN}
+    if isinstance(value, list):
+        return [essence(each) for each in value]
+    return round(value, 6) if isinstance(value, float) else value
+
+
+def instances(document: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    """The results of a run by alert and instance."""
+    return {(each["alert"], each["instance"]): each for each in document["results"]}
