@@ -14,7 +14,7 @@ from sqlalchemy import Connection, CursorResult, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from sentinel.core.duration import format_duration
-from sentinel.core.errors import QueryError, WarehouseError
+from sentinel.core.errors import QueryError, WarehouseError, WarehouseLocked
 from sentinel.core.evaluation import Result
 from sentinel.ports import Described, Query
 from sentinel.warehouses.readonly import one_select
@@ -118,7 +118,7 @@ class SqlSession(Wrapping):
                     # Some drivers give what they have so far when they are cancelled.
                     raise too_slow(query)
                 connection.rollback()
-        except QueryError:
+        except (QueryError, WarehouseLocked):
             raise
         except WarehouseError as error:
             # A connection that can't be made in the midst of a batch is an error of one query.
