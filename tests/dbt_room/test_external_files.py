@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from sentinel.warehouses.duckdb import DuckDb
 
 from .conftest import write
 
+PARTS = 'meta: {external_location: "data/{schema}/*.csv"}'
+if not version("dbt-core").startswith("1.9."):
+    PARTS = f"config: {{{PARTS}}}"  # where newer versions want it
 FILES = {
     "dbt_project.yml": "name: shop\nversion: '1.0'\nprofile: shop\n",
     "profiles.yml": """
@@ -37,14 +41,14 @@ sources:
         identifier: refunds_v2
         meta: {external_location: "read_csv(['data/{identifier}.csv'], delim='/', names=['a'])"}
       - name: parts
-        config: {meta: {external_location: "data/{schema}/*.csv"}}
+        PARTS
   - name: gone
     config: {enabled: false}
     meta: {external_location: "gone.csv"}
     tables: [{name: t}]
   - name: plain
     tables: [{name: t}]
-""",
+""".replace("PARTS", PARTS),
     "models/plain.sql": "select 1 as n",
     "models/named.sql": "{{ config(materialized='external', location='out/n.csv') }} select 1 as n",
     "models/unnamed.sql": "{{ config(materialized='external', format='csv', alias='x') }} select 1 as n",
