@@ -13,6 +13,7 @@ from sentinel.core.history import HistoryRow
 from sentinel.core.lifecycle import State
 from sentinel.core.planning import Notification, Status
 from sentinel.core.project import AlertSource, Compiled, Location, Selection, StoreTables
+from sentinel.core.routing import Traits
 from sentinel.core.silence import Silence
 
 
@@ -241,11 +242,21 @@ class Store(Protocol):
 
 @dataclass(frozen=True)
 class Message:
-    """What a channel sends: notifications that share a `message_id`, their payloads frozen."""
+    """What a channel sends: notifications that share a `message_id`, their payloads frozen.
+
+    `earlier` is what the receiver called the first message of the same episode, by episode id; it
+    is filled in for channels that follow their episodes.
+    """
 
     message_id: str
     channel: str
     notifications: tuple[Notification, ...]
+    earlier: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def recipients_done(self) -> frozenset[str]:
+        """Those of several recipients who have it already, from attempts before."""
+        return frozenset(one for row in self.notifications for one in row.recipients_done)
 
 
 @dataclass(frozen=True)
@@ -253,6 +264,7 @@ class Receipt:
     """A message was accepted; `remote_ref` is what the receiver calls it."""
 
     remote_ref: str | None = None
+    recipients_done: tuple[str, ...] = ()
 
 
 class Channel(Protocol):
@@ -262,8 +274,12 @@ class Channel(Protocol):
     def name(self) -> str:
         """Its name in sentinel.yml."""
 
+    @property
+    def traits(self) -> Traits:
+        """What delivery needs to know of it."""
+
     def send(self, message: Message) -> Receipt:
-        """Send once, within the channel's own deadline.
+        """Send once, within the channel's own deadline (see `SEND_DEADLINE`).
 
         Raises DeliveryError, which says whether trying again can help. Sending the same message
         twice carries the same id.

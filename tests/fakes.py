@@ -26,6 +26,7 @@ from sentinel.core.history import HistoryRow
 from sentinel.core.lifecycle import Event, State, state_key
 from sentinel.core.planning import Notification, Status
 from sentinel.core.project import AlertSource, Compiled, Location, Selection, StoreTables
+from sentinel.core.routing import Traits
 from sentinel.core.silence import Silence
 from sentinel.core.values import hash_id, to_json
 from sentinel.ports import (
@@ -540,6 +541,7 @@ class FakeChannel:
     """A channel that fails as told, one entry of `failures` a message, and then accepts all."""
 
     name: str = "log"
+    traits: Traits = field(default_factory=lambda: Traits(groups=False))
     failures: list[DeliveryError] = field(default_factory=list)
     always: DeliveryError | None = None
     before: Callable[[Message], None] = field(default=lambda _: None)

@@ -10,10 +10,10 @@ from typing import Any
 
 from sentinel.app.deliver import Delivered
 from sentinel.app.evaluate import Evaluated, Observed
-from sentinel.core.alert import Severity
 from sentinel.core.evaluation import Outcome
 from sentinel.core.lifecycle import Judgement, Phase, Step
 from sentinel.core.planning import Notification, Status
+from sentinel.core.severity import Severity
 
 EXIT_OK = 0
 EXIT_FIRING = 1

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from sentinel.channels.contract import ChannelContext, ChannelSettings
+from sentinel.channels.escape import line, plain
 from sentinel.channels.text import details, headline
+from sentinel.core.routing import Traits
 from sentinel.ports import Message, Receipt
 
 
@@ -13,6 +17,12 @@ class ConsoleChannel:
     class Settings(ChannelSettings):
         """No keys but `type`."""
 
+    traits = Traits()
+
+    @classmethod
+    def traits_for(cls, keys: Collection[str]) -> Traits:
+        return cls.traits
+
     def __init__(self, name: str, settings: Settings, around: ChannelContext) -> None:
         self.name = name
         self._say = around.say
@@ -21,10 +31,10 @@ class ConsoleChannel:
         lines = []
         for notification in message.notifications:
             payload = notification.payload
-            lines.append(headline(payload))
+            lines.append(line(headline(payload)))
             for label, text in details(payload):
-                first, *rest = text.splitlines()
+                first, *rest = plain(text).splitlines()
                 lines.append(f"  {label + ':':<9} {first}")
-                lines += [f"  {'':<9} {line}" for line in rest]
+                lines += [f"  {'':<9} {more}" for more in rest]
         self._say("\n".join(lines))
         return Receipt()

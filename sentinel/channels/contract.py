@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, SecretStr
 
+from sentinel.core.routing import Traits
 from sentinel.ports import Channel
+
+
+class SettingFault(ValueError):
+    """What is wrong with the value of one key of a channel, found while the channel is built."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(message)
+        self.key = key
+        self.message = message
 
 
 class ChannelSettings(BaseModel):
@@ -32,6 +42,16 @@ class ChannelType(Protocol):
     Settings: type[ChannelSettings]
 
     def __call__(self, name: str, settings: Any, around: ChannelContext) -> Channel: ...
+
+    def traits_for(self, keys: Collection[str]) -> Traits:
+        """Its traits, as far as the keys of its block tell: they may differ by what is given.
+
+        A class method: asked before any value of the block is known.
+        """
+
+    # A channel whose traits have `addressed_by` also has the method
+    #     def addressed(self, address: str) -> Channel
+    # which gives the same channel for this recipient instead of those of its settings.
 
 
 def secrets_in(value: Any) -> Iterator[str]:

@@ -6,11 +6,13 @@ import fcntl
 import json
 import os
 import stat
+from collections.abc import Collection
 
 from pydantic import Field
 
 from sentinel.channels.contract import ChannelContext, ChannelSettings
 from sentinel.core.errors import DeliveryError
+from sentinel.core.routing import Traits
 from sentinel.core.values import isoformat
 from sentinel.ports import Message, Receipt
 
@@ -24,6 +26,12 @@ class FileChannel:
         path: str = Field(
             min_length=1, description="The file, relative to the dbt project; made if missing."
         )
+
+    traits = Traits()
+
+    @classmethod
+    def traits_for(cls, keys: Collection[str]) -> Traits:
+        return cls.traits
 
     def __init__(self, name: str, settings: Settings, around: ChannelContext) -> None:
         self.name = name

@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 
 import requests
 
-from sentinel.channels.text import clean
+from sentinel.channels.escape import plain as clean
 from sentinel.core.errors import DeliveryError
 
 TIMEOUT = timedelta(seconds=10)

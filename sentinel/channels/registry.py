@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sentinel.channels.contract import ChannelContext, ChannelType, secrets_in
+from sentinel.channels.contract import ChannelContext, ChannelType, SettingFault, secrets_in
 from sentinel.core.alert import explain, suggest
 from sentinel.core.errors import ConfigError
 from sentinel.core.project import Location
@@ -49,4 +49,8 @@ def build_channel(
                 for fault in explain(error, keys, show_input=False)
             ]
         ) from None
-    return channel_type(name, settings, around), list(secrets_in(settings))
+    try:
+        return channel_type(name, settings, around), list(secrets_in(settings))
+    except SettingFault as fault:
+        words = f"the channel `{name}`: `{fault.key}`: {fault.message}"
+        raise ConfigError.at([(locate(fault.key), words)]) from None

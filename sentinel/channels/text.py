@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,44 +11,71 @@ from sentinel.core.values import to_json
 _WORDS = {
     "firing": "FIRING",
     "severity": "WORSE",
+    "reminder": "STILL FIRING",
+    "escalation": "ESCALATED",
+    "acknowledged": "ACKNOWLEDGED",
     "resolved": "RESOLVED",
     "error": "CAN'T BE EVALUATED",
     "error_resolved": "EVALUATED AGAIN",
+    "test": "TEST",
 }
-# Terminal escapes and other control characters; a value of the warehouse is data, not commands.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-
-
-def clean(value: object) -> str:
-    """A value of the warehouse as text that a terminal only shows."""
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(value)).encode("utf-8", "replace").decode()
 
 
 def headline(payload: Mapping[str, Any]) -> str:
-    """One line: `FIRING daily_revenue [region=north] (critical)`."""
+    """One line: `FIRING daily_revenue [region=north] (critical)`. Not escaped for any format."""
     word = _WORDS.get(payload["event"], payload["event"].upper())
     if payload["reason"] == "fired_and_resolved":
         word = "FIRED AND RESOLVED"
-    instance = f" [{clean(payload['instance'])}]" if payload["instance"] else ""
-    return f"{word} {clean(payload['alert'])}{instance} ({payload['severity']})"
+    instance = f" [{payload['instance']}]" if payload["instance"] else ""
+    return f"{word} {payload['alert']}{instance} ({payload['severity']})"
 
 
 def details(payload: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What else is known, as (label, text), the most useful first."""
+    """What else is known, as (label, text), the most useful first. Not escaped for any format."""
+    acked = payload.get("acknowledged")
     found: list[tuple[str, Any]] = [
         ("message", payload["message"]),
         ("value", measured(payload["actual_value"], payload["threshold"])),
+        ("context", context(payload["context"])),
         ("rows", "\n".join(map(to_json, payload["context"].get("samples", ())))),
         ("since", payload["since"]),
+        ("acked", acked and f"by {acked['by']}: {acked['comment'] or 'no comment'}"),
+        ("failed", payload.get("undeliverable") and undeliverable(payload["undeliverable"])),
         ("about", payload["description"]),
         ("owner", payload["owner"]),
         ("runbook", payload["runbook"]),
         ("watches", ", ".join(name.rsplit(".", 1)[-1] for name in payload["depends_on"])),
         ("affects", ", ".join(payload["exposures"])),
         ("model", payload["path"]),
+        ("silence", silence_command(payload)),
     ]
-    texts = [(label, clean(text).strip()) for label, text in found if text]
+    texts = [(label, str(text).strip()) for label, text in found if text]
     return [(label, text) for label, text in texts if text]
+
+
+def context(values: Mapping[str, Any]) -> str:
+    """The further columns of a status row: `orders=12, source=shop`."""
+    return ", ".join(
+        f"{name}={value if isinstance(value, str) else to_json(value)}"
+        for name, value in values.items()
+        if name != "samples"
+    )
+
+
+def undeliverable(failed: Mapping[str, Any]) -> str:
+    """Which channel should have told this, and why it could not."""
+    return f"not accepted by the channel {failed['channel']}: {failed['error']}"
+
+
+def silence_command(payload: Mapping[str, Any]) -> str:
+    """How to keep an alert quiet; '' for what nobody would silence."""
+    if payload["event"] not in ("firing", "severity", "reminder", "escalation", "error"):
+        return ""
+    words = ["sentinel", "silence", payload["alert"]]
+    for name, value in payload["dimensions"].items():
+        shown = value if isinstance(value, str) else to_json(value)
+        words += ["--dimension", f"{name}={shown}"]
+    return f"{shlex.join(words)} --for 2h --comment '...'"
 
 
 def measured(value: float | None, threshold: float | None) -> str:

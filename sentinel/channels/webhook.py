@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import json
 import re
+from collections.abc import Collection
 from datetime import UTC, datetime
 
 from pydantic import Field, SecretStr, field_validator
@@ -15,6 +16,7 @@ from pydantic import Field, SecretStr, field_validator
 from sentinel import __version__
 from sentinel.channels.contract import ChannelContext, ChannelSettings
 from sentinel.channels.http import post
+from sentinel.core.routing import Traits
 from sentinel.core.values import isoformat
 from sentinel.ports import Message, Receipt
 
@@ -61,6 +63,12 @@ class WebhookChannel:
                 if not _VALUE.fullmatch(value.get_secret_value()):
                     raise ValueError(f"the value of {name!r} holds what a header can't")
             return headers
+
+    traits = Traits(groups=False)
+
+    @classmethod
+    def traits_for(cls, keys: Collection[str]) -> Traits:
+        return cls.traits
 
     def __init__(self, name: str, settings: Settings, around: ChannelContext) -> None:
         self.name = name

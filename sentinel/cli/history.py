@@ -9,7 +9,8 @@ from typing import Any
 import click
 from rich.text import Text
 
-from sentinel.channels.text import amount, clean
+from sentinel.channels.escape import plain as clean
+from sentinel.channels.text import amount
 from sentinel.cli.options import (
     DbtCommand,
     dbt_options,

@@ -14,7 +14,8 @@ from sentinel.app.alerts import select_alerts
 from sentinel.app.deliver import Delivered
 from sentinel.app.evaluate import BatchOptions
 from sentinel.app.report import Report, Result, report
-from sentinel.channels.text import amount, clean
+from sentinel.channels.escape import plain as clean
+from sentinel.channels.text import amount
 from sentinel.cli.options import (
     DbtCommand,
     dbt_options,
@@ -26,9 +27,9 @@ from sentinel.cli.options import (
     selection_options,
 )
 from sentinel.cli.output import Output, ago, json_time
-from sentinel.core.alert import Severity
 from sentinel.core.evaluation import Outcome
 from sentinel.core.lifecycle import Phase
+from sentinel.core.severity import Severity
 from sentinel.dbt.files import write_private
 
 RUN_RESULTS = "run_results.json"

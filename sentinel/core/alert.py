@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from difflib import get_close_matches
-from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -29,16 +28,7 @@ from pydantic import (
 from sentinel.core.duration import format_duration, parse_duration
 from sentinel.core.project import AlertSource
 from sentinel.core.schedule import Cron, time_zone
-
-
-class Severity(StrEnum):
-    INFO = "info"
-    WARNING = "warning"
-    CRITICAL = "critical"
-
-    @property
-    def rank(self) -> int:
-        return list(Severity).index(self)
+from sentinel.core.severity import Severity
 
 
 def _duration(value: object) -> timedelta:

@@ -90,15 +90,21 @@ class StateConflict(StoreError):
 
 
 class DeliveryError(SentinelError):
-    """A channel did not accept a message.
+    """A channel did not accept a message, or not for all of its recipients.
 
     `permanent` says that the same message can never be accepted; otherwise it is tried again,
-    not before `retry_after` if the receiver named a time.
+    not before `retry_after` if the receiver named a time. `recipients_done` have it already.
     """
 
     def __init__(
-        self, message: str, *, permanent: bool = False, retry_after: timedelta | None = None
+        self,
+        message: str,
+        *,
+        permanent: bool = False,
+        retry_after: timedelta | None = None,
+        recipients_done: Sequence[str] = (),
     ) -> None:
         super().__init__(message)
         self.permanent = permanent
         self.retry_after = retry_after
+        self.recipients_done = tuple(recipients_done)

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
-from sentinel.core.alert import Condition, Definition, Severity
+from sentinel.core.alert import Condition, Definition
+from sentinel.core.severity import Severity
 from sentinel.core.values import instance_name, number, plain
 
 Shape = Literal["status", "rows"]

@@ -19,8 +19,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sentinel.core.alert import Alert, BrokenAlert, Definition, Severity
+from sentinel.core.alert import Alert, BrokenAlert, Definition
 from sentinel.core.evaluation import Observation, Outcome, Reading, absent_count
+from sentinel.core.severity import Severity
 from sentinel.core.values import hash_id, isoformat
 
 
@@ -42,11 +43,17 @@ class Health(StrEnum):
 
 
 class Event(StrEnum):
+    """What a notification tells; TEST is told of no alert, to try a channel."""
+
     FIRING = "firing"
     SEVERITY = "severity"
+    REMINDER = "reminder"
+    ESCALATION = "escalation"
+    ACKNOWLEDGED = "acknowledged"
     RESOLVED = "resolved"
     ERROR = "error"
     ERROR_RESOLVED = "error_resolved"
+    TEST = "test"
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ import pytest
 from sentinel.app.deliver import Delivered, Delivery
 from sentinel.app.evaluate import BatchOptions, Evaluated, Evaluation
 from sentinel.app.report import Report, Result, report
-from sentinel.core.alert import Severity
 from sentinel.core.errors import DeliveryError
 from sentinel.core.evaluation import Outcome
 from sentinel.core.evaluation import Result as Rows
 from sentinel.core.lifecycle import Phase
 from sentinel.core.project import AlertSource
+from sentinel.core.severity import Severity
 from sentinel.ports import HistoryQuery
 from tests.fakes import (
     NOW,

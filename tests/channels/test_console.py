@@ -53,6 +53,7 @@ def test_a_message_says_what_happened_how_bad_since_when_and_what_to_do(console:
         "  watches:  orders",
         "  affects:  board",
         "  model:    models/alerts/revenue.sql",
+        "  silence:  sentinel silence revenue --for 2h --comment '...'",
     ]
 
 
@@ -100,7 +101,7 @@ def test_a_value_cannot_pretend_to_be_another_message(console: Console) -> None:
         ("resolved", "fired_and_resolved", "FIRED AND RESOLVED"),
         ("error", "evaluation_failed", "CAN'T BE EVALUATED"),
         ("error_resolved", "evaluated_again", "EVALUATED AGAIN"),
-        ("reminder", "repeat_due", "REMINDER"),
+        ("reminder", "repeat_due", "STILL FIRING"),
     ],
 )
 def test_the_headline_says_what_happened(

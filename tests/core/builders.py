@@ -9,12 +9,13 @@ from typing import Any, Literal
 
 from hypothesis import settings
 
-from sentinel.core.alert import Alert, BrokenAlert, Definition, Fault, Severity, Surroundings
+from sentinel.core.alert import Alert, BrokenAlert, Definition, Fault, Surroundings
 from sentinel.core.alert import judge as judge_definitions
 from sentinel.core.evaluation import Observation, Outcome, Reading, Result
 from sentinel.core.lifecycle import Judgement, State, Tick, judge
 from sentinel.core.planning import Notification, Plan, Status, ledger_of, plan
 from sentinel.core.project import AlertSource
+from sentinel.core.severity import Severity
 from sentinel.core.values import instance_name
 
 # The same examples in every run, and no clock that judges a slow machine.

@@ -17,12 +17,12 @@ from sentinel.core.alert import (
     Definition,
     Escalation,
     Hold,
-    Severity,
     Surroundings,
     judge,
     suggest,
 )
 from sentinel.core.project import AlertSource, Owner
+from sentinel.core.severity import Severity
 from tests.core.builders import CHANNELS, make_alert, make_source
 
 AROUND = Surroundings(timezone="Europe/Paris", channels=CHANNELS)

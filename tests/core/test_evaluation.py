@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from sentinel.core.alert import Severity
 from sentinel.core.evaluation import (
     ROW_CAP,
     ContractError,
@@ -24,6 +23,7 @@ from sentinel.core.evaluation import (
     read_status,
     shape_of,
 )
+from sentinel.core.severity import Severity
 from tests.core.builders import make_result, make_rules
 
 

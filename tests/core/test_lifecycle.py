@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentinel.core.alert import Alert, Severity
+from sentinel.core.alert import Alert
 from sentinel.core.evaluation import Outcome, Reading, read_counts
 from sentinel.core.lifecycle import Event, Health, Phase, State, Tick, judge
+from sentinel.core.severity import Severity
 from tests.core.builders import (
     Seen,
     Story,

@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentinel.core.alert import BrokenAlert, Severity, Surroundings
+from sentinel.core.alert import BrokenAlert, Surroundings
 from sentinel.core.alert import judge as judge_definitions
 from sentinel.core.evaluation import Outcome, Reading, read_counts, read_status
 from sentinel.core.lifecycle import Phase, Tick, judge
 from sentinel.core.planning import Notification, Plan, Status, ledger_of, plan, retry_at
 from sentinel.core.project import Owner
+from sentinel.core.severity import Severity
 from tests.core.builders import (
     CHANNELS,
     NOON,

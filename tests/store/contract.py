@@ -13,12 +13,12 @@ from typing import Any, Protocol, TypeVar
 
 import pytest
 
-from sentinel.core.alert import Severity
 from sentinel.core.errors import StateConflict
 from sentinel.core.evaluation import Outcome
 from sentinel.core.history import HistoryRow
 from sentinel.core.lifecycle import Event, Health, Phase, State
 from sentinel.core.planning import Notification, Status
+from sentinel.core.severity import Severity
 from sentinel.core.silence import Silence
 from sentinel.ports import Attempt, Batch, HistoryQuery, Pruned, Snapshot, Store
 from tests.fakes import mark, notification, state
