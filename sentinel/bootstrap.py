@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from sentinel.app.deliver import Delivery
 from sentinel.app.evaluate import Evaluation
 from sentinel.channels.contract import ChannelContext
-from sentinel.channels.registry import build_channel
+from sentinel.channels.registry import build_channel, traits_of
 from sentinel.config.settings import Settings, load_settings
 from sentinel.core.alert import Surroundings
 from sentinel.core.errors import ConfigError
+from sentinel.core.routing import Routing
 from sentinel.core.secret import Scrubber
 from sentinel.dbt.options import DbtOptions
 from sentinel.dbt.profile import Profile
@@ -72,7 +73,16 @@ class Installation:
     def surroundings(self) -> Surroundings:
         """What definitions are judged against."""
         settings = self.settings
-        return Surroundings(settings.timezone, settings.defaults, frozenset(settings.channels))
+        return Surroundings(settings.timezone, settings.defaults, self.routing)
+
+    @cached_property
+    def routing(self) -> Routing:
+        """How channels are found for alerts that name none."""
+        settings = self.settings
+        traits = {
+            name: traits_of(block.type, block.keys) for name, block in settings.channels.items()
+        }
+        return Routing(traits, settings.routes, settings.fallback_channel)
 
     @cached_property
     def warehouse(self) -> Database:

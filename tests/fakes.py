@@ -26,7 +26,7 @@ from sentinel.core.history import HistoryRow
 from sentinel.core.lifecycle import Event, State, state_key
 from sentinel.core.planning import Notification, Status
 from sentinel.core.project import AlertSource, Compiled, Location, Selection, StoreTables
-from sentinel.core.routing import Traits
+from sentinel.core.routing import Routing, Traits
 from sentinel.core.silence import Silence
 from sentinel.core.values import hash_id, to_json
 from sentinel.ports import (
@@ -86,7 +86,11 @@ def alerts_of(*sources: AlertSource, channels: Iterable[str] = ("log",)) -> Aler
     """Judged definitions; those that name no channel tell all of `channels`."""
     known = tuple(channels)
     good, broken = judge(
-        sources, Surroundings(defaults={"channels": list(known)}, channels=frozenset(known))
+        sources,
+        Surroundings(
+            defaults={"channels": list(known)},
+            routing=Routing(dict.fromkeys(known, Traits(groups=False))),
+        ),
     )
     return Alerts(tuple(good), tuple(broken))
 

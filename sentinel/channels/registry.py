@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -12,6 +12,7 @@ from sentinel.channels.contract import ChannelContext, ChannelType, SettingFault
 from sentinel.core.alert import explain, suggest
 from sentinel.core.errors import ConfigError
 from sentinel.core.project import Location
+from sentinel.core.routing import Traits
 from sentinel.ports import Channel
 
 GROUP = "sentinel.channels"
@@ -20,6 +21,18 @@ GROUP = "sentinel.channels"
 def channel_types() -> dict[str, Any]:
     """The known types: name to entry point."""
     return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def traits_of(kind: str, keys: Collection[str]) -> Traits:
+    """The traits of a channel by its type and the keys of its block; of an unknown type, none.
+
+    What is wrong with a block is said where the channel is built.
+    """
+    known = channel_types()
+    if kind not in known:
+        return Traits()
+    channel_type: ChannelType = known[kind].load()
+    return channel_type.traits_for(keys)
 
 
 def build_channel(

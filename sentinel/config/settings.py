@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -11,10 +11,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from sentinel.config.document import Document
-from sentinel.core.alert import KEYS, PositiveDuration, explain, suggest
+from sentinel.core.alert import KEYS, Names, PositiveDuration, explain, suggest
 from sentinel.core.errors import ConfigError
 from sentinel.core.project import Location
+from sentinel.core.routing import ADDRESS, Route
 from sentinel.core.schedule import time_zone
+from sentinel.core.severity import Severity
 
 FILE_NAME = "sentinel.yml"
 
@@ -33,6 +35,36 @@ class StoreSettings(BaseModel):
     )
 
 
+class MatchSettings(BaseModel):
+    """What a route matches: all that is given. `{}` matches every alert."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str | None = Field(None, description="The alert's name, as a glob: orders_*.")
+    tag: str | None = Field(None, description="A dbt tag of the model.")
+    owner: str | None = Field(
+        None, description="The owner, or a name, email or slack of the dbt group's owner."
+    )
+    severity: Severity | None = Field(None, description="The severity it fires with.")
+    path: str | None = Field(None, description="A folder or a glob: models/alerts/finance.")
+
+
+class RouteSettings(BaseModel):
+    """One entry of `routes`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    match: MatchSettings = Field(MatchSettings(), description="Which alerts; unset, all.")
+    channels: Names = Field(description="The channels to tell.")
+    continue_: bool = Field(
+        False, alias="continue", description="true also asks the routes after this one."
+    )
+
+    def route(self) -> Route:
+        given = self.match.model_dump()
+        return Route(self.channels, **given, further=self.continue_)
+
+
 class FileSettings(BaseModel):
     """All keys of sentinel.yml."""
 
@@ -44,6 +76,12 @@ class FileSettings(BaseModel):
     )
     channels: dict[str, Any] = Field(
         default_factory=dict, description="The channels: {name: {type: ..., ...}}."
+    )
+    routes: tuple[RouteSettings, ...] = Field(
+        (), description="Whom alerts tell that name no channels: [{match, channels, continue}]."
+    )
+    fallback_channel: str | None = Field(
+        None, description="Who is told of what another channel could not deliver."
     )
     store: StoreSettings = Field(StoreSettings(), description="Where the tables are kept.")
 
@@ -61,6 +99,11 @@ class ChannelBlock:
     name: str
     type: str
     document: Document
+
+    @property
+    def keys(self) -> Collection[str]:
+        """Its keys as they are written."""
+        return tuple(self.document.root["channels"][self.name])
 
     def locate(self, *keys: str) -> Location:
         """Where one of its keys is written."""
@@ -82,6 +125,8 @@ class Settings:
     defaults: Mapping[str, Any]
     channels: Mapping[str, ChannelBlock]
     store: StoreSettings
+    routes: tuple[Route, ...] = ()
+    fallback_channel: str | None = None
 
 
 def load_settings(project_dir: Path) -> Settings:
@@ -125,9 +170,41 @@ def load_settings(project_dir: Path) -> Settings:
             faults.append(f"{where}: the channel `{name}` needs a `type`")
         else:
             channels[str(name)] = ChannelBlock(str(name), str(block["type"]), document)
+        if ADDRESS in str(name):
+            where = document.location("channels", str(name))
+            faults.append(f"{where}: the name of a channel can't hold `{ADDRESS}`")
+    if settings is not None:
+        faults += _unknown_channels(settings, channels, document)
     if faults or settings is None:
         raise ConfigError("\n".join(faults))
-    return Settings(path, settings.timezone, settings.defaults, channels, settings.store)
+    return Settings(
+        path,
+        settings.timezone,
+        settings.defaults,
+        channels,
+        settings.store,
+        tuple(each.route() for each in settings.routes),
+        settings.fallback_channel,
+    )
+
+
+def _unknown_channels(
+    settings: FileSettings, known: Collection[str], document: Document
+) -> Iterator[str]:
+    named: list[tuple[tuple[str, ...], str]] = [
+        (("routes", str(place), "channels"), name)
+        for place, each in enumerate(settings.routes)
+        for name in each.channels
+    ]
+    if settings.fallback_channel is not None:
+        named.append((("fallback_channel",), settings.fallback_channel))
+    for keys, name in named:
+        if name not in known:
+            where = document.location(*keys)
+            yield (
+                f"{where}: `{'.'.join(keys)}`: there is no channel {name!r} under `channels`"
+                + suggest(name, known)
+            )
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

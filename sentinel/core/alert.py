@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
@@ -27,6 +27,7 @@ from pydantic import (
 
 from sentinel.core.duration import format_duration, parse_duration
 from sentinel.core.project import AlertSource
+from sentinel.core.routing import Recipients, Routing, recipients
 from sentinel.core.schedule import Cron, time_zone
 from sentinel.core.severity import Severity
 
@@ -218,6 +219,9 @@ class Definition(BaseModel):
     samples: Annotated[int, Field(ge=0, le=100)] = Field(
         0, description="How many violating rows are fetched for the message when it fires."
     )
+    context_columns: Columns = Field(
+        (), description="Which further columns of a status row go into messages; unset, all."
+    )
     sample_columns: Columns = Field((), description="Which columns of the samples; unset, all.")
     jitter: Duration = Field(
         timedelta(), description="Up to how much a scheduled start is spread out."
@@ -257,6 +261,7 @@ class Alert:
     source: AlertSource
     rules: Definition
     cron: Cron | None
+    recipients: Recipients = field(default_factory=Recipients)
 
     @property
     def id(self) -> str:
@@ -268,7 +273,8 @@ class Alert:
 
     @property
     def channels(self) -> tuple[str, ...]:
-        return self.rules.channels or ()
+        """Whom it tells, at whatever severity; escalations left aside."""
+        return self.recipients.all
 
     @property
     def description(self) -> str:
@@ -276,8 +282,7 @@ class Alert:
 
     @property
     def owner(self) -> str | None:
-        group = self.source.group_owner
-        return self.rules.owner or (group and (group.name or group.email)) or None
+        return _owner(self.source, self.rules.owner)
 
 
 @dataclass(frozen=True)
@@ -286,7 +291,11 @@ class BrokenAlert:
 
     source: AlertSource
     faults: tuple[Fault, ...]
-    channels: tuple[str, ...] = ()
+    recipients: Recipients = field(default_factory=Recipients)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        return self.recipients.all
 
     @property
     def switched_off(self) -> bool:
@@ -311,7 +320,7 @@ class Surroundings:
 
     timezone: str = "UTC"
     defaults: Mapping[str, Any] | None = None
-    channels: frozenset[str] = frozenset()
+    routing: Routing = field(default_factory=Routing)
 
 
 def judge(
@@ -331,7 +340,9 @@ def judge(
             twice = Fault(("id",), f"the id {alert.id!r} is also that of {names}; ids are unique")
             faults = alert.faults if isinstance(alert, BrokenAlert) else ()
             # The shared id is no key of anybody's state: a broken twin keeps its own unique id.
-            broken.append(BrokenAlert(_without_id(alert.source), (*faults, twice), alert.channels))
+            broken.append(
+                BrokenAlert(_without_id(alert.source), (*faults, twice), alert.recipients)
+            )
         elif isinstance(alert, BrokenAlert):
             broken.append(alert)
         else:
@@ -349,6 +360,7 @@ def _without_id(source: AlertSource) -> AlertSource:
 def _judge_one(source: AlertSource, around: Surroundings) -> Alert | BrokenAlert:
     faults: list[Fault] = []
     merged: dict[str, Any] = {}
+    own: dict[str, Any] = {}
     for label, block in (
         ("`defaults` of sentinel.yml", around.defaults),
         ("`sentinel_defaults`", source.folder_defaults),
@@ -362,13 +374,19 @@ def _judge_one(source: AlertSource, around: Surroundings) -> Alert | BrokenAlert
             )
             continue
         merged.update(block)
+        if block is not around.defaults:
+            own.update(block)
+    secrets = tuple(_secrets_in(own))
+    if secrets:
+        # Nothing else is said of it: other messages quote what they find.
+        return BrokenAlert(source, secrets, _recipients(source, None, around, {}))
     rules: Definition | None = None
     try:
         rules = Definition.model_validate(merged)
     except ValidationError as error:
         faults.extend(explain(error, KEYS))
-    channels = _known_channels(merged.get("channels"), around.channels)
-    faults.extend(_channel_faults(merged, around.channels))
+    told = _recipients(source, rules, around, own)
+    faults.extend(_channel_faults(merged, rules, told, around.routing))
     cron: Cron | None = None
     try:
         zone = str(merged.get("timezone") or around.timezone)
@@ -382,25 +400,90 @@ def _judge_one(source: AlertSource, around: Surroundings) -> Alert | BrokenAlert
         except ValueError as error:
             faults.append(Fault(("schedule",), str(error)))
     if rules is None or faults:
-        return BrokenAlert(source, tuple(faults), channels)
-    return Alert(source, rules, cron)
+        return BrokenAlert(source, tuple(faults), told)
+    return Alert(source, rules, cron, told)
 
 
-def _known_channels(given: object, known: frozenset[str]) -> tuple[str, ...]:
+# What a value looks like that opens a door: the forms in which services hand out keys, a password
+# in a URL, a key among the parameters of one.
+_SECRET_VALUE = re.compile(
+    r"://[^/\s:@]*:[^/\s@]+@|hooks\.slack\.com/(services|workflows|triggers)/|\bxox[a-z]-|\bwhsec_"
+    r"|\bAKIA[0-9A-Z]{16}|\bgh[a-z]_\w{20,}|-----BEGIN|logic\.azure\.com/|webhook\.office\.com/"
+    r"|[?&](token|key|sig|signature|secret|password|api_?key|access_token)=",
+    re.IGNORECASE,
+)
+_SECRET_KEY = re.compile(
+    r"(token|secret|passw(or)?d|api_?key|routing_key|webhook(_url)?|credentials?)$", re.IGNORECASE
+)
+
+
+def _secrets_in(value: Any, keys: tuple[str, ...] = ()) -> Iterable[Fault]:
+    """Literal secrets in `meta`, which dbt writes into its manifest and shows in its docs."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if isinstance(key, str) and _SECRET_KEY.search(key) and item is not None:
+                yield _literal_secret((*keys, key))
+            else:
+                yield from _secrets_in(item, (*keys, str(key)))
+    elif isinstance(value, list | tuple):
+        for place, item in enumerate(value):
+            yield from _secrets_in(item, (*keys, str(place)))
+    elif isinstance(value, str) and _SECRET_VALUE.search(value):
+        yield _literal_secret(keys)
+
+
+def _literal_secret(keys: tuple[str, ...]) -> Fault:
+    return Fault(
+        keys,
+        f"`{'.'.join(keys)}` looks like a secret, and `meta` lands in dbt's manifest: put it into "
+        "a channel of sentinel.yml as {env: NAME}, and name that channel here; then replace the "
+        "secret, since dbt may have written it to target/ already",
+    )
+
+
+def _owner(source: AlertSource, own: str | None) -> str | None:
+    group = source.group_owner
+    return own or (group and (group.name or group.email)) or None
+
+
+def _recipients(
+    source: AlertSource,
+    rules: Definition | None,
+    around: Surroundings,
+    own: Mapping[str, Any],
+) -> Recipients:
+    routing = around.routing
+    default = _known_channels((around.defaults or {}).get("channels"), routing)
+    return recipients(
+        source,
+        _owner(source, rules.owner if rules else None),
+        routing,
+        _known_channels(own.get("channels"), routing),
+        default,
+    )
+
+
+def _known_channels(given: object, routing: Routing) -> tuple[str, ...] | None:
     names = _listed(given)
     if not isinstance(names, Sequence):
-        return ()
-    return _once(tuple(name for name in names if isinstance(name, str) and name in known))
+        return None
+    found = [name for name in names if isinstance(name, str) and name in routing.channels]
+    if names and not found:
+        return None
+    return _once(tuple(found))
 
 
-def _channel_faults(merged: Mapping[str, Any], known: frozenset[str]) -> Iterable[Fault]:
-    if merged.get("channels") is None:
+def _channel_faults(
+    merged: Mapping[str, Any], rules: Definition | None, told: Recipients, routing: Routing
+) -> Iterable[Fault]:
+    given = merged.get("channels")
+    if given is None and not told.at(rules.severity if rules else Severity.CRITICAL):
         yield Fault(
             ("channels",),
-            "it would tell nobody: name `channels` here or under `defaults` of sentinel.yml "
-            "(`channels: []` if that is meant)",
+            "it would tell nobody: name `channels` here or under `defaults` of sentinel.yml, or "
+            "a route there that matches it (`channels: []` if that is meant)",
         )
-    named: list[tuple[tuple[str, ...], object]] = [(("channels",), merged.get("channels"))]
+    named: list[tuple[tuple[str, ...], object]] = [(("channels",), given)]
     escalations = merged.get("escalations")
     if isinstance(escalations, Sequence):
         named += [
@@ -408,14 +491,16 @@ def _channel_faults(merged: Mapping[str, Any], known: frozenset[str]) -> Iterabl
             for place, step in enumerate(escalations)
             if isinstance(step, Mapping)
         ]
-    for keys, given in named:
-        names = _listed(given)
+    for keys, value in named:
+        names = _listed(value)
         if not isinstance(names, Sequence):
             continue
         for name in names:
-            if isinstance(name, str) and name not in known:
+            if isinstance(name, str) and name not in routing.channels:
                 yield Fault(
-                    keys, f"there is no channel {name!r} in sentinel.yml" + suggest(name, known)
+                    keys,
+                    f"there is no channel {name!r} in sentinel.yml"
+                    + suggest(name, routing.channels),
                 )
 
 

@@ -13,10 +13,12 @@ from typing import Any, Literal
 
 from sentinel.core.alert import Condition, Definition
 from sentinel.core.severity import Severity
-from sentinel.core.values import instance_name, number, plain
+from sentinel.core.values import bounded, cut, instance_name, number, plain, text
 
 Shape = Literal["status", "rows"]
 ROW_CAP = 1_000
+_LONGEST_MESSAGE = 2_000
+_LONGEST_ERROR = 4_000
 _RESERVED = ("status", "actual_value", "threshold", "severity", "message")
 
 
@@ -66,16 +68,19 @@ class Reading:
 
     `absent` says what it means for an instance not to be in `observations`: `missing` (the alert's
     `on_missing` decides), `ok` (it has no violations), or `unknown` (the result says nothing).
+    `lost` says that it wasn't the query that failed but the connection to the warehouse.
     """
 
     outcome: Outcome
     observations: tuple[Observation, ...] = ()
     error: str | None = None
     absent: Literal["missing", "ok", "unknown"] = "missing"
+    lost: bool = False
 
     @classmethod
-    def failed(cls, error: str) -> Reading:
-        return cls(Outcome.ERROR, error=error, absent="unknown")
+    def failed(cls, error: str, *, lost: bool = False) -> Reading:
+        words = cut(text(error), _LONGEST_ERROR)
+        return cls(Outcome.ERROR, error=words, absent="unknown", lost=lost)
 
 
 def known_shape(rules: Definition) -> Shape | None:
@@ -177,12 +182,16 @@ def _observe(rules: Definition, row: Mapping[str, Any]) -> Observation:
         severity=_severity(row.get("severity"), rules.severity),
         actual_value=values["actual_value"],
         threshold=values["threshold"],
-        message=None if message is None else str(message),
-        context={
-            name: plain(value)
-            for name, value in row.items()
-            if name not in _RESERVED and name not in dimensions
-        },
+        message=None if message is None else cut(text(str(message)), _LONGEST_MESSAGE),
+        context=bounded(
+            {
+                name: plain(value)
+                for name, value in row.items()
+                if name not in _RESERVED
+                and name not in dimensions
+                and (not rules.context_columns or name in rules.context_columns)
+            }
+        ),
     )
 
 

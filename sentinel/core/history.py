@@ -85,10 +85,10 @@ def _row(
 ) -> HistoryRow:
     before, after, seen, tick = step.before, step.after, step.observation, execution.tick
     moment = isoformat(tick.slot) if tick.slot else execution.run_id
-    key = hash_id(after.state_key, moment, str(execution.attempt), "evaluation")
+    key = hash_id(after.state_key, moment, str(execution.attempt), judged.kind)
     return HistoryRow(
         evaluation_id=key,
-        kind="evaluation",
+        kind=judged.kind,
         run_id=execution.run_id,
         triggered_by=execution.triggered_by,
         project=after.project,

@@ -21,8 +21,13 @@ from typing import Any
 
 from sentinel.core.alert import Alert, BrokenAlert, Definition
 from sentinel.core.evaluation import Observation, Outcome, Reading, absent_count
+from sentinel.core.project import AlertSource
 from sentinel.core.severity import Severity
 from sentinel.core.values import hash_id, isoformat
+
+WAREHOUSE_LOST = "warehouse_lost"
+# How long an alert has to be gone from the project before its episodes end.
+REMOVED_AFTER = timedelta(minutes=5)
 
 
 class Phase(StrEnum):
@@ -97,6 +102,7 @@ class State:
     removed_since: datetime | None = None
     version: int = 0
     updated_at: datetime | None = None
+    target: str | None = None
 
     @property
     def is_head(self) -> bool:
@@ -124,13 +130,14 @@ class Tick:
     """When an evaluation speaks: the time it is for, the slot it was due, the store's clock.
 
     `missed_slots` were due since the last one and never evaluated: what held before them is not
-    known to have held through them.
+    known to have held through them. `target` is the dbt target whose project evaluates.
     """
 
     as_of: datetime
     now: datetime
     slot: datetime | None = None
     missed_slots: int = 0
+    target: str | None = None
 
 
 @dataclass(frozen=True)
@@ -155,13 +162,15 @@ def advance(
     tick: Tick,
     *,
     consecutive: bool,
+    counts: bool = True,
     reason: str = "",
 ) -> Step:
     """The next state of an instance, of which an evaluation saw OK or ALERT.
 
     `consecutive`: the evaluation before this one was good and none was missed between, so that the
-    time since then counts for `for` and `keep_firing_for`. `reason` names the observation where it
-    wasn't the query that made it (an instance that is missing, say).
+    time since then counts for `for` and `keep_firing_for`. `counts`: it is the first one of its
+    slot, for a `for` that counts slots. `reason` names the observation where it wasn't the query
+    that made it (an instance that is missing, say).
     """
     held = tick.as_of - state.last_as_of if consecutive and state.last_as_of else timedelta()
     base = replace(
@@ -175,9 +184,10 @@ def advance(
         missing_since=None,
         removed_since=None,
         updated_at=tick.now,
+        target=tick.target,
     )
     if seen.outcome is Outcome.ALERT:
-        after, transitions = _alerting(base, seen, rules, tick, held, reason)
+        after, transitions = _alerting(base, seen, rules, tick, held, reason, counts=counts)
     else:
         after, transitions = _good(base, rules, tick, held, reason)
     return Step(state, after, seen.outcome, transitions, seen)
@@ -187,14 +197,21 @@ _Moved = tuple[State, tuple[Transition, ...]]
 
 
 def _alerting(
-    state: State, seen: Observation, rules: Definition, tick: Tick, held: timedelta, reason: str
+    state: State,
+    seen: Observation,
+    rules: Definition,
+    tick: Tick,
+    held: timedelta,
+    reason: str,
+    *,
+    counts: bool,
 ) -> _Moved:
     match state.phase:
         case Phase.FIRING | Phase.RECOVERING:
             return _still_firing(state, seen, tick)
         case Phase.PENDING:
             waited = timedelta(seconds=state.held_s) + held
-            count = state.alert_count + 1
+            count = state.alert_count + counts
         case _:
             waited, count = timedelta(), 1
     if rules.for_.met(waited, count):
@@ -276,8 +293,13 @@ def _enter(state: State, phase: Phase, tick: Tick) -> State:
     return replace(state, phase=phase, phase_since=tick.as_of, held_s=0, alert_count=0)
 
 
-def advance_health(head: State, outcome: Outcome, rules: Definition, tick: Tick) -> _Moved:
-    """The next health of an alert, and whether that is worth telling."""
+def advance_health(
+    head: State, outcome: Outcome, rules: Definition, tick: Tick, *, lost: bool = False
+) -> _Moved:
+    """The next health of an alert, and whether that is worth telling.
+
+    `lost`: it can't be evaluated since the warehouse is lost, as all others of its batch.
+    """
     if outcome is not Outcome.ERROR:
         healthy = replace(
             head,
@@ -309,7 +331,13 @@ def advance_health(head: State, outcome: Outcome, rules: Definition, tick: Tick)
         counted, health=Health.FAILING, health_since=tick.as_of, health_episode_id=episode
     )
     return failing, (
-        Transition(Event.ERROR, "evaluation_failed", episode, tick.as_of, rules.severity),
+        Transition(
+            Event.ERROR,
+            WAREHOUSE_LOST if lost else "evaluation_failed",
+            episode,
+            tick.as_of,
+            rules.severity,
+        ),
     )
 
 
@@ -318,7 +346,9 @@ class Judgement:
     """What one evaluation did to the rows of its alert; the head comes first.
 
     `noted` are rows that changed without being evaluated (an instance no longer in the result),
-    `unseen` those whose episode goes on, though the evaluation says nothing of them.
+    `unseen` those whose episode goes on, though the evaluation says nothing of them, `dropped`
+    those that go: of an alert that is removed, or whose rows go by its new id now. `kind` is the
+    kind of its rows of history.
     """
 
     alert: Alert | BrokenAlert
@@ -326,6 +356,8 @@ class Judgement:
     steps: tuple[Step, ...]
     noted: tuple[State, ...] = ()
     unseen: tuple[State, ...] = ()
+    dropped: tuple[State, ...] = ()
+    kind: str = "evaluation"
 
 
 BROKEN_RULES = Definition()
@@ -345,11 +377,13 @@ def judge(
     is tried again.
     """
     rules = alert.rules if isinstance(alert, Alert) else BROKEN_RULES
-    rows = {state.instance: _renamed(state, alert) for state in states}
+    own, dropped = _adopted(alert, tuple(states), project)
+    rows = {state.instance: _renamed(state, alert) for state in own}
     head = rows.get("") or _new_state(alert, project, "")
+    adopted = tuple(rows.values()) if dropped else ()
     if reading.outcome is Outcome.SKIPPED or _late(head, tick):
         recorded = _recorded_only(head, rows, reading)
-        return Judgement(alert, reading, recorded, unseen=_unseen(rows, recorded))
+        return Judgement(alert, reading, recorded, adopted, _unseen(rows, recorded), dropped)
     observed = {seen.instance: (seen, "") for seen in reading.observations}
     observed |= dict(_absent(reading, rules, rows.values(), observed))
     steps: list[Step] = []
@@ -358,7 +392,10 @@ def judge(
         if state.phase is None:
             state = replace(state, phase=Phase.OK)
         consecutive = _consecutive(head, state, tick)
-        step = advance(state, seen, rules, tick, consecutive=consecutive, reason=reason)
+        counts = _counts(alert, state, tick)
+        step = advance(
+            state, seen, rules, tick, consecutive=consecutive, counts=counts, reason=reason
+        )
         if reason == "instance_missing":
             since = state.missing_since or tick.as_of
             step = replace(step, after=replace(step.after, missing_since=since))
@@ -370,7 +407,102 @@ def judge(
         and state.missing_since is None and reading.absent == "missing"
     )  # fmt: skip
     taken = tuple(_with_head(head, steps, reading, rules, tick))
-    return Judgement(alert, reading, taken, newly_missing, _unseen(rows, taken))
+    written = {step.after.instance for step in taken} | {row.instance for row in newly_missing}
+    others = tuple(row for row in adopted if row.instance not in written)
+    return Judgement(
+        alert, reading, taken, (*newly_missing, *others), _unseen(rows, taken), dropped
+    )
+
+
+def _adopted(
+    alert: Alert | BrokenAlert, states: tuple[State, ...], project: str
+) -> tuple[tuple[State, ...], tuple[State, ...]]:
+    """The rows of an alert, and those that go: it has gained an id, and keeps what it had before."""
+    own = tuple(state for state in states if state.alert_id == alert.id)
+    before = tuple(state for state in states if state.alert_id != alert.id)
+    if own or not before:
+        return own, ()
+    moved = tuple(
+        replace(
+            state,
+            state_key=state_key(project, alert.id, state.instance),
+            alert_id=alert.id,
+            version=0,
+        )
+        for state in before
+    )
+    return moved, before
+
+
+def _counts(alert: Alert | BrokenAlert, state: State, tick: Tick) -> bool:
+    """Whether an evaluation is the first one of its slot. Without a schedule each one counts."""
+    if tick.slot is not None or state.last_as_of is None:
+        return True
+    cron = alert.cron if isinstance(alert, Alert) else None
+    return cron is None or cron.latest_until(tick.as_of) > state.last_as_of
+
+
+def judge_removed(
+    alert: Alert | BrokenAlert, states: Iterable[State], tick: Tick, reason: str
+) -> Judgement:
+    """The rows of an alert that is no longer in the project, or is disabled there.
+
+    The first time that is only noted. Seen again at least five minutes later (`REMOVED_AFTER`), its
+    episodes are resolved, for this `reason`, and its rows go.
+    """
+    rows = tuple(states)
+    nothing = Reading(Outcome.SKIPPED)
+    noted = [state.removed_since for state in rows if state.removed_since]
+    if not noted or tick.now - min(noted) < REMOVED_AFTER:
+        since = min(noted, default=tick.now)
+        marked = tuple(
+            replace(state, removed_since=since, updated_at=tick.now)
+            for state in rows
+            if state.removed_since is None
+        )
+        return Judgement(alert, nothing, (), marked, kind="removal")
+    steps: list[Step] = []
+    for state in rows:
+        after = state
+        transitions: tuple[Transition, ...] = ()
+        if state.phase is not None and state.phase.open:
+            after, transitions = _resolve(state, tick, reason)
+        if state.health_episode_id is not None:
+            after, healed = advance_health(after, Outcome.OK, BROKEN_RULES, tick)
+            transitions = (*transitions, *(replace(each, reason=reason) for each in healed))
+        if transitions:
+            steps.append(Step(state, after, Outcome.SKIPPED, transitions))
+    return Judgement(alert, nothing, tuple(steps), dropped=rows, kind="removal")
+
+
+def gone(state: State) -> BrokenAlert:
+    """An alert of which nothing is left but its rows."""
+    source = AlertSource(state.unique_id, state.alert, "", {"id": state.alert_id})
+    return BrokenAlert(source, ())
+
+
+def kept(states: Iterable[State], tick: Tick) -> tuple[State, ...]:
+    """Rows that were noted as removed, of an alert that is in the project after all."""
+    return tuple(
+        replace(state, removed_since=None, updated_at=tick.now)
+        for state in states
+        if state.removed_since is not None
+    )
+
+
+def acknowledge(
+    states: Iterable[State], by: str, comment: str | None, now: datetime
+) -> tuple[Step, ...]:
+    """The instances whose episode is open, acknowledged; what is so already stays as it is."""
+    return tuple(
+        Step(
+            state,
+            replace(state, acked_at=now, acked_by=by, ack_comment=comment, updated_at=now),
+            Outcome.SKIPPED,
+        )
+        for state in states
+        if state.phase is not None and state.phase.open and state.acked_at is None
+    )
 
 
 def _unseen(rows: Mapping[str, State], steps: Sequence[Step]) -> tuple[State, ...]:
@@ -415,8 +547,9 @@ def _with_head(
         last_outcome=reading.outcome,
         removed_since=None,
         updated_at=tick.now,
+        target=tick.target,
     )
-    healed, told = advance_health(moved, reading.outcome, rules, tick)
+    healed, told = advance_health(moved, reading.outcome, rules, tick, lost=reading.lost)
     before = own.before if own else head
     transitions = (*(own.transitions if own else ()), *told)
     seen = own.observation if own else None
@@ -443,7 +576,11 @@ def _absent(
             state.dimensions,
             message="no longer in the result",
         )
-        if tuple(sorted(state.dimensions)) != tuple(sorted(rules.dimensions)):
+        if state.is_head and rules.dimensions and rules.on_empty == "alert":
+            # It fired since there was no row at all; now there are rows.
+            if state.phase is not Phase.OK:
+                yield state.instance, (replace(gone, message="the query gives rows again"), "")
+        elif tuple(sorted(state.dimensions)) != tuple(sorted(rules.dimensions)):
             if state.phase is not Phase.OK:
                 yield state.instance, (gone, "dimensions_changed")
         elif reading.absent == "ok":

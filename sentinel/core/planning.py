@@ -6,22 +6,27 @@ outbox, whose payload is frozen here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sentinel.core.alert import Alert, BrokenAlert
+from sentinel.core.alert import Alert, BrokenAlert, Definition
+from sentinel.core.evaluation import Observation, Outcome, Reading
 from sentinel.core.lifecycle import (
     BROKEN_RULES,
+    WAREHOUSE_LOST,
     Event,
     Judgement,
     State,
     Step,
     Transition,
 )
-from sentinel.core.values import hash_id, isoformat
+from sentinel.core.routing import Routing, Traits
+from sentinel.core.severity import Severity
+from sentinel.core.silence import Silence
+from sentinel.core.values import bounded, hash_id, isoformat
 
 
 class Status(StrEnum):
@@ -37,6 +42,16 @@ class Status(StrEnum):
     @property
     def finished(self) -> bool:
         return self not in (Status.PENDING, Status.CLAIMED)
+
+
+# The most notifications in one message: what a chat still shows whole.
+MOST_IN_ONE = 50
+FIRED_AND_RESOLVED = "fired_and_resolved"
+# What tells a channel that an episode is open.
+_OPENING = (Event.FIRING, Event.SEVERITY, Event.REMINDER, Event.ESCALATION)
+# Numbers of an escalation are apart by this, so that `n` still tells which one it is.
+_STEP = 100
+_EARLY = timedelta(seconds=30)
 
 
 @dataclass(frozen=True)
@@ -67,6 +82,13 @@ class Notification:
     last_error: str | None = None
     sent_at: datetime | None = None
 
+    @property
+    def urgency(self) -> tuple[int, int, str, str]:
+        """A sort key within a message: what is open before what is over, the worst first."""
+        over = self.event in (Event.RESOLVED, Event.ERROR_RESOLVED)
+        rank = Severity(self.payload["severity"]).rank
+        return (int(over), -rank, self.payload["alert"], self.instance)
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -82,11 +104,15 @@ class Decision:
 
 @dataclass(frozen=True)
 class Plan:
-    """New rows for the outbox, rows that they replace, and the reason of every decision."""
+    """New rows for the outbox, rows that they replace, and the reason of every decision.
+
+    `superseded` are ids of notifications, `revived` those of dead messages that are tried again.
+    """
 
     notifications: tuple[Notification, ...] = ()
     superseded: tuple[str, ...] = ()
     decisions: tuple[Decision, ...] = ()
+    revived: tuple[str, ...] = ()
 
 
 Ledger = Mapping[tuple[str, str], Sequence[Notification]]
@@ -100,6 +126,39 @@ def ledger_of(rows: Iterable[Notification]) -> Ledger:
     return ledger
 
 
+@dataclass(frozen=True)
+class _Case:
+    """One row of the state, and what an evaluation did to it, if there was one just now."""
+
+    judged: Judgement
+    before: State
+    after: State
+    changes: Mapping[Event, Transition]
+    seen: Observation | None = None
+
+    @property
+    def alert(self) -> Alert | BrokenAlert:
+        return self.judged.alert
+
+    @property
+    def rules(self) -> Definition:
+        return self.alert.rules if isinstance(self.alert, Alert) else BROKEN_RULES
+
+    def wants(self, event: str) -> bool:
+        return event in self.rules.notify_on
+
+
+def _cases(judged: Judgement) -> Iterator[_Case]:
+    """The rows to plan for. What went into history only changes nothing, and is left aside."""
+    taken = [step for step in judged.steps if not step.recorded_only]
+    for step in taken:
+        changes = {change.event: change for change in step.transitions}
+        yield _Case(judged, step.before, step.after, changes, step.observation)
+    if taken:
+        for state in judged.unseen:
+            yield _Case(judged, state, state, {})
+
+
 @dataclass
 class _Planner:
     """The plan of one batch while it is being made."""
@@ -107,46 +166,63 @@ class _Planner:
     ledger: Ledger
     now: datetime
     project: str
+    silences: Sequence[Silence] = ()
+    routing: Routing | None = None
     notifications: list[Notification] = field(default_factory=list)
     superseded: list[str] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
+    revived: list[str] = field(default_factory=list)
 
     def told(self, episode_id: str, channel: str, *events: Event) -> list[Notification]:
-        """The rows of the ledger for these events that still count."""
+        """The rows of the ledger for these events that still count, the oldest first."""
         return [
             row
             for row in self.ledger.get((episode_id, channel), ())
             if row.event in events and row.status not in (Status.SUPERSEDED, Status.CANCELLED)
         ]
 
+    def channels_of(self, episode_id: str) -> list[str]:
+        """The channels that the ledger knows of an episode."""
+        return [channel for episode, channel in self.ledger if episode == episode_id]
+
+    def traits(self, channel: str) -> Traits | None:
+        """The traits of a channel; None if it is no longer configured."""
+        return self.routing.traits(channel) if self.routing else Traits(groups=False)
+
+    def silenced(self, state: State) -> bool:
+        return any(
+            each.mutes((state.alert_id, state.unique_id), state.dimensions, self.now)
+            for each in self.silences
+        )
+
     def decide(
-        self, step: Step, channel: str, event: Event, reason: str, *, told: bool = False
+        self, case: _Case, channel: str, event: Event, reason: str, *, told: bool = False
     ) -> None:
-        after = step.after
+        after = case.after
         self.decisions.append(
             Decision(after.alert_id, after.instance, channel, event, told, reason)
         )
 
-    def repeat(self, step: Step, channel: str, event: Event, told: Sequence[Notification]) -> None:
-        """Nothing new to tell; a failed send never counts as told."""
+    def repeat(self, case: _Case, channel: str, event: Event, told: Sequence[Notification]) -> None:
+        """Nothing new to tell; a failed send never counts as told.
+
+        What is dead is tried again once an hour, as long as there is its channel.
+        """
         statuses = {row.status for row in told}
-        if statuses <= {Status.DEAD}:
+        dead = [row for row in told if row.status is Status.DEAD]
+        due = [row for row in dead if row.not_before <= self.now]
+        if due and self.traits(channel) is not None:
+            self.revived += [row.message_id for row in due]
+            reason = "tried_again"
+        elif statuses <= {Status.DEAD}:
             reason = "undeliverable"
         elif statuses <= {Status.DEAD, Status.PENDING, Status.CLAIMED}:
             reason = "not_delivered_yet"
         else:
             reason = "already_told"
-        self.decide(step, channel, event, reason)
+        self.decide(case, channel, event, reason)
 
-    def tell(
-        self,
-        judged: Judgement,
-        step: Step,
-        channel: str,
-        change: Transition,
-        reason: str,
-        n: int = 0,
-    ) -> None:
+    def tell(self, case: _Case, channel: str, change: Transition, reason: str, n: int = 0) -> None:
         taken = {
             row.n
             for row in self.ledger.get((change.episode_id, channel), ())
@@ -154,7 +230,7 @@ class _Planner:
         }
         # What was cancelled and is told after all is a new notification, with an id of its own.
         while n in taken:
-            n += 1
+            n += _STEP if change.event is Event.ESCALATION else 1
         identity = hash_id(change.episode_id, channel, change.event, str(n))
         self.notifications.append(
             Notification(
@@ -165,133 +241,305 @@ class _Planner:
                 event=change.event,
                 n=n,
                 episode_id=change.episode_id,
-                alert_id=step.after.alert_id,
-                instance=step.after.instance,
-                incident_id=step.after.incident_id or step.before.incident_id,
+                alert_id=case.after.alert_id,
+                instance=case.after.instance,
+                incident_id=case.after.incident_id or case.before.incident_id,
                 reason=reason,
-                payload=payload(judged, step, change, self.now, reason),
+                payload=_payload(case, change, self.now, reason),
                 status=Status.PENDING,
                 created_at=self.now,
                 not_before=self.now,
             )
         )
-        self.decide(step, channel, change.event, reason, told=True)
+        self.decide(case, channel, change.event, reason, told=True)
+
+    def plan(self) -> Plan:
+        return Plan(
+            tuple(self._grouped()),
+            tuple(self.superseded),
+            tuple(self.decisions),
+            tuple(dict.fromkeys(self.revived)),
+        )
+
+    def _grouped(self) -> Iterator[Notification]:
+        """The notifications, with those that make one message under one `message_id`.
+
+        What has to wait for an earlier row of its episode goes by itself, so that it holds up
+        nothing else. A lost warehouse is told once, by paging channels too.
+        """
+        groups: dict[tuple[str, bool], list[Notification]] = {}
+        for row in self.notifications:
+            traits = self.traits(row.channel)
+            lost = row.reason == WAREHOUSE_LOST
+            if self._waits(row) or not (lost or (traits and traits.groups)):
+                yield row
+            else:
+                groups.setdefault(
+                    (row.channel, lost and not (traits and traits.groups)), []
+                ).append(row)
+        for rows in groups.values():
+            rows.sort(key=lambda row: row.urgency)
+            for start in range(0, len(rows), MOST_IN_ONE):
+                yield from _one_message(rows[start : start + MOST_IN_ONE])
+
+    def _waits(self, row: Notification) -> bool:
+        return any(
+            not earlier.status.finished and earlier.notification_id not in self.superseded
+            for earlier in self.ledger.get((row.episode_id, row.channel), ())
+        )
 
 
-def plan(judgements: Iterable[Judgement], ledger: Ledger, project: str, now: datetime) -> Plan:
-    """What to tell after these evaluations, given what was told before."""
-    planner = _Planner(ledger, now, project)
-    for judged in judgements:
-        for step in judged.steps:
-            if not step.recorded_only:
-                _plan_phase(planner, judged, step)
-                _plan_health(planner, judged, step)
-    return Plan(tuple(planner.notifications), tuple(planner.superseded), tuple(planner.decisions))
-
-
-def _wanted(alert: Alert | BrokenAlert, event: str) -> bool:
-    return not isinstance(alert, Alert) or event in alert.rules.notify_on
-
-
-def _plan_phase(planner: _Planner, judged: Judgement, step: Step) -> None:
-    changes = {change.event: change for change in step.transitions}
-    if Event.RESOLVED in changes:
-        _plan_resolved(planner, judged, step, changes[Event.RESOLVED])
+def _one_message(rows: Sequence[Notification]) -> Iterator[Notification]:
+    if len(rows) == 1:
+        yield rows[0]
         return
-    after = step.after
+    message_id = hash_id("message", *sorted(row.notification_id for row in rows))
+    for row in rows:
+        yield replace(row, message_id=message_id)
+
+
+def plan(
+    judgements: Iterable[Judgement],
+    ledger: Ledger,
+    project: str,
+    now: datetime,
+    *,
+    silences: Sequence[Silence] = (),
+    routing: Routing | None = None,
+) -> Plan:
+    """What to tell now, given what was told before.
+
+    `judgements` are of evaluations, or of alerts as they stand (`standing`): what comes by time, as
+    reminders, escalations and the ends of silences do, needs none. Without `routing` all channels
+    are taken to exist, and none groups.
+    """
+    planner = _Planner(ledger, now, project, silences, routing)
+    for judged in judgements:
+        for case in _cases(judged):
+            _plan_phase(planner, case)
+            _plan_health(planner, case)
+    return planner.plan()
+
+
+def standing(alert: Alert | BrokenAlert, states: Iterable[State]) -> Judgement:
+    """An alert as it stands, without an evaluation."""
+    steps = tuple(Step(state, state, Outcome.SKIPPED) for state in states)
+    return Judgement(alert, Reading(Outcome.SKIPPED), steps, kind="plan")
+
+
+# -- an episode of the phase -------------------------------------------------------------------
+
+
+def _plan_phase(planner: _Planner, case: _Case) -> None:
+    if Event.RESOLVED in case.changes:
+        _plan_resolved(planner, case, case.changes[Event.RESOLVED])
+        return
+    after = case.after
     if after.phase is None or not after.phase.open or after.episode_id is None:
         return
-    for channel in judged.alert.channels:
-        if not _wanted(judged.alert, Event.FIRING):
-            planner.decide(step, channel, Event.FIRING, "not_wanted")
-            continue
-        told = planner.told(after.episode_id, channel, Event.FIRING)
-        if told:
-            risen = changes.get(Event.SEVERITY)
-            if risen:
-                planner.tell(judged, step, channel, risen, risen.reason, n=risen.severity.rank)
-            else:
-                planner.repeat(step, channel, Event.FIRING, told)
-            continue
-        fired = changes.get(Event.FIRING) or _fired(after)
-        planner.tell(judged, step, channel, fired, fired.reason)
-
-
-def _fired(state: State) -> Transition:
-    """The firing of an episode that is already under way."""
-    assert state.episode_id and state.episode_started and state.severity
-    return Transition(
-        Event.FIRING, "not_told_yet", state.episode_id, state.episode_started, state.severity
-    )
-
-
-def _plan_resolved(planner: _Planner, judged: Judgement, step: Step, change: Transition) -> None:
-    """Whoever was told of firing is told of resolved; who wasn't yet gets both in one message."""
-    channels = [channel for episode, channel in planner.ledger if episode == change.episode_id]
-    for channel in dict.fromkeys((*judged.alert.channels, *channels)):
-        told = planner.told(change.episode_id, channel, Event.FIRING, Event.SEVERITY)
-        if not told:
-            planner.decide(step, channel, Event.RESOLVED, "firing_never_told")
-        elif not _wanted(judged.alert, Event.RESOLVED):
-            planner.decide(step, channel, Event.RESOLVED, "not_wanted")
+    silenced = planner.silenced(after)
+    base = case.alert.recipients.at(after.peak_severity or case.rules.severity)
+    for channel in base:
+        if case.wants(Event.FIRING):
+            _plan_channel(planner, case, channel, after.episode_id, silenced=silenced)
         else:
-            unsent = [row for row in told if row.status in (Status.PENDING, Status.DEAD)]
-            planner.superseded.extend(row.notification_id for row in unsent)
-            never_told = len(unsent) == len(told)
-            reason = "fired_and_resolved" if never_told else change.reason
-            planner.tell(judged, step, channel, change, reason)
-
-
-def _plan_health(planner: _Planner, judged: Judgement, step: Step) -> None:
-    changes = {change.event: change for change in step.transitions}
-    if Event.ERROR_RESOLVED in changes:
-        _plan_error_resolved(planner, judged, step, changes[Event.ERROR_RESOLVED])
+            planner.decide(case, channel, Event.FIRING, "not_wanted")
+    if not case.wants(Event.FIRING):
         return
-    episode = step.after.health_episode_id
+    # Whoever was told once hears the rest of it, also if the routes have changed since.
+    for channel in planner.channels_of(after.episode_id):
+        known = planner.traits(channel) is not None
+        if channel not in base and known and planner.told(after.episode_id, channel, *_OPENING):
+            _plan_channel(planner, case, channel, after.episode_id, silenced=silenced)
+    _plan_escalations(planner, case, after.episode_id, silenced=silenced)
+
+
+def _plan_channel(
+    planner: _Planner, case: _Case, channel: str, episode: str, *, silenced: bool
+) -> None:
+    """What one channel has to know of an episode that is under way."""
+    after = case.after
+    told = planner.told(episode, channel, *_OPENING)
+    risen = told and _risen(after, told)
+    due = told and not risen and _reminder_due(case, told, planner.now)
+    event = Event.SEVERITY if risen else Event.REMINDER if due else Event.FIRING
+    if silenced and (risen or due or not told):
+        planner.decide(case, channel, event, "silenced")
+    elif not told:
+        fired = case.changes.get(Event.FIRING) or _going_on(after, Event.FIRING, "not_told_yet")
+        planner.tell(case, channel, fired, fired.reason)
+    elif risen:
+        change = case.changes.get(Event.SEVERITY) or _going_on(after, event, "severity_rose")
+        planner.tell(case, channel, change, change.reason, n=change.severity.rank)
+    elif due and after.acked_at is not None:
+        planner.decide(case, channel, event, "acknowledged")
+    elif due:
+        change = _going_on(after, event, "repeat_due")
+        planner.tell(case, channel, change, change.reason, n=1)
+    else:
+        planner.repeat(case, channel, Event.FIRING, told)
+    _plan_acknowledged(planner, case, channel, episode, told)
+
+
+def _risen(state: State, told: Sequence[Notification]) -> bool:
+    """Whether an episode is worse than a channel knows."""
+    known = max(Severity(row.payload["severity"]).rank for row in told)
+    return state.peak_severity is not None and state.peak_severity.rank > known
+
+
+def _reminder_due(case: _Case, told: Sequence[Notification], now: datetime) -> bool:
+    """Whether it is time to remind: what was told last has arrived, an interval ago.
+
+    A little early counts: plans come by slots, and a slot later is a whole slot later.
+    """
+    interval, last = case.rules.repeat_interval, max(told, key=lambda row: row.created_at)
+    if interval is None or last.status is not Status.SENT:
+        return False
+    return now - last.created_at >= interval - min(_EARLY, interval / 10)
+
+
+def _plan_acknowledged(
+    planner: _Planner, case: _Case, channel: str, episode: str, told: Sequence[Notification]
+) -> None:
+    """A channel that keeps acknowledgements is told of one, silence or not."""
+    traits, after = planner.traits(channel), case.after
+    if after.acked_at is None or not told or traits is None or not traits.acknowledges:
+        return
+    if not planner.told(episode, channel, Event.ACKNOWLEDGED):
+        change = _going_on(after, Event.ACKNOWLEDGED, "acknowledged")
+        planner.tell(case, channel, change, change.reason)
+
+
+def _plan_escalations(planner: _Planner, case: _Case, episode: str, *, silenced: bool) -> None:
+    after = case.after
+    assert after.episode_started
+    for place, escalation in enumerate(case.rules.escalations):
+        if planner.now - after.episode_started < escalation.after:
+            continue
+        for channel in escalation.channels:
+            rows = planner.told(episode, channel, Event.ESCALATION)
+            told = [row for row in rows if row.n % _STEP == place]
+            if told:
+                planner.repeat(case, channel, Event.ESCALATION, told)
+            elif after.acked_at is not None:
+                planner.decide(case, channel, Event.ESCALATION, "acknowledged")
+            elif silenced:
+                planner.decide(case, channel, Event.ESCALATION, "silenced")
+            else:
+                change = _going_on(after, Event.ESCALATION, "escalation_due")
+                planner.tell(case, channel, change, change.reason, n=place)
+
+
+def _going_on(state: State, event: Event, reason: str) -> Transition:
+    """Something to tell of an episode that is already under way."""
+    severity = state.peak_severity or state.severity
+    assert state.episode_id and state.episode_started and severity
+    return Transition(event, reason, state.episode_id, state.episode_started, severity)
+
+
+def _plan_resolved(planner: _Planner, case: _Case, change: Transition) -> None:
+    """Whoever was told of firing is told of resolved; who wasn't yet gets both in one message."""
+    base = case.alert.recipients.at(change.severity)
+    silenced = planner.silenced(case.before)
+    for channel in dict.fromkeys((*base, *planner.channels_of(change.episode_id))):
+        told = planner.told(change.episode_id, channel, *_OPENING)
+        if not told:
+            if case.wants(Event.FIRING) or not case.wants(Event.RESOLVED):
+                reason = "silenced" if silenced else "firing_never_told"
+                planner.decide(case, channel, Event.RESOLVED, reason)
+            elif silenced:
+                planner.decide(case, channel, Event.RESOLVED, "silenced")
+            else:
+                planner.tell(case, channel, change, change.reason)
+        elif planner.traits(channel) is None:
+            planner.decide(case, channel, Event.RESOLVED, "channel_removed")
+        elif not case.wants(Event.RESOLVED):
+            planner.decide(case, channel, Event.RESOLVED, "not_wanted")
+        else:
+            _plan_end(planner, case, channel, change, told, silenced=silenced)
+
+
+def _plan_end(
+    planner: _Planner,
+    case: _Case,
+    channel: str,
+    change: Transition,
+    told: Sequence[Notification],
+    *,
+    silenced: bool,
+) -> None:
+    unsent = [row for row in told if row.status in (Status.PENDING, Status.DEAD)]
+    planner.superseded.extend(row.notification_id for row in unsent)
+    acked = planner.told(change.episode_id, channel, Event.ACKNOWLEDGED)
+    late = [row for row in acked if row.status in (Status.PENDING, Status.DEAD)]
+    planner.superseded.extend(row.notification_id for row in late)
+    never_told = len(unsent) == len(told)
+    if never_told and silenced and not any(row.attempts for row in told):
+        planner.decide(case, channel, Event.RESOLVED, "silenced")
+    else:
+        planner.tell(case, channel, change, FIRED_AND_RESOLVED if never_told else change.reason)
+
+
+# -- an episode of the health ------------------------------------------------------------------
+
+
+def _plan_health(planner: _Planner, case: _Case) -> None:
+    if Event.ERROR_RESOLVED in case.changes:
+        _plan_error_resolved(planner, case, case.changes[Event.ERROR_RESOLVED])
+        return
+    episode = case.after.health_episode_id
     if episode is None:
         return
-    for channel in judged.alert.channels:
-        if not _wanted(judged.alert, Event.ERROR):
-            planner.decide(step, channel, Event.ERROR, "not_wanted")
+    silenced = planner.silenced(replace(case.after, dimensions={}))
+    for channel in case.alert.recipients.at(case.rules.severity):
+        if not case.wants(Event.ERROR):
+            planner.decide(case, channel, Event.ERROR, "not_wanted")
         elif told := planner.told(episode, channel, Event.ERROR):
-            planner.repeat(step, channel, Event.ERROR, told)
+            planner.repeat(case, channel, Event.ERROR, told)
+        elif silenced:
+            planner.decide(case, channel, Event.ERROR, "silenced")
         else:
-            failed = changes.get(Event.ERROR) or _failed(judged.alert, step.after)
-            planner.tell(judged, step, channel, failed, failed.reason)
+            failed = case.changes.get(Event.ERROR) or _failing(case)
+            planner.tell(case, channel, failed, failed.reason)
 
 
-def _failed(alert: Alert | BrokenAlert, head: State) -> Transition:
+def _failing(case: _Case) -> Transition:
     """The error of a health episode that is already under way."""
+    head = case.after
     assert head.health_episode_id and head.health_since
-    rules = alert.rules if isinstance(alert, Alert) else BROKEN_RULES
+    reason = WAREHOUSE_LOST if case.judged.reading.lost else "not_told_yet"
     return Transition(
-        Event.ERROR, "not_told_yet", head.health_episode_id, head.health_since, rules.severity
+        Event.ERROR, reason, head.health_episode_id, head.health_since, case.rules.severity
     )
 
 
-def _plan_error_resolved(
-    planner: _Planner, judged: Judgement, step: Step, change: Transition
-) -> None:
-    channels = [channel for episode, channel in planner.ledger if episode == change.episode_id]
-    for channel in dict.fromkeys(channels):
+def _plan_error_resolved(planner: _Planner, case: _Case, change: Transition) -> None:
+    """Told where the error was told, or may have been: an answer can be lost on its way."""
+    for channel in planner.channels_of(change.episode_id):
         told = planner.told(change.episode_id, channel, Event.ERROR)
         unsent = [row for row in told if row.status in (Status.PENDING, Status.DEAD)]
+        if planner.traits(channel) is None:
+            planner.decide(case, channel, change.event, "channel_removed")
+            continue
         planner.superseded.extend(row.notification_id for row in unsent)
-        if len(unsent) < len(told):
-            planner.tell(judged, step, channel, change, change.reason)
+        maybe = [row for row in told if row not in unsent or row.attempts]
+        if maybe:
+            planner.tell(case, channel, change, change.reason)
         else:
-            planner.decide(step, channel, change.event, "error_never_told")
+            planner.decide(case, channel, change.event, "error_never_told")
 
 
-def payload(
-    judged: Judgement, step: Step, change: Transition, now: datetime, reason: str
-) -> dict[str, Any]:
+# -- what is sent ------------------------------------------------------------------------------
+
+
+def _payload(case: _Case, change: Transition, now: datetime, reason: str) -> dict[str, Any]:
     """The message of an event as data: what every channel renders, frozen when planned.
 
     Times are ISO 8601 in UTC, values are numbers or null.
     """
-    alert, after, seen = judged.alert, step.after, step.observation
+    alert, after, seen = case.alert, case.after, case.seen
     good = alert if isinstance(alert, Alert) else None
+    acked = case.after if after.acked_at else case.before
     return {
         "event": str(change.event),
         "reason": reason,
@@ -299,7 +547,7 @@ def payload(
         "alert_id": alert.id,
         "unique_id": alert.source.unique_id,
         "instance": after.instance,
-        "dimensions": dict(after.dimensions),
+        "dimensions": bounded(after.dimensions),
         "severity": str(change.severity),
         "phase": after.phase and str(after.phase),
         "since": isoformat(change.started),
@@ -307,7 +555,7 @@ def payload(
         "actual_value": after.actual_value,
         "threshold": after.threshold,
         "failures": seen.failures if seen else None,
-        "message": judged.reading.error if change.event is Event.ERROR else after.message,
+        "message": case.judged.reading.error if change.event is Event.ERROR else after.message,
         "context": dict(seen.context) if seen else {},
         "description": good.description if good else alert.source.description,
         "owner": good.owner if good else None,
@@ -316,9 +564,64 @@ def payload(
         "path": alert.source.path,
         "depends_on": list(alert.source.depends_on),
         "exposures": list(alert.source.exposures),
+        "acknowledged": {
+            "by": acked.acked_by,
+            "at": isoformat(acked.acked_at),
+            "comment": acked.ack_comment,
+        }
+        if acked.acked_at
+        else None,
         "episode_id": change.episode_id,
         "project": after.project,
     }
+
+
+def handed_on(dead: Iterable[Notification], fallback: str, now: datetime) -> list[Notification]:
+    """The rows that tell a fallback channel of a dead message, as one message."""
+    rows = [
+        replace(
+            row,
+            notification_id=hash_id(row.notification_id, fallback),
+            channel=fallback,
+            n=row.n,
+            reason="undeliverable",
+            payload={
+                **row.payload,
+                "undeliverable": {"channel": row.channel, "error": row.last_error},
+            },
+            status=Status.PENDING,
+            created_at=now,
+            not_before=now,
+            attempts=0,
+            claimed_by=None,
+            claim_token=None,
+            claim_until=None,
+            recipients_done=(),
+            remote_ref=None,
+            last_error=None,
+            sent_at=None,
+        )
+        for row in dead
+    ]
+    message_id = hash_id("message", *sorted(row.notification_id for row in rows))
+    return [replace(row, message_id=message_id) for row in rows]
+
+
+def muted(
+    row: Notification, state: State | None, silences: Sequence[Silence], now: datetime
+) -> str:
+    """Why a notification that is about to be sent no longer is to be; '' if it is.
+
+    `state` is the row of its instance as it is now.
+    """
+    if row.event in (Event.REMINDER, Event.ESCALATION) and state and state.acked_at:
+        return "acknowledged"
+    if row.event in (*_OPENING, Event.ERROR) and not row.payload.get("undeliverable"):
+        names = (row.alert_id, row.payload["unique_id"])
+        where = row.payload["dimensions"] if row.event is not Event.ERROR else {}
+        if any(each.mutes(names, where, now) for each in silences):
+            return "silenced"
+    return ""
 
 
 def retry_at(now: datetime, attempt: int, spread: float) -> datetime:

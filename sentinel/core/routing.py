@@ -131,8 +131,7 @@ def recipients(
             severity: tuple(own)
             if own is not None
             else routing.routed(source, owner, severity)
-            or tuple(default or ())
-            or routing.owners(source.group_owner)
+            or (tuple(default) if default is not None else routing.owners(source.group_owner))
             for severity in Severity
         }
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -33,3 +33,16 @@ class Silence:
     def in_force(self, at: datetime) -> bool:
         """Whether it mutes at a moment: from its start up to, not including, its end."""
         return self.starts_at <= at < min(self.ends_at, self.ended_at or self.ends_at)
+
+    def mutes(
+        self, alert_ids: Collection[str], dimensions: Mapping[str, Any], at: datetime
+    ) -> bool:
+        """Whether it mutes an alert, known by one of these ids, and an instance of it."""
+        return (
+            self.in_force(at)
+            and any(each in self.alert_ids for each in alert_ids)
+            and all(
+                name in dimensions and str(dimensions[name]) == str(value)
+                for name, value in (self.dimensions or {}).items()
+            )
+        )

@@ -11,7 +11,43 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
+_LONGEST_NAME = 500
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _BARE = re.compile(r"[^\W\d][\w .:/@-]*")
+
+
+def text(value: str) -> str:
+    """A text that every encoding can hold: half of a surrogate pair becomes U+FFFD."""
+    return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", value)
+
+
+def cut(value: str, most: int) -> str:
+    """A text of at most `most` characters; what is left out is said."""
+    if len(value) <= most:
+        return value
+    mark = f"… ({len(value):,} characters, cut)"
+    return value[: max(0, most - len(mark))] + mark
+
+
+def bounded(values: Mapping[str, Any], most: int = 8_000, each: int = 1_000) -> dict[str, Any]:
+    """Plain values whose JSON is bounded: texts are cut at `each` characters, and what would make
+    the whole longer than `most` is replaced by a mark, the last first."""
+    kept: dict[str, Any] = {}
+    left = most
+    for name, value in values.items():
+        shown = cut(value, each) if isinstance(value, str) else value
+        size = len(to_json(shown))
+        if size > each + 2 and not isinstance(shown, str):
+            shown = cut(to_json(shown), each)
+            size = len(to_json(shown))
+        if size + len(name) > left:
+            shown, size = "… (cut)", 10
+        kept[cut(name, 200)] = shown
+        left -= size + min(len(name), 200)
+        if left <= 0:
+            kept["…"] = f"{len(values):,} columns, cut"
+            break
+    return kept
 
 
 def plain(value: Any) -> Any:
@@ -20,8 +56,10 @@ def plain(value: Any) -> Any:
     Whole decimals and floats become int, times become ISO 8601 (UTC where the zone is known), bytes
     become hex, what JSON has no word for becomes text.
     """
-    if value is None or isinstance(value, bool | int | str):
+    if value is None or isinstance(value, bool | int):
         return value
+    if isinstance(value, str):
+        return text(value)
     if isinstance(value, float):
         return _plain_float(value)
     if isinstance(value, Decimal):
@@ -37,10 +75,10 @@ def plain(value: Any) -> Any:
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value).hex()
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {text(str(key)): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(item) for item in value]
-    return str(value)
+    return text(str(value))
 
 
 def _plain_float(value: float) -> Any:
@@ -66,8 +104,11 @@ def number(value: Any) -> float | None:
 
 
 def isoformat(moment: datetime) -> str:
-    """An aware time as ISO 8601 in UTC, ending in Z."""
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    """An aware time as ISO 8601 in UTC, ending in Z; at the ends of the calendar in its own zone."""
+    try:
+        return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    except OverflowError:
+        return moment.isoformat()
 
 
 def to_json(value: Any) -> str:
@@ -89,9 +130,11 @@ def hash_id(*parts: str) -> str:
 def instance_name(dimensions: Mapping[str, Any]) -> str:
     """The name of an instance: `region=north, store=12`; '' without dimensions.
 
-    Different values never share a name: text that could be taken for something else is quoted as JSON.
+    Different values never share a name: text that could be taken for something else is quoted as
+    JSON, and a name that is cut ends with a hash of the whole.
     """
-    return ", ".join(f"{name}={_label(value)}" for name, value in sorted(dimensions.items()))
+    name = ", ".join(f"{name}={_label(value)}" for name, value in sorted(dimensions.items()))
+    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}… {hash_id(name)}"
 
 
 def _label(value: Any) -> str:

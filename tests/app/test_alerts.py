@@ -8,9 +8,12 @@ from sentinel.app.alerts import Alerts, select_alerts
 from sentinel.core.alert import Surroundings
 from sentinel.core.errors import NothingSelected
 from sentinel.core.project import Selection
+from sentinel.core.routing import Routing, Traits
 from tests.fakes import FakeProject, source
 
-AROUND = Surroundings(defaults={"channels": ["log"]}, channels=frozenset({"log"}))
+AROUND = Surroundings(
+    defaults={"channels": ["log"]}, routing=Routing({"log": Traits(groups=False)})
+)
 GOOD = source("good")
 OFF = source("off", {"enabled": False})
 BROKEN = source("broken", {"timeout": "soon"})

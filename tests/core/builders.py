@@ -15,6 +15,7 @@ from sentinel.core.evaluation import Observation, Outcome, Reading, Result
 from sentinel.core.lifecycle import Judgement, State, Tick, judge
 from sentinel.core.planning import Notification, Plan, Status, ledger_of, plan
 from sentinel.core.project import AlertSource
+from sentinel.core.routing import Recipients, Routing, Traits
 from sentinel.core.severity import Severity
 from sentinel.core.values import instance_name
 
@@ -23,6 +24,7 @@ examples = settings(deadline=None, derandomize=True, database=None, max_examples
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 CHANNELS = frozenset({"ops", "mail", "pager", "Data-Team"})
+ROUTING = Routing(dict.fromkeys(sorted(CHANNELS), Traits(groups=False)))
 
 
 def at(minute: float) -> datetime:
@@ -43,13 +45,17 @@ def make_rules(**keys: Any) -> Definition:
 def make_alert(**keys: Any) -> Alert:
     """A good alert by its keys; without `channels` it tells `ops`."""
     block = {"channels": ["ops"]} | {key.rstrip("_"): value for key, value in keys.items()}
-    good, broken = judge_definitions([make_source(block)], Surroundings(channels=CHANNELS))
+    good, broken = judge_definitions([make_source(block)], Surroundings(routing=ROUTING))
     assert not broken, broken
     return good[0]
 
 
 def make_broken(*channels: str) -> BrokenAlert:
-    return BrokenAlert(make_source(), (Fault(("for",), "it is wrong"),), channels)
+    return BrokenAlert(
+        make_source(),
+        (Fault(("for",), "it is wrong"),),
+        Recipients(dict.fromkeys(Severity, channels)),
+    )
 
 
 def make_result(*rows: Mapping[str, Any], truncated: bool = False) -> Result:
@@ -155,7 +161,7 @@ class Story:
         """Something becomes of what was told, on these channels or on all."""
         for key, row in self.outbox.items():
             if not channels or row.channel in channels:
-                self.outbox[key] = replace(row, status=status)
+                self.outbox[key] = _become(row, status)
 
     def _open_episodes(self) -> Iterable[Notification]:
         known = self.states.values()
@@ -177,6 +183,13 @@ class Story:
     def _post(self, told: Plan, delivered: Status) -> None:
         for row in told.notifications:
             assert row.notification_id not in self.outbox, "the key of the outbox is there already"
-            self.outbox[row.notification_id] = replace(row, status=delivered)
+            self.outbox[row.notification_id] = _become(row, delivered)
         for key in told.superseded:
             self.outbox[key] = replace(self.outbox[key], status=Status.SUPERSEDED)
+
+
+def _become(row: Notification, status: Status) -> Notification:
+    """A row as delivery leaves it: what is dead is tried again after an hour."""
+    if status is Status.DEAD:
+        return replace(row, status=status, not_before=row.created_at + timedelta(hours=1))
+    return replace(row, status=status)

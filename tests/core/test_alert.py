@@ -23,9 +23,9 @@ from sentinel.core.alert import (
 )
 from sentinel.core.project import AlertSource, Owner
 from sentinel.core.severity import Severity
-from tests.core.builders import CHANNELS, make_alert, make_source
+from tests.core.builders import ROUTING, make_alert, make_source
 
-AROUND = Surroundings(timezone="Europe/Paris", channels=CHANNELS)
+AROUND = Surroundings(timezone="Europe/Paris", routing=ROUTING)
 
 
 def judge_block(block: Any, around: Surroundings = AROUND) -> Alert | BrokenAlert:
@@ -101,7 +101,7 @@ def test_the_keys_are_those_of_the_design() -> None:
         "id", "enabled", "schedule", "timezone", "severity", "owner", "channels", "description",
         "runbook", "shape", "dimensions", "warn_if", "error_if", "for", "keep_firing_for",
         "repeat_interval", "escalations", "notify_on", "on_empty", "on_missing", "error_after",
-        "timeout", "samples", "sample_columns", "jitter", "max_bytes_billed",
+        "timeout", "samples", "context_columns", "sample_columns", "jitter", "max_bytes_billed",
     }  # fmt: skip
 
 
@@ -447,8 +447,8 @@ def test_an_alert_that_would_tell_nobody_is_a_fault() -> None:
     assert [(fault.keys, fault.message) for fault in alert.faults] == [
         (
             ("channels",),
-            "it would tell nobody: name `channels` here or under `defaults` of sentinel.yml "
-            "(`channels: []` if that is meant)",
+            "it would tell nobody: name `channels` here or under `defaults` of sentinel.yml, or "
+            "a route there that matches it (`channels: []` if that is meant)",
         )
     ]
 
@@ -466,8 +466,8 @@ def test_an_alert_may_tell_nobody_if_it_says_so() -> None:
     [
         ({"channels": ["ops", "opps", "mail", "ops"], "for": -1}, ("ops", "mail")),
         ({"channels": "mail", "sevrity": "info"}, ("mail",)),
-        ({"channels": ["opps"]}, ()),
-        ({"channels": {"ops": 1}}, ()),
+        ({"channels": ["opps"]}, ("pager",)),
+        ({"channels": {"ops": 1}}, ("pager",)),
         ({"for": -1}, ("pager",)),
         ("nonsense", ("pager",)),
     ],

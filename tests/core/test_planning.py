@@ -20,8 +20,8 @@ from sentinel.core.planning import Notification, Plan, Status, ledger_of, plan, 
 from sentinel.core.project import Owner
 from sentinel.core.severity import Severity
 from tests.core.builders import (
-    CHANNELS,
     NOON,
+    ROUTING,
     Seen,
     Story,
     alerting,
@@ -431,7 +431,7 @@ def test_what_is_only_recorded_tells_nobody() -> None:
 
 def test_alerts_of_one_batch_are_told_apart() -> None:
     sources = [make_source({"channels": ["ops"]}, name=name) for name in ("one", "two")]
-    alerts, _ = judge_definitions(sources, Surroundings(channels=CHANNELS))
+    alerts, _ = judge_definitions(sources, Surroundings(routing=ROUTING))
     judged = [judge(alert, read(alerting()), (), Tick(NOON, NOON), "shop") for alert in alerts]
     planned = plan(judged, {}, "shop", NOON)
 
@@ -519,7 +519,7 @@ def rich_story() -> Story:
         depends_on=("model.shop.orders",),
         exposures=("dashboard",),
     )
-    ((alert,), _) = judge_definitions([source], Surroundings(channels=CHANNELS))
+    ((alert,), _) = judge_definitions([source], Surroundings(routing=ROUTING))
     return Story(alert)
 
 
@@ -557,6 +557,7 @@ def test_the_payload_of_firing_is_complete() -> None:
         "path": "models/alerts/revenue.sql",
         "depends_on": ["model.shop.orders"],
         "exposures": ["dashboard"],
+        "acknowledged": None,
         "episode_id": seen.plan.notifications[0].episode_id,
         "project": "shop",
     }

@@ -12,6 +12,7 @@ import yaml
 
 from sentinel.core.alert import Surroundings, judge
 from sentinel.core.project import AlertSource
+from sentinel.core.routing import Routing, Traits
 
 from .conftest import AS_OF, BuiltShop
 
@@ -141,7 +142,9 @@ def test_the_build_is_without_warnings(shop: BuiltShop) -> None:
 def test_every_definition_is_good(shop: BuiltShop, sample: Path) -> None:
     settings = yaml.safe_load((sample / "sentinel.yml").read_text(encoding="utf-8"))
     around = Surroundings(
-        settings["timezone"], settings["defaults"], frozenset(settings["channels"])
+        settings["timezone"],
+        settings["defaults"],
+        Routing(dict.fromkeys(settings["channels"], Traits())),
     )
     sources = [
         AlertSource(
