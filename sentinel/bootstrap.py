@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sentinel.app.deliver import Delivery
 from sentinel.app.evaluate import Evaluation
 from sentinel.channels.contract import ChannelContext
-from sentinel.channels.registry import build_channel, traits_of
+from sentinel.channels.registry import Addressed, build_channel, traits_of
 from sentinel.config.settings import Settings, load_settings
 from sentinel.core.alert import Surroundings
 from sentinel.core.errors import ConfigError
@@ -130,9 +130,9 @@ class Installation:
         )
 
     @cached_property
-    def channels(self) -> dict[str, Channel]:
-        """All channels of sentinel.yml. Raises ConfigError."""
-        return {name: self._built[name][0] for name in self.settings.channels}
+    def channels(self) -> Mapping[str, Channel]:
+        """All channels of sentinel.yml, and those of owners by address. Raises ConfigError."""
+        return Addressed({name: self._built[name][0] for name in self.settings.channels})
 
     def build_channel(self, name: str) -> tuple[Channel, list[str]]:
         """One channel, and its secrets. Raises ConfigError."""
@@ -150,10 +150,25 @@ class Installation:
         return self.profile.scrub(self.store_profile.scrub(Scrubber(secrets)(text)))
 
     def evaluation(self) -> Evaluation:
-        return Evaluation(self.project, self.warehouse, self.store, self.scrub, self.voice.progress)
+        return Evaluation(
+            self.project,
+            self.warehouse,
+            self.store,
+            self.scrub,
+            self.voice.progress,
+            self.routing,
+            self.profile.target,
+        )
 
     def delivery(self) -> Delivery:
-        return Delivery(self.store, self.channels, self.holder, self.scrub, self.voice.waiting)
+        return Delivery(
+            self.store,
+            self.channels,
+            self.holder,
+            self.scrub,
+            self.voice.waiting,
+            fallback=self.settings.fallback_channel,
+        )
 
     @property
     def holder(self) -> str:

@@ -118,11 +118,15 @@ class Warehouse(Protocol):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The store as one transaction sees it: rows of the alerts asked for, and its clock."""
+    """The store as one transaction sees it: rows of the alerts asked for, and its clock.
+
+    `silences` are those in force.
+    """
 
     states: tuple[State, ...]
     ledger: tuple[Notification, ...]
     now: datetime
+    silences: tuple[Silence, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -130,24 +134,34 @@ class Batch:
     """What one transaction writes.
 
     Each of `states` carries the version it was read with (0: it is new). `superseded` are ids of
-    notifications that were never sent and no longer will be.
+    notifications that were never sent and no longer will be, `revived` of dead ones that are tried
+    again, `dropped` are rows of the state that go, with the version they were read with.
     """
 
     states: tuple[State, ...] = ()
     history: tuple[HistoryRow, ...] = ()
     notifications: tuple[Notification, ...] = ()
     superseded: tuple[str, ...] = ()
+    revived: tuple[str, ...] = ()
+    dropped: tuple[State, ...] = ()
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """What became of one attempt to send a message."""
+    """What became of one attempt to send a message.
+
+    `not_before` is when it is tried again: of a dead one, while its episode lasts. `tried` is False
+    if it was given back without an attempt. `handed_on` are rows for another channel that tell of a
+    dead one; those that are there already stay as they are.
+    """
 
     status: Status
     error: str | None = None
     not_before: datetime | None = None
     remote_ref: str | None = None
     recipients_done: tuple[str, ...] = ()
+    tried: bool = True
+    handed_on: tuple[Notification, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -185,8 +199,16 @@ class Store(Protocol):
     def now(self) -> datetime:
         """The store's clock, in UTC: the one that all decisions go by."""
 
-    def snapshot(self, alert_ids: Iterable[str] | None = None) -> Snapshot:
-        """State and ledger of these alerts, or of all; the ledger holds their open episodes."""
+    def snapshot(
+        self, alert_ids: Iterable[str] | None = None, episodes: Iterable[str] = ()
+    ) -> Snapshot:
+        """State and ledger of these alerts, or of all, and the silences in force.
+
+        The ledger holds their open episodes, and `episodes` besides.
+        """
+
+    def strangers(self, known: Iterable[str]) -> frozenset[str]:
+        """The ids of alerts with rows in the state that are not known, or were noted as removed."""
 
     def commit(
         self, alert_ids: Iterable[str], decide: Callable[[Snapshot], Batch]
@@ -205,12 +227,24 @@ class Store(Protocol):
         """Rows of the outbox in these statuses, the oldest first."""
 
     def claim(
-        self, holder: str, lease: timedelta, limit: int, only: Iterable[str] | None = None
+        self,
+        holder: str,
+        lease: timedelta,
+        limit: int,
+        only: Iterable[str] | None = None,
+        skip: Iterable[str] = (),
     ) -> Sequence[Notification]:
         """Take messages that are due for sending, whole ones, at most about `limit` rows.
 
         A row is due when it is pending and its time has come, or its claim has run out, and no
-        earlier row of the same episode and channel is unfinished. `only` names message ids.
+        earlier row of the same episode and channel is unfinished. `only` names message ids, `skip`
+        channels that nothing is taken for.
+        """
+
+    def cancel(self, reasons: Mapping[str, str], holder: str) -> frozenset[str]:
+        """Notifications that this holder has claimed, and that are not to be told after all.
+
+        `reasons` are by notification id. Gives the ids of those whose claim still held.
         """
 
     def mark(self, attempts: Mapping[str, tuple[int, Attempt]]) -> frozenset[str]:

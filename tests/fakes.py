@@ -139,6 +139,24 @@ def notification(
     return Notification(**given | others)
 
 
+def silence(*alert_ids: str, **others: Any) -> Silence:
+    """A silence of the project `shop`, from now on for two hours."""
+    given: dict[str, Any] = {
+        "silence_id": "hush",
+        "project": "shop",
+        "alert_ids": list(alert_ids),
+        "dimensions": None,
+        "selector": None,
+        "comment": "known",
+        "author": "ann",
+        "os_user": "ann",
+        "created_at": NOW,
+        "starts_at": NOW,
+        "ends_at": NOW + timedelta(hours=2),
+    }
+    return Silence(**given | others)
+
+
 def payload(**others: Any) -> dict[str, Any]:
     """What a notification tells, as planning freezes it."""
     return {
@@ -328,19 +346,32 @@ class MemoryStore:
     def now(self) -> datetime:
         return self.clock.now()
 
-    def snapshot(self, alert_ids: Iterable[str] | None = None) -> Snapshot:
+    def snapshot(
+        self, alert_ids: Iterable[str] | None = None, episodes: Iterable[str] = ()
+    ) -> Snapshot:
         wanted = None if alert_ids is None else frozenset(alert_ids)
         states = tuple(
             each
             for each in self.tables.states.values()
             if each.project == self.project and (wanted is None or each.alert_id in wanted)
         )
-        episodes = {each.episode_id for each in states} | {
+        wanted_episodes = {each.episode_id for each in states} | {
             each.health_episode_id for each in states
         }
-        ledger = [row for row in self._outbox() if row.episode_id in episodes]
+        wanted_episodes |= set(episodes)
+        ledger = [row for row in self._outbox() if row.episode_id in wanted_episodes]
         ledger.sort(key=lambda row: (row.created_at, row.n))
-        return Snapshot(states, tuple(ledger), self.now())
+        silences = tuple(self.silences(self.now()))
+        return Snapshot(states, tuple(ledger), self.now(), silences)
+
+    def strangers(self, known: Iterable[str]) -> frozenset[str]:
+        wanted = set(known)
+        return frozenset(
+            each.alert_id
+            for each in self.tables.states.values()
+            if each.project == self.project
+            and (each.alert_id not in wanted or each.removed_since is not None)
+        )
 
     def commit(
         self, alert_ids: Iterable[str], decide: Callable[[Snapshot], Batch]
@@ -380,6 +411,15 @@ class MemoryStore:
             if key not in outbox or outbox[key].status not in (Status.PENDING, Status.DEAD):
                 raise StateConflict("it is just being sent")
             outbox[key] = replace(outbox[key], status=Status.SUPERSEDED)
+        for key in batch.revived:
+            if key not in outbox or outbox[key].status is not Status.DEAD:
+                raise StateConflict("it is tried again already")
+            row_ = outbox[key]
+            outbox[key] = replace(row_, status=Status.PENDING, not_before=row_.created_at)
+        for old in batch.dropped:
+            found = states.pop(old.state_key, None)
+            if found is None or found.version != old.version:
+                raise StateConflict("another writer was first")
         self.tables.states, self.tables.history = states, history
         self.tables.notifications = outbox
 
@@ -409,11 +449,19 @@ class MemoryStore:
         return sorted(found, key=lambda row: (row.created_at, row.notification_id))[:limit]
 
     def claim(
-        self, holder: str, lease: timedelta, limit: int, only: Iterable[str] | None = None
+        self,
+        holder: str,
+        lease: timedelta,
+        limit: int,
+        only: Iterable[str] | None = None,
+        skip: Iterable[str] = (),
     ) -> Sequence[Notification]:
         wanted = None if only is None else frozenset(only)
+        skipped = frozenset(skip)
         due: dict[str, tuple[int, datetime]] = {}
         for row in self.notifications(UNFINISHED):
+            if row.channel in skipped:
+                continue
             if (wanted is None or row.message_id in wanted) and self._due(row):
                 place = due.get(row.message_id, (row.attempts, row.created_at))
                 due[row.message_id] = min(place, (row.attempts, row.created_at))
@@ -447,10 +495,27 @@ class MemoryStore:
             for other in rows
         )
 
+    def cancel(self, reasons: Mapping[str, str], holder: str) -> frozenset[str]:
+        mine = [
+            row
+            for row in self.notifications([Status.CLAIMED])
+            if row.notification_id in reasons and row.claimed_by == holder
+        ]
+        for row in mine:
+            self.tables.notifications[row.notification_id] = replace(
+                row,
+                status=Status.CANCELLED,
+                last_error=reasons[row.notification_id],
+                claim_until=None,
+            )
+        return frozenset(row.notification_id for row in mine)
+
     def mark(self, attempts: Mapping[str, tuple[int, Attempt]]) -> frozenset[str]:
         marked = set()
         for message_id, (token, attempt) in attempts.items():
             self.marks.append((message_id, attempt))
+            for new in attempt.handed_on:
+                self.tables.notifications.setdefault(new.notification_id, new)
             for row in self.notifications([Status.CLAIMED]):
                 if (row.message_id, row.claim_token) != (message_id, token):
                     continue
@@ -462,6 +527,7 @@ class MemoryStore:
                     not_before=attempt.not_before or row.not_before,
                     remote_ref=attempt.remote_ref,
                     recipients_done=list(attempt.recipients_done),
+                    attempts=row.attempts - (not attempt.tried),
                     claim_until=None,
                     sent_at=self.now() if attempt.status is Status.SENT else row.sent_at,
                 )

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from sentinel.core.alert import Alert, BrokenAlert, Surroundings, judge
 from sentinel.core.errors import NothingSelected
-from sentinel.core.project import Selection
+from sentinel.core.project import AlertSource, Selection
 from sentinel.ports import Project
 
 
 @dataclass(frozen=True)
 class Alerts:
-    """The selected alerts, by name; disabled ones are left out of all but `disabled`."""
+    """The selected alerts, by name; disabled ones are left out of all but `disabled`.
+
+    `known` are the ids of all alerts of the project that are switched on, `off` the others, by id.
+    """
 
     good: tuple[Alert, ...]
     broken: tuple[BrokenAlert, ...]
     disabled: tuple[Alert, ...] = ()
+    known: frozenset[str] = frozenset()
+    off: Mapping[str, Alert | BrokenAlert] = field(default_factory=dict)
 
     @property
     def all(self) -> tuple[Alert | BrokenAlert, ...]:
@@ -38,16 +44,34 @@ def select_alerts(project: Project, around: Surroundings, selection: Selection) 
     chosen = project.select(selection)
     # Every definition is judged, so that an id is unique in the project and not just in the selection.
     good, broken = judge(sources, around)
+    off: list[Alert | BrokenAlert] = [a for a in good if not a.rules.enabled]
+    off += [a for a in broken if a.switched_off]
+    everything: list[Alert | BrokenAlert] = [*good, *broken]
+    on = [alert for alert in everything if alert not in off]
     found = Alerts(
         good=tuple(a for a in good if a.source.unique_id in chosen and a.rules.enabled),
         broken=tuple(a for a in broken if a.source.unique_id in chosen and not a.switched_off),
         disabled=tuple(a for a in good if a.source.unique_id in chosen and not a.rules.enabled),
+        known=_ids(on, sources),
+        off={alert.id: alert for alert in off},
     )
     if not found.all:
         raise NothingSelected(
             _nothing(selection, len(found.disabled)), hint="`sentinel list` shows all"
         )
     return found
+
+
+def _ids(alerts: Sequence[Alert | BrokenAlert], sources: Iterable[AlertSource]) -> frozenset[str]:
+    """The ids under which there may be rows of alerts: also from before one had an id, or of twins
+    that both say the same one."""
+    models = frozenset(alert.source.unique_id for alert in alerts)
+    given = {
+        str(source.block["id"])
+        for source in sources
+        if source.unique_id in models and isinstance(source.block, Mapping) and "id" in source.block
+    }
+    return models.union((alert.id for alert in alerts), given)
 
 
 def _nothing(selection: Selection, disabled: int) -> str:

@@ -1,29 +1,40 @@
 """The outbox is emptied: claim, send outside of any transaction, mark.
 
 At least once: a message may be sent again if this process dies between send and mark; it then
-carries the same id.
+carries the same id. A channel that is slow, or that fails, holds up no other one.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from sentinel.core.errors import DeliveryError
-from sentinel.core.planning import Notification, Status, retry_at
-from sentinel.ports import Attempt, Channel, Message, Receipt, Store
+from sentinel.core.lifecycle import State
+from sentinel.core.planning import Notification, Status, handed_on, muted, retry_at
+from sentinel.core.values import cut
+from sentinel.ports import Attempt, Channel, Message, Receipt, Snapshot, Store
 
 SEND_DEADLINE = timedelta(seconds=30)
 LEASE = SEND_DEADLINE * 3
 PATIENCE = timedelta(minutes=1)
 _DEAD_AFTER = timedelta(hours=24)
 _DEAD_TRIES = 5
+_DEAD_PAUSE = timedelta(hours=1)
 _AT_ONCE = 16
+_AT_ONCE_PER_CHANNEL = 4
 _LONGEST_RETRY_AFTER = timedelta(hours=1)
+_LONGEST_ERROR = 1_000
+# After so many failures in a row a channel is left alone for a while, and then tried by one message.
+_BREAK_AFTER = 3
+_SHORTEST_BREAK = 10.0
+_LONGEST_BREAK = 600.0
+_TAKEN_OVER = "its claim had run out, and another process has taken it over"
 
 
 @dataclass(frozen=True)
@@ -41,8 +52,61 @@ class Delivered:
 
 
 @dataclass
+class _Line:
+    """One channel's way out, in this process: what waits for it, and when it may go.
+
+    Times are of the monotonic clock, in seconds.
+    """
+
+    channel: Channel | None
+    queue: deque[tuple[float, Message]] = field(default_factory=deque)
+    in_flight: int = 0
+    next_start: float = 0.0
+    failures: int = 0
+    breaks: int = 0
+    closed_until: float = 0.0
+    last_error: str = ""
+
+    def opens_at(self, now: float) -> float:
+        """When the next message may go, as far as time decides it."""
+        return max(self.next_start, self.closed_until, now)
+
+    def ready(self, now: float) -> bool:
+        most = 1 if self.breaks else _AT_ONCE_PER_CHANNEL
+        return bool(self.queue) and self.in_flight < most and self.opens_at(now) <= now
+
+    def start(self, now: float) -> tuple[float, Message]:
+        self.in_flight += 1
+        rate = self.channel.traits.per_second if self.channel else None
+        if rate:
+            self.next_start = max(now, self.next_start) + 1 / rate
+        return self.queue.popleft()
+
+    def done(self, came: Receipt | DeliveryError, now: float) -> None:
+        """Count failures in a row; what is wrong with one message says nothing of the channel."""
+        self.in_flight -= 1
+        if isinstance(came, Receipt):
+            self.failures = self.breaks = 0
+            self.closed_until = 0.0
+        elif not came.permanent:
+            self.failures += 1
+            self.last_error = came.message
+            if came.retry_after is not None:
+                pause = min(came.retry_after, _LONGEST_RETRY_AFTER).total_seconds()
+                self.closed_until = max(self.closed_until, now + pause)
+            if self.breaks or self.failures >= _BREAK_AFTER:
+                pause = min(_SHORTEST_BREAK * 2**self.breaks, _LONGEST_BREAK)
+                self.breaks += 1
+                self.closed_until = max(self.closed_until, now + pause)
+
+
+@dataclass
 class Delivery:
-    """The use case. `channels` are those of sentinel.yml; `scrub` takes secrets out of errors."""
+    """The use case. `channels` are those of sentinel.yml; `scrub` takes secrets out of errors.
+
+    `fallback` is the channel that is told of what another one could not deliver. What is known of
+    failing channels is kept from one call to the next.
+    """
 
     store: Store
     channels: Mapping[str, Channel]
@@ -51,6 +115,8 @@ class Delivery:
     progress: Callable[[str], None] = field(default=lambda _: None)
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
+    fallback: str | None = None
+    _lines: dict[str, _Line] = field(default_factory=dict)
 
     def __call__(
         self,
@@ -66,90 +132,283 @@ class Delivery:
         wanted = None if only is None else frozenset(only)
         if wanted is not None and not wanted:
             return Delivered()
-        tally = _Tally()
         deadline = self.clock() + patience.total_seconds()
-        wave = claimed
-        while True:
-            if not wave and (wanted is None or wanted - tally.finished):
-                wave = self.store.claim(self.holder, LEASE, _AT_ONCE, wanted)
-            again = {row.message_id for row in wave} <= tally.errors.keys()
-            for message, attempt in self._send_all(wave):
-                tally.add(message, attempt)
-            left = deadline - self.clock()
-            sent, wave = bool(wave), ()
-            if sent and (left > 0 or not again):
-                continue
-            if not tally.next_try:
-                break
-            next_try = min(tally.next_try.values())
-            pause = max(0.1, (next_try - self.store.now()).total_seconds())
-            if pause > left:
-                break
-            self.progress(
-                f"messages not accepted yet: {len(tally.next_try)}; trying again in {pause:.0f} s"
-            )
-            self.sleep(pause)
-        if wanted is not None:
-            tally.blocked(self._pending(wanted - tally.seen))
-        return tally.delivered()
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            batch = _Batch(wanted, deadline, pool)
+            self._accept(claimed, self._looked_up(claimed))
+            while self._step(batch):
+                pass
+        batch.tally.blocked(self._pending(batch))
+        return batch.tally.delivered()
 
-    def _pending(self, message_ids: frozenset[str]) -> list[Notification]:
-        if not message_ids:
-            return []
-        rows = self.store.notifications([Status.PENDING])
-        return [row for row in rows if row.message_id in message_ids]
+    def _step(self, batch: _Batch) -> bool:
+        """Claim, start and finish what can be now, or wait; False when there is nothing left."""
+        if batch.may_claim(self._in_hand()):
+            self._claim(batch)
+        self._give_back(batch)
+        self._start(batch)
+        if batch.work:
+            self._finish(batch)
+            return True
+        now = self.clock()
+        queued = [line.opens_at(now) for line in self._lines.values() if line.queue]
+        if queued:
+            self.sleep(max(0.01, min(queued) - now))
+            return True
+        return self._wait_for_next_try(batch)
 
-    def _send_all(self, claimed: Sequence[Notification]) -> Iterator[tuple[Message, Attempt]]:
-        """Send at once, and mark each message as soon as it is known what became of it."""
-        grouped: dict[str, list[Notification]] = {}
-        for row in claimed:
-            grouped.setdefault(row.message_id, []).append(row)
-        messages = [
-            Message(message_id, rows[0].channel, tuple(rows))
-            for message_id, rows in grouped.items()
-        ]
-        if not messages:
+    # -- taking --------------------------------------------------------------------------------
+
+    def _claim(self, batch: _Batch) -> None:
+        now = self.clock()
+        # A channel that has enough to do takes nothing more; the others have room.
+        busy = [name for name, line in self._lines.items() if line.queue or line.closed_until > now]
+        room = _AT_ONCE - len(batch.work)
+        rows = self.store.claim(self.holder, LEASE, room, batch.wanted, busy)
+        batch.exhausted = not rows
+        if not rows:
             return
-        with ThreadPoolExecutor(len(messages)) as pool:
-            work = {pool.submit(self._send, message): message for message in messages}
-            left = set(work)
-            while left:
-                wait(left, return_when=FIRST_COMPLETED)
-                done, left = wait(left, timeout=self.store.linger.total_seconds())
-                # Only this thread uses the store: one process can't open DuckDB in two ways.
-                attempts = [(work[each], self._attempt(work[each], each.result())) for each in done]
-                self.store.mark(
-                    {
-                        message.message_id: (message.notifications[0].claim_token or 0, attempt)
-                        for message, attempt in attempts
-                    }
-                )
-                yield from attempts
+        snapshot = self.store.snapshot({row.alert_id for row in rows}, {r.episode_id for r in rows})
+        kept = self._unmuted(rows, snapshot, batch)
+        self._accept(kept, snapshot)
 
-    def _send(self, message: Message) -> Receipt | DeliveryError:
-        channel = self.channels.get(message.channel)
-        if channel is None:
+    def _unmuted(
+        self, rows: Sequence[Notification], snapshot: Snapshot, batch: _Batch
+    ) -> list[Notification]:
+        """Silence and acknowledgement are checked again: a row may have waited long."""
+        states: dict[tuple[str, str], State] = {
+            (state.alert_id, state.instance): state for state in snapshot.states
+        }
+        reasons = {}
+        for row in rows:
+            state = states.get((row.alert_id, row.instance))
+            reason = muted(row, state, snapshot.silences, snapshot.now)
+            if reason:
+                reasons[row.notification_id] = reason
+        if not reasons:
+            return list(rows)
+        cancelled = self.store.cancel(reasons, self.holder)
+        batch.tally.cancelled(row for row in rows if row.notification_id in cancelled)
+        return [row for row in rows if row.notification_id not in cancelled]
+
+    def _looked_up(self, rows: Sequence[Notification]) -> Snapshot | None:
+        """The ledger, where a channel has to know what it was sent before."""
+        follows = {
+            name
+            for name in {row.channel for row in rows}
+            if (channel := self.channels.get(name)) and channel.traits.follows
+        }
+        episodes = {row.episode_id for row in rows if row.channel in follows}
+        return self.store.snapshot((), episodes) if episodes else None
+
+    def _accept(self, rows: Sequence[Notification], snapshot: Snapshot | None) -> None:
+        """Claimed rows as messages, in the queues of their channels."""
+        grouped: dict[str, list[Notification]] = {}
+        for row in rows:
+            grouped.setdefault(row.message_id, []).append(row)
+        now = self.clock()
+        for message_id, parts in grouped.items():
+            parts.sort(key=lambda row: row.urgency)
+            name = parts[0].channel
+            earlier = _earlier(parts, snapshot.ledger) if snapshot else {}
+            message = Message(message_id, name, tuple(parts), earlier)
+            self._line(name).queue.append((now, message))
+
+    def _line(self, name: str) -> _Line:
+        if name not in self._lines:
+            self._lines[name] = _Line(self.channels.get(name))
+        return self._lines[name]
+
+    def _in_hand(self) -> frozenset[str]:
+        return frozenset(
+            message.message_id for line in self._lines.values() for _, message in line.queue
+        )
+
+    def _give_back(self, batch: _Batch) -> None:
+        """What this process can't send before its claim runs out is left to later."""
+        now, moment = self.clock(), None
+        attempts: list[tuple[Message, Attempt]] = []
+        for line in self._lines.values():
+            closed = line.closed_until > now
+            late = (LEASE - SEND_DEADLINE).total_seconds()
+            for claimed_at, message in list(line.queue):
+                if not closed and now - claimed_at < late:
+                    continue
+                line.queue.remove((claimed_at, message))
+                moment = moment or self.store.now()
+                pause = max(0.0, line.closed_until - now)
+                words = f"not tried, since the channel fails: {self.scrub(line.last_error)}"
+                attempts.append(
+                    (
+                        message,
+                        Attempt(
+                            Status.PENDING,
+                            error=cut(words, _LONGEST_ERROR) if closed else None,
+                            not_before=moment + timedelta(seconds=pause),
+                            recipients_done=tuple(sorted(message.recipients_done)),
+                            tried=False,
+                        ),
+                    )
+                )
+        self._mark(batch, attempts)
+
+    # -- sending -------------------------------------------------------------------------------
+
+    def _send(self, line: _Line, message: Message) -> Receipt | DeliveryError:
+        if line.channel is None:
             return DeliveryError(
                 f"the channel {message.channel!r} is no longer in sentinel.yml", permanent=True
             )
         try:
-            return channel.send(message)
+            return line.channel.send(message)
         except DeliveryError as error:
             return error
 
+    def _start(self, batch: _Batch) -> None:
+        """Start what may go now."""
+        now = self.clock()
+        for line in self._lines.values():
+            while len(batch.work) < _AT_ONCE and line.ready(now):
+                _, message = line.start(now)
+                batch.work[batch.pool.submit(self._send, line, message)] = (line, message)
+
+    def _finish(self, batch: _Batch) -> None:
+        """Wait for the next answers, and mark what became of their messages, several together
+        where the store is slow to write."""
+        attempts: list[tuple[Message, Attempt]] = []
+        until: float | None = None
+        while batch.work:
+            wait(batch.work, timeout=self._pause(until), return_when=FIRST_COMPLETED)
+            # Only this thread uses the store: one process can't open DuckDB in two ways.
+            for future in [each for each in batch.work if each.done()]:
+                line, message = batch.work.pop(future)
+                came = future.result()
+                line.done(came, self.clock())
+                attempts.append((message, self._attempt(message, came)))
+            if until is None:
+                until = self.clock() + self.store.linger.total_seconds()
+            if self.clock() >= until:
+                break
+            self._start(batch)
+        self._mark(batch, attempts)
+
+    def _pause(self, until: float | None) -> float | None:
+        """How long to wait for an answer, in seconds: until something else is to be done."""
+        now = self.clock()
+        times = [line.opens_at(now) for line in self._lines.values() if line.queue]
+        times = [each for each in times if each > now] + ([until] if until is not None else [])
+        return max(0.0, min(times) - now) if times else None
+
+    def _mark(self, batch: _Batch, attempts: Sequence[tuple[Message, Attempt]]) -> None:
+        if not attempts:
+            return
+        held = self.store.mark(
+            {
+                message.message_id: (message.notifications[0].claim_token or 0, attempt)
+                for message, attempt in attempts
+            }
+        )
+        for message, attempt in attempts:
+            if message.message_id not in held:
+                batch.tally.add(message, Attempt(Status.PENDING, error=_TAKEN_OVER))
+                continue
+            batch.tally.add(message, attempt)
+            batch.want(row.message_id for row in attempt.handed_on)
+        batch.exhausted = False
+
     def _attempt(self, message: Message, came: Receipt | DeliveryError) -> Attempt:
+        done = tuple(sorted(message.recipients_done.union(came.recipients_done)))
         if isinstance(came, Receipt):
-            return Attempt(Status.SENT, remote_ref=came.remote_ref)
+            return Attempt(Status.SENT, remote_ref=came.remote_ref, recipients_done=done)
         first = message.notifications[0]
         now = self.store.now()
-        words = self.scrub(came.message)
+        words = cut(self.scrub(came.message), _LONGEST_ERROR)
         old = now - first.created_at >= _DEAD_AFTER and first.attempts >= _DEAD_TRIES
         if came.permanent or old:
-            return Attempt(Status.DEAD, error=words)
+            return Attempt(
+                Status.DEAD,
+                error=words,
+                not_before=now + _DEAD_PAUSE,
+                recipients_done=done,
+                handed_on=tuple(self._handed_on(message, words, now)),
+            )
         again = retry_at(now, first.attempts, random.random())  # noqa: S311 - jitter, no secret
         if came.retry_after is not None:
             again = max(again, now + min(came.retry_after, _LONGEST_RETRY_AFTER))
-        return Attempt(Status.PENDING, error=words, not_before=again)
+        return Attempt(Status.PENDING, error=words, not_before=again, recipients_done=done)
+
+    def _handed_on(self, message: Message, error: str, now: datetime) -> list[Notification]:
+        if self.fallback is None or message.channel == self.fallback:
+            return []
+        dead = [replace(row, last_error=error) for row in message.notifications]
+        return handed_on(dead, self.fallback, now)
+
+    # -- waiting -------------------------------------------------------------------------------
+
+    def _wait_for_next_try(self, batch: _Batch) -> bool:
+        """Wait for what is to be tried again, if it comes in time."""
+        if not batch.tally.next_try:
+            return not batch.exhausted and batch.may_claim(frozenset())
+        now, clock = self.store.now(), self.clock()
+        pauses = [
+            max((moment - now).total_seconds(), self._line(channel).closed_until - clock)
+            for channel, moment in batch.tally.next_tries()
+        ]
+        pause = max(0.1, min(pauses))
+        if pause > batch.deadline - clock:
+            return False
+        self.progress(
+            f"messages not accepted yet: {len(batch.tally.next_try)}; trying again in {pause:.0f} s"
+        )
+        self.sleep(pause)
+        batch.exhausted = False
+        return True
+
+    def _pending(self, batch: _Batch) -> list[Notification]:
+        """What has not even been tried."""
+        seen, wanted = batch.tally.seen, batch.wanted
+        if wanted is not None and not wanted - seen:
+            return []
+        return [
+            row
+            for row in self.store.notifications([Status.PENDING])
+            if row.message_id not in seen and (wanted is None or row.message_id in wanted)
+        ]
+
+
+@dataclass
+class _Batch:
+    """One call: what is wanted, what is being sent, what became of it."""
+
+    wanted: frozenset[str] | None
+    deadline: float
+    pool: ThreadPoolExecutor
+    tally: _Tally = field(default_factory=lambda: _Tally())
+    work: dict[Future[Receipt | DeliveryError], tuple[_Line, Message]] = field(default_factory=dict)
+    exhausted: bool = False
+
+    def may_claim(self, queued: frozenset[str]) -> bool:
+        """Whether there is something to claim, as far as is known."""
+        if self.exhausted or len(self.work) >= _AT_ONCE:
+            return False
+        if self.wanted is None:
+            return True
+        going = {message.message_id for _, message in self.work.values()}
+        return bool(self.wanted - self.tally.finished - queued - going)
+
+    def want(self, message_ids: Iterable[str]) -> None:
+        if self.wanted is not None:
+            self.wanted = self.wanted.union(message_ids)
+
+
+def _earlier(rows: Iterable[Notification], ledger: Iterable[Notification]) -> dict[str, str]:
+    """What the receiver called the first message of each episode, by episode id."""
+    mine = {(row.episode_id, row.channel) for row in rows}
+    found: dict[str, str] = {}
+    for row in sorted(ledger, key=lambda row: row.created_at):
+        if (row.episode_id, row.channel) in mine and row.remote_ref:
+            found.setdefault(row.episode_id, row.remote_ref)
+    return found
 
 
 def claimed_at_birth(
@@ -207,18 +466,28 @@ class _Tally:
             self.status[row.notification_id] = attempt.status
         if attempt.error:
             self.errors[message.message_id] = attempt.error
-        if attempt.not_before:
+        if attempt.not_before and attempt.status is Status.PENDING:
             self.next_try[message.message_id] = attempt.not_before
         else:
             self.next_try.pop(message.message_id, None)
+
+    def next_tries(self) -> list[tuple[str, datetime]]:
+        """The channel of each message that is to be tried again, and from when on."""
+        channels = {row.message_id: row.channel for row in self.rows.values()}
+        return [(channels[key], moment) for key, moment in self.next_try.items()]
+
+    def cancelled(self, rows: Iterable[Notification]) -> None:
+        """Rows that are not told after all."""
+        for row in rows:
+            self.rows[row.notification_id] = row
+            self.status[row.notification_id] = Status.CANCELLED
 
     def blocked(self, rows: Iterable[Notification]) -> None:
         """Rows that could not even be claimed: their time, or their turn, has not come."""
         for row in rows:
             self.rows[row.notification_id] = row
             self.status[row.notification_id] = Status.PENDING
-            waiting = "an earlier message of the same episode is still waiting"
-            self.errors[row.message_id] = row.last_error or waiting
+            self.errors[row.message_id] = row.last_error or "it has to wait for an earlier message"
 
     def delivered(self) -> Delivered:
         def those(wanted: Status) -> tuple[Notification, ...]:

@@ -10,7 +10,7 @@ import hashlib
 import re
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -19,7 +19,7 @@ from threading import Event as Flag
 from sentinel.app.alerts import Alerts
 from sentinel.app.deliver import claimed_at_birth
 from sentinel.core.alert import Alert, BrokenAlert
-from sentinel.core.errors import QueryError
+from sentinel.core.errors import QueryError, WarehouseError, WarehouseLocked
 from sentinel.core.evaluation import (
     ROW_CAP,
     ContractError,
@@ -30,10 +30,20 @@ from sentinel.core.evaluation import (
     read_status,
     shape_of,
 )
-from sentinel.core.history import Execution, history_rows
-from sentinel.core.lifecycle import Event, Judgement, State, Tick, judge
-from sentinel.core.planning import Notification, Plan, Status, ledger_of, plan
+from sentinel.core.history import Execution, HistoryRow, history_rows
+from sentinel.core.lifecycle import (
+    Event,
+    Judgement,
+    State,
+    Tick,
+    gone,
+    judge,
+    judge_removed,
+    kept,
+)
+from sentinel.core.planning import Notification, Plan, Status, ledger_of, plan, standing
 from sentinel.core.project import Compiled
+from sentinel.core.routing import Routing
 from sentinel.core.values import plain
 from sentinel.ports import Batch, Project, Query, Session, Snapshot, Store, Warehouse
 
@@ -69,7 +79,8 @@ class Observed:
 class Evaluated:
     """A batch as it was recorded, or as it would have been on a dry run.
 
-    `unfinished` are older notifications of these alerts' open episodes that are not sent, or dead.
+    `unfinished` are older notifications of these alerts' open episodes that are not sent, or dead,
+    `removals` what became of alerts that are no longer in the project.
     """
 
     run_id: str
@@ -78,12 +89,18 @@ class Evaluated:
     judgements: tuple[Judgement, ...]
     plan: Plan
     unfinished: tuple[Notification, ...] = ()
+    removals: tuple[Judgement, ...] = ()
 
     @property
     def messages(self) -> list[str]:
         """The messages to send now: the new ones, and older ones of these alerts still pending."""
         rows = (*self.unfinished, *self.plan.notifications)
-        return [row.message_id for row in rows if row.status is not Status.DEAD]
+        revived = self.plan.revived
+        return [
+            row.message_id
+            for row in rows
+            if row.status is not Status.DEAD or row.notification_id in revived
+        ]
 
     @property
     def claimed(self) -> list[Notification]:
@@ -95,7 +112,8 @@ class Evaluated:
 class Evaluation:
     """The use case, with all that it needs.
 
-    `scrub` takes secrets out of errors, `progress` is told (done, total, alert's name).
+    `scrub` takes secrets out of errors, `progress` is told (done, total, alert's name), `target` is
+    the dbt target of the project.
     """
 
     project: Project
@@ -103,6 +121,8 @@ class Evaluation:
     store: Store
     scrub: Callable[[str], str] = str
     progress: Callable[[int, int, str], None] = field(default=lambda *_: None)
+    routing: Routing | None = None
+    target: str | None = None
 
     def __call__(self, alerts: Alerts, options: BatchOptions) -> Evaluated:
         """Evaluate alerts and record what was seen.
@@ -112,21 +132,22 @@ class Evaluation:
         """
         self.store.check()
         compiled = self.project.compile(alert.source.unique_id for alert in alerts.good)
-        ids = [alert.id for alert in alerts.all]
+        # Where an alert has gained an id, its rows still go by the one it had before.
+        ids = {each for alert in alerts.all for each in (alert.id, alert.source.unique_id)}
         before = self.store.snapshot(ids)
         run_id = uuid.uuid4().hex
         observed = self._observe(run_id, alerts, compiled, before, options)
         made: list[Evaluated] = []
 
         def decide(snapshot: Snapshot) -> Batch:
-            evaluated, batch = self._decide(run_id, observed, before, snapshot, options)
+            evaluated, batch = self._decide(run_id, alerts, observed, before, snapshot, options)
             made.append(evaluated)
             return batch
 
         if options.dry_run:
             decide(before)
         else:
-            self.store.commit(ids, decide)
+            self.store.commit(ids | self.store.strangers(alerts.known), decide)
         return made[-1]  # the last try is the one that was written
 
     # -- seeing --------------------------------------------------------------------------------
@@ -144,19 +165,39 @@ class Evaluation:
         if found and options.fail_fast:
             stop.set()
         look = _Look(self.warehouse, run_id, before, self.project.name, stop, options.fail_fast)
+        try:
+            found += self._queried(look, alerts, compiled, options, total, len(found))
+        except WarehouseLocked:
+            raise  # nothing is known, and nothing is wrong: it is tried again later
+        except WarehouseError as error:
+            # The store is there, or it would have said so before: so it can be told.
+            lost = Reading.failed(self.scrub(str(error)), lost=True)
+            found += [Observed(alert, lost) for alert in alerts.good]
+        return sorted(found, key=lambda seen: seen.alert.name)
+
+    def _queried(
+        self,
+        look: _Look,
+        alerts: Alerts,
+        compiled: Mapping[str, Compiled],
+        options: BatchOptions,
+        total: int,
+        done: int,
+    ) -> list[Observed]:
+        found: list[Observed] = []
         with self.warehouse.open() as session, ThreadPoolExecutor(options.threads) as pool:
             work = [
                 pool.submit(look, session, alert, compiled[alert.source.unique_id])
                 for alert in alerts.good
             ]
             try:
-                for done in as_completed(work):
-                    seen = self._scrubbed(done.result())
+                for each in as_completed(work):
+                    seen = self._scrubbed(each.result())
                     found.append(seen)
-                    self.progress(len(found), total, seen.alert.name)
+                    self.progress(done + len(found), total, seen.alert.name)
             finally:
-                stop.set()  # after an interrupt nothing that waits for a thread is started
-        return sorted(found, key=lambda seen: seen.alert.name)
+                look.stop.set()  # after an interrupt nothing that waits for a thread is started
+        return found
 
     def _scrubbed(self, seen: Observed) -> Observed:
         error = seen.reading.error
@@ -172,42 +213,28 @@ class Evaluation:
     def _decide(
         self,
         run_id: str,
+        alerts: Alerts,
         observed: Sequence[Observed],
         before: Snapshot,
         snapshot: Snapshot,
         options: BatchOptions,
     ) -> tuple[Evaluated, Batch]:
-        tick = Tick(as_of=before.now, now=snapshot.now)
+        tick = Tick(as_of=before.now, now=snapshot.now, target=self.target)
         states = _by_alert(snapshot.states)
         judgements = tuple(
-            judge(seen.alert, seen.reading, states.get(seen.alert.id, ()), tick, self.project.name)
+            judge(seen.alert, seen.reading, _rows_of(seen.alert, states), tick, self.project.name)
             for seen in observed
         )
-        told = plan(judgements, ledger_of(snapshot.ledger), self.project.name, snapshot.now)
-        rows = [
-            row
-            for seen, judged in zip(observed, judgements, strict=True)
-            for row in history_rows(
-                judged,
-                Execution(
-                    run_id,
-                    options.triggered_by,
-                    tick,
-                    seen.sql_hash,
-                    seen.duration_ms,
-                    seen.bytes_billed,
-                ),
-                told.decisions,
-            )
-        ]
-        changed = tuple(
-            state
-            for judged in judgements
-            for state in (
-                *(step.after for step in judged.steps if not step.recorded_only),
-                *judged.noted,
-            )
+        removals = () if options.dry_run else tuple(self._removals(alerts, states, tick))
+        told = plan(
+            (*judgements, *removals),
+            ledger_of(snapshot.ledger),
+            self.project.name,
+            snapshot.now,
+            silences=snapshot.silences,
+            routing=self.routing,
         )
+        history = self._history(run_id, observed, judgements, removals, told, tick, options)
         unfinished = tuple(
             row
             for row in snapshot.ledger
@@ -218,6 +245,8 @@ class Evaluation:
         if options.holder:
             going = (row for row in snapshot.ledger if row.notification_id not in told.superseded)
             new = claimed_at_birth(new, going, options.holder, snapshot.now)
+        every = (*judgements, *removals)
+        dropped = tuple(state for judged in every for state in judged.dropped)
         return (
             Evaluated(
                 run_id,
@@ -226,9 +255,74 @@ class Evaluation:
                 judgements,
                 replace(told, notifications=new),
                 unfinished,
+                removals,
             ),
-            Batch(changed, tuple(rows), new, told.superseded),
+            Batch(
+                tuple(state for judged in every for state in _changed(judged)),
+                tuple(history),
+                new,
+                told.superseded,
+                told.revived,
+                dropped,
+            ),
         )
+
+    def _removals(
+        self, alerts: Alerts, states: Mapping[str, Sequence[State]], tick: Tick
+    ) -> Iterable[Judgement]:
+        """Rows of alerts that are gone or switched off; only their own target says so."""
+        evaluated = {each for a in alerts.all for each in (a.id, a.source.unique_id)}
+        for alert_id, rows in states.items():
+            if alert_id in evaluated or any(row.target != tick.target for row in rows):
+                continue
+            if alert_id in alerts.known:
+                back = kept(rows, tick)
+                if back:
+                    yield Judgement(gone(rows[0]), Reading(Outcome.SKIPPED), (), back)
+                continue
+            off = alerts.off.get(alert_id)
+            reason = "disabled" if off else "removed"
+            yield judge_removed(off or gone(rows[0]), rows, tick, reason)
+
+    def _history(
+        self,
+        run_id: str,
+        observed: Sequence[Observed],
+        judgements: Sequence[Judgement],
+        removals: Sequence[Judgement],
+        told: Plan,
+        tick: Tick,
+        options: BatchOptions,
+    ) -> Iterator[HistoryRow]:
+        execution = Execution(run_id, options.triggered_by, tick)
+        reached = {(each.alert_id, each.instance) for each in told.decisions if each.told}
+        for seen, judged in zip(observed, judgements, strict=True):
+            cost = replace(
+                execution,
+                sql_hash=seen.sql_hash,
+                duration_ms=seen.duration_ms,
+                bytes_billed=seen.bytes_billed,
+            )
+            yield from history_rows(judged, cost, told.decisions)
+            # Instances that this evaluation says nothing of, but somebody is told of.
+            others = [row for row in judged.unseen if (row.alert_id, row.instance) in reached]
+            if others:
+                yield from history_rows(standing(judged.alert, others), execution, told.decisions)
+        for judged in removals:
+            yield from history_rows(judged, execution, told.decisions)
+
+
+def _changed(judged: Judgement) -> Iterator[State]:
+    """The rows to write: what goes is not written."""
+    going = {row.state_key for row in judged.dropped}
+    steps = (step.after for step in judged.steps if not step.recorded_only)
+    yield from (row for row in (*steps, *judged.noted) if row.state_key not in going)
+
+
+def _rows_of(alert: Alert | BrokenAlert, states: Mapping[str, Sequence[State]]) -> list[State]:
+    """The rows of an alert, under its id and under the one it had before."""
+    names = dict.fromkeys((alert.id, alert.source.unique_id))
+    return [row for name in names for row in states.get(name, ())]
 
 
 def _by_alert(states: Iterable[State]) -> dict[str, list[State]]:
@@ -269,18 +363,18 @@ class _Look:
         self._states = _by_alert(before.states)
         self._tick = Tick(as_of=before.now, now=before.now)
         self._project = project
-        self._stop = stop
+        self.stop = stop
         self._fail_fast = fail_fast
 
     def __call__(self, session: Session, alert: Alert, compiled: Compiled) -> Observed:
-        if self._stop.is_set():
+        if self.stop.is_set():
             skipped = Reading(
                 Outcome.SKIPPED, error="not evaluated: an earlier alert ended the run"
             )
             return Observed(alert, skipped)
         seen = self._look(session, alert, compiled)
         if self._fail_fast and seen.reading.outcome in (Outcome.ALERT, Outcome.ERROR):
-            self._stop.set()  # here, before this thread takes the next alert
+            self.stop.set()  # here, before this thread takes the next alert
         return seen
 
     def _look(self, session: Session, alert: Alert, compiled: Compiled) -> Observed:
@@ -293,6 +387,10 @@ class _Look:
             reading = self._read(session, alert, query_of(alert, sql, self._run_id), billed)
         except (QueryError, ContractError) as error:
             reading = Reading.failed(str(error))
+        except WarehouseLocked:
+            raise
+        except WarehouseError as error:
+            reading = Reading.failed(str(error), lost=True)
         return Observed(
             alert,
             reading,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -12,7 +12,7 @@ from sentinel.channels.contract import ChannelContext, ChannelType, SettingFault
 from sentinel.core.alert import explain, suggest
 from sentinel.core.errors import ConfigError
 from sentinel.core.project import Location
-from sentinel.core.routing import Traits
+from sentinel.core.routing import ADDRESS, Traits
 from sentinel.ports import Channel
 
 GROUP = "sentinel.channels"
@@ -67,3 +67,29 @@ def build_channel(
     except SettingFault as fault:
         words = f"the channel `{name}`: `{fault.key}`: {fault.message}"
         raise ConfigError.at([(locate(fault.key), words)]) from None
+
+
+class Addressed(Mapping[str, Channel]):
+    """Channels by name, and by name and address: `mail:team@example.org`.
+
+    An address is that of a dbt group's owner, who is told where nobody else is named.
+    """
+
+    def __init__(self, channels: Mapping[str, Channel]) -> None:
+        self._channels = channels
+
+    def __getitem__(self, name: str) -> Channel:
+        if name in self._channels:
+            return self._channels[name]
+        carrier, _, address = name.partition(ADDRESS)
+        channel: Any = self._channels[carrier]
+        if not address or channel.traits.addressed_by is None:
+            raise KeyError(name)
+        addressed: Channel = channel.addressed(address)
+        return addressed
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._channels)
+
+    def __len__(self) -> int:
+        return len(self._channels)

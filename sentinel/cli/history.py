@@ -108,7 +108,7 @@ def _row(row: HistoryRow) -> list[str | Text]:
     return [
         shown_time(row.as_of),
         name,
-        Text(str(row.outcome), style=styles.get(row.outcome, "dim")),
+        Text(str(row.outcome or row.kind), style=styles.get(str(row.outcome), "dim")),
         phase,
         "" if row.actual_value is None else amount(row.actual_value),
         "" if row.threshold is None else amount(row.threshold),

@@ -33,7 +33,7 @@ class HistoryRow:
     as_of: datetime
     attempt: int
     missed_slots: int
-    outcome: Outcome
+    outcome: Outcome | None
     phase_before: str | None
     phase_after: str | None
     severity: str | None
@@ -99,7 +99,7 @@ def _row(
         as_of=tick.as_of,
         attempt=execution.attempt,
         missed_slots=tick.missed_slots,
-        outcome=step.outcome,
+        outcome=step.outcome if judged.kind == "evaluation" else None,
         phase_before=before.phase,
         phase_after=after.phase,
         severity=seen.severity if seen and step.outcome is Outcome.ALERT else None,

@@ -53,6 +53,7 @@ _ATTEMPT: Mapping[str, Kind] = {
     "not_before": "time",
     "remote_ref": "text",
     "recipients_done": "json",
+    "untried": "integer",
 }
 _DELETED = "another writer has deleted these rows before"
 _MAKE_TABLES = "`dbt run -s package:sentinel` makes them (`sentinel init` too)"
@@ -206,9 +207,21 @@ class SqlStore:
         with self._transaction(read_only=True) as connection:
             return self._now(connection)
 
-    def snapshot(self, alert_ids: Iterable[str] | None = None) -> Snapshot:
+    def snapshot(
+        self, alert_ids: Iterable[str] | None = None, episodes: Iterable[str] = ()
+    ) -> Snapshot:
         with self._transaction(read_only=True) as connection:
-            return self._snapshot(connection, alert_ids)
+            return self._snapshot(connection, alert_ids, episodes)
+
+    def strangers(self, known: Iterable[str]) -> frozenset[str]:
+        sql = (
+            f"select distinct alert_id from {self._relation(STATE)} where project = :project "
+            f"and (alert_id not in ({self._items('known')}) or removed_since is not null)"
+        )
+        # A list that may be empty holds a word that is no id: `not in` an empty one is unsure.
+        values = {"project": self._project, "known": json.dumps(["", *sorted(known)])}
+        with self._transaction(read_only=True) as connection:
+            return frozenset(connection.execute(text(sql), values).scalars())
 
     def history(self, query: HistoryQuery) -> Sequence[HistoryRow]:
         conditions = ["project = :project"]
@@ -246,7 +259,12 @@ class SqlStore:
         with self._transaction(read_only=True) as connection:
             return self._rows(connection, NOTIFICATIONS, sql, values)
 
-    def _snapshot(self, connection: Connection, alert_ids: Iterable[str] | None) -> Snapshot:
+    def _snapshot(
+        self,
+        connection: Connection,
+        alert_ids: Iterable[str] | None,
+        episodes: Iterable[str] = (),
+    ) -> Snapshot:
         values: dict[str, Any] = {"project": self._project}
         chosen = ""
         if alert_ids is not None:
@@ -254,22 +272,24 @@ class SqlStore:
             values["alert_ids"] = json.dumps(sorted(alert_ids))
         sql = f"select * from {self._relation(STATE)} where project = :project{chosen}"
         states = self._rows(connection, STATE, sql, values)
-        open_episodes = [
+        wanted = {
             episode
             for state in states
             for episode in (state.episode_id, state.health_episode_id)
             if episode
-        ]
+        }.union(episodes)
         ledger: Sequence[Notification] = ()
-        if open_episodes:
+        if wanted:
             ledger = self._rows(
                 connection,
                 NOTIFICATIONS,
                 f"select * from {self._relation(NOTIFICATIONS)} where project = :project "
                 f"and episode_id in ({self._items('episodes')}) order by created_at, n",
-                {"project": self._project, "episodes": json.dumps(open_episodes)},
+                {"project": self._project, "episodes": json.dumps(sorted(wanted))},
             )
-        return Snapshot(tuple(states), tuple(ledger), self._now(connection))
+        now = self._now(connection)
+        silences = self._silences(connection, now)
+        return Snapshot(tuple(states), tuple(ledger), now, tuple(silences))
 
     # -- writing -------------------------------------------------------------------------------
 
@@ -294,6 +314,8 @@ class SqlStore:
             self._insert(HISTORY, batch.history),
             self._insert(NOTIFICATIONS, batch.notifications),
             self._supersede(batch.superseded),
+            self._revive(batch.revived),
+            self._drop(batch.dropped),
         ]
         self._apply(connection, [change for change in changes if change.expected])
 
@@ -347,6 +369,35 @@ class SqlStore:
             "notification_id",
         )
 
+    def _revive(self, ids: Sequence[str]) -> Change:
+        relation = self._relation(NOTIFICATIONS)
+        those = f"notification_id in ({self._items('revived')}) and status = 'dead'"
+        return Change(
+            f"update {relation} set status = 'pending', not_before = created_at where {those}",
+            {"revived": json.dumps(sorted(ids))},
+            f"select count(*) from {relation} where {those}",
+            len(ids),
+            "a notification to be tried again is so already",
+            "notification_id",
+        )
+
+    def _drop(self, states: Sequence[State]) -> Change:
+        key, relation = STATE.key, self._relation(STATE)
+        read = self._dialect.expand("dropped", {key: "text", "version": "integer"})
+        rows = [{key: getattr(state, key), "version": state.version} for state in states]
+        those = (
+            f"{key} in (select kept.{key} from {relation} as kept join ({read}) as dropped "
+            f"on kept.{key} = dropped.{key} and kept.version = dropped.version)"
+        )
+        return Change(
+            f"delete from {relation} where {those}",
+            {"dropped": json.dumps(rows)},
+            f"select count(*) from {relation} where {those}",
+            len(states),
+            "another writer has changed the state of these alerts",
+            key,
+        )
+
     # -- outbox --------------------------------------------------------------------------------
 
     @property
@@ -354,7 +405,12 @@ class SqlStore:
         return self._dialect.linger
 
     def claim(
-        self, holder: str, lease: timedelta, limit: int, only: Iterable[str] | None = None
+        self,
+        holder: str,
+        lease: timedelta,
+        limit: int,
+        only: Iterable[str] | None = None,
+        skip: Iterable[str] = (),
     ) -> Sequence[Notification]:
         relation = self._relation(NOTIFICATIONS)
         values: dict[str, Any] = {"project": self._project, "holder": holder}
@@ -362,6 +418,10 @@ class SqlStore:
         if only is not None:
             narrowed = f" and mine.message_id in ({self._items('only')})"
             values["only"] = json.dumps(sorted(only))
+        skipped = sorted(skip)
+        if skipped:
+            narrowed += f" and mine.channel not in ({self._items('skipped')})"
+            values["skipped"] = json.dumps(skipped)
         # Joined, not looked up row by row: BigQuery can't relate a subquery by an inequality.
         blocked = (
             f"select part.message_id from {relation} as part join {relation} as earlier "
@@ -402,6 +462,29 @@ class SqlStore:
         rows = self._until_first(work)
         return sorted(rows, key=lambda row: (row.created_at, row.notification_id))
 
+    def cancel(self, reasons: Mapping[str, str], holder: str) -> frozenset[str]:
+        relation = self._relation(NOTIFICATIONS)
+        given = self._dialect.expand("reasons", {"notification_id": "text", "reason": "text"})
+        same = "kept.notification_id = given.notification_id"
+        sql = (
+            f"update {relation} as kept set status = 'cancelled', last_error = given.reason, "
+            f"claim_until = null from ({given}) as given where {same} "
+            "and kept.status = 'claimed' and kept.claimed_by = :holder"
+        )
+        rows = [{"notification_id": key, "reason": reason} for key, reason in reasons.items()]
+        taken = (
+            f"select kept.notification_id from {relation} as kept join ({given}) as given "
+            f"on {same} where kept.status = 'cancelled' and kept.claimed_by = :holder"
+        )
+        values = {"reasons": json.dumps(rows), "holder": holder}
+
+        def work(connection: Connection) -> frozenset[str]:
+            taking = Taking(sql, values, "kept.notification_id", taken)
+            found = self._dialect.take(connection, taking, self._named(LEASES))
+            return frozenset(row["notification_id"] for row in found)
+
+        return self._until_first(work) if reasons else frozenset()
+
     def mark(self, attempts: Mapping[str, tuple[int, Attempt]]) -> frozenset[str]:
         relation = self._relation(NOTIFICATIONS)
         done = self._dialect.expand("done", _ATTEMPT)
@@ -410,27 +493,19 @@ class SqlStore:
             f"update {relation} as kept set status = done.status, last_error = done.last_error, "
             "not_before = coalesce(done.not_before, kept.not_before), "
             "remote_ref = done.remote_ref, recipients_done = done.recipients_done, "
-            "claim_until = null, "
+            "attempts = kept.attempts - done.untried, claim_until = null, "
             "sent_at = case when done.status = 'sent' then :now else kept.sent_at end "
             f"from ({done}) as done where {ours} and kept.status = 'claimed'"
         )
-        rows = [
-            {
-                "message_id": message_id,
-                "claim_token": token,
-                "status": str(attempt.status),
-                "last_error": attempt.error,
-                "not_before": attempt.not_before and to_text(attempt.not_before),
-                "remote_ref": attempt.remote_ref,
-                "recipients_done": json.dumps(attempt.recipients_done),
-            }
-            for message_id, (token, attempt) in attempts.items()
-        ]
+        rows = [_attempt_row(key, token, each) for key, (token, each) in attempts.items()]
         taken = (
             f"from {relation} as kept join ({done}) as done on {ours} and kept.status = done.status"
         )
+        handed_on = [row for _, each in attempts.values() for row in each.handed_on]
 
         def work(connection: Connection) -> frozenset[str]:
+            # First what tells of a dead message: it may be told in vain, but it is never lost.
+            self._hand_on(connection, handed_on)
             now = self._dialect.moment(self._now(connection))
             taking = Taking(
                 sql,
@@ -443,16 +518,32 @@ class SqlStore:
 
         return self._until_first(work) if attempts else frozenset()
 
+    def _hand_on(self, connection: Connection, rows: Sequence[Notification]) -> None:
+        if not rows:
+            return
+        ids = json.dumps([row.notification_id for row in rows])
+        sql = (
+            f"select notification_id from {self._relation(NOTIFICATIONS)} "
+            f"where notification_id in ({self._items('ids')})"
+        )
+        known: set[str] = set(connection.execute(text(sql), {"ids": ids}).scalars())
+        new = [row for row in rows if row.notification_id not in known]
+        if new:
+            self._apply(connection, [self._insert(NOTIFICATIONS, new)])
+
     # -- silences ------------------------------------------------------------------------------
 
     def silences(self, at: datetime | None = None) -> Sequence[Silence]:
+        with self._transaction(read_only=True) as connection:
+            return self._silences(connection, at)
+
+    def _silences(self, connection: Connection, at: datetime | None) -> Sequence[Silence]:
         sql = f"select * from {self._relation(SILENCES)} where project = :project "
         values: dict[str, Any] = {"project": self._project}
         if at is not None:
             sql += "and starts_at <= :at and ends_at > :at and coalesce(ended_at, ends_at) > :at "
             values["at"] = self._dialect.moment(at)
-        with self._transaction(read_only=True) as connection:
-            return self._rows(connection, SILENCES, f"{sql}order by created_at, silence_id", values)
+        return self._rows(connection, SILENCES, f"{sql}order by created_at, silence_id", values)
 
     def add_silence(self, silence: Silence) -> None:
         with self._transaction() as connection:
@@ -572,6 +663,20 @@ class SqlStore:
     ) -> list[Row]:
         found = connection.execute(text(sql), values).mappings().all()
         return [table.load(dict(row)) for row in found]
+
+
+def _attempt_row(message_id: str, token: int, attempt: Attempt) -> dict[str, Any]:
+    """One attempt as the columns of `_ATTEMPT`."""
+    return {
+        "message_id": message_id,
+        "claim_token": token,
+        "status": str(attempt.status),
+        "last_error": attempt.error,
+        "not_before": attempt.not_before and to_text(attempt.not_before),
+        "remote_ref": attempt.remote_ref,
+        "recipients_done": json.dumps(attempt.recipients_done),
+        "untried": int(not attempt.tried),
+    }
 
 
 def _cause(error: SQLAlchemyError) -> BaseException:

@@ -14,7 +14,13 @@ import pytest
 from sentinel.app.alerts import Alerts
 from sentinel.app.deliver import LEASE
 from sentinel.app.evaluate import BatchOptions, Evaluated, Evaluation
-from sentinel.core.errors import QueryError, StateConflict, TablesMissing, WarehouseError
+from sentinel.core.errors import (
+    QueryError,
+    StateConflict,
+    TablesMissing,
+    WarehouseError,
+    WarehouseLocked,
+)
 from sentinel.core.evaluation import Outcome, Result
 from sentinel.core.lifecycle import Event, Phase, State
 from sentinel.core.planning import Notification, Status
@@ -170,7 +176,9 @@ def test_a_failed_send_never_counts_as_told_and_is_sent_with_the_next_run() -> N
     pending = it.run()
     assert [decision.reason for decision in pending.plan.decisions] == ["not_delivered_yet"]
     assert pending.messages == [message]
-    mark(it.store, it.store.claim("me", timedelta(minutes=1), 9), Attempt(Status.DEAD))
+    later = it.store.now() + timedelta(hours=1)
+    dead_now = Attempt(Status.DEAD, not_before=later)
+    mark(it.store, it.store.claim("me", timedelta(minutes=1), 9), dead_now)
     it.store.clock.pass_by(timedelta(minutes=1))
     dead = it.run()
     assert [decision.reason for decision in dead.plan.decisions] == ["undeliverable"]
@@ -269,12 +277,31 @@ def test_without_tables_nothing_is_compiled_or_asked() -> None:
     assert it.warehouse.asked == []
 
 
-def test_a_warehouse_that_can_t_be_reached_records_nothing() -> None:
+def test_a_locked_warehouse_is_no_outcome() -> None:
     it = shop("revenue")
-    it.warehouse.unreachable = WarehouseError("gone")
-    with pytest.raises(WarehouseError, match="gone"):
+    it.warehouse.unreachable = WarehouseLocked("held by another process")
+    with pytest.raises(WarehouseLocked):
         it.run()
     assert (it.store.commits, it.store.tables.history) == (0, {})
+
+
+def test_a_lost_warehouse_is_an_error_of_every_alert_told_once() -> None:
+    it = shop("revenue", "stock")
+    it.warehouse.unreachable = WarehouseError("gone")
+    evaluated = it.run()
+    assert [seen.reading.error for seen in evaluated.observed] == ["gone", "gone"]
+    rows = evaluated.plan.notifications
+    assert {row.reason for row in rows} == {"warehouse_lost"}
+    assert (len(rows), len({row.message_id for row in rows})) == (2, 1)
+
+
+def test_a_warehouse_lost_in_the_midst_of_a_batch_keeps_what_was_seen() -> None:
+    it = shop("revenue", "stock")
+    it.warehouse.answers["select stock"] = WarehouseError("the connection is gone")
+    evaluated = it.run()
+    outcomes = {seen.alert.name: str(seen.reading.outcome) for seen in evaluated.observed}
+    assert outcomes == {"revenue": "ok", "stock": "error"}
+    assert {row.reason for row in evaluated.plan.notifications} == {"warehouse_lost"}
 
 
 def test_the_warehouse_is_closed_before_the_store_writes() -> None:

@@ -252,7 +252,7 @@ def test_a_message_that_waits_behind_an_earlier_one_is_not_taken_for_told() -> N
     assert (result.notified, result.suppressed) == ((), {"hook": "not_delivered_yet"})
     assert told.undelivered == {
         "revenue (firing) to hook": "down",
-        "revenue (severity) to hook": "an earlier message of the same episode is still waiting",
+        "revenue (severity) to hook": "it has to wait for an earlier message",
     }
     assert told.exit_code(Severity.WARNING) == 4
 
