@@ -26,6 +26,7 @@ from tests.fakes import mark, notification, state
 Row = TypeVar("Row", State, HistoryRow, Notification, Silence)
 
 MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 ODD = 'it\'s "odd" :name %s {{ x }} \\ \n\t\0 żółw 😀 ünï\N{COMBINING ACUTE ACCENT}'
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
@@ -108,6 +109,7 @@ FULL_STATE = state(
     missing_since=MOMENT,
     removed_since=MOMENT,
     updated_at=datetime(9998, 12, 31, 23, 59, 59, 999999, UTC),
+    target="prod",
 )
 FULL_HISTORY = history_row(
     "full",
@@ -779,6 +781,107 @@ class StoreContract:
         assert seen == [Status.CLAIMED] * 5
         assert list(store.history(HistoryQuery())) == []
         assert mark(store, [claimed], Attempt(Status.SENT))
+
+    # -- rows that go, and rows that are tried again ---------------------------------------------
+
+    def test_dropped_rows_are_gone(self, store: Store) -> None:
+        _set(store, state("revenue"), state("stock"))
+        revenue = next(each for each in _states(store) if each.alert == "revenue")
+        _write(store, Batch(dropped=(revenue,)))
+        assert [each.alert for each in _states(store)] == ["stock"]
+
+    def test_a_row_that_has_changed_since_is_not_dropped(self, store: Store) -> None:
+        _set(store, state("revenue"))
+        [old] = _states(store)
+        _write(store, Batch(states=(replace(old, message="new"),)))
+        with pytest.raises(StateConflict):
+            _write(store, Batch(dropped=(old,), history=(history_row("h"),)))
+        assert len(_states(store)) == 1
+        assert _found(store, HistoryQuery()) == []
+
+    def test_rows_are_dropped_and_made_anew_in_one_batch(self, store: Store) -> None:
+        """An alert gains an id."""
+        _set(store, state("revenue", message="kept"))
+        [old] = _states(store)
+        moved = replace(old, state_key="new", alert_id="finance.revenue", version=0)
+        _write(store, Batch(states=(moved,), dropped=(old,)))
+        assert [(each.state_key, each.message) for each in _states(store)] == [("new", "kept")]
+
+    def test_dead_notifications_are_tried_again_at_once(self, store: Store) -> None:
+        dead = _due(store, status=Status.DEAD, not_before=store.now() + HOUR)
+        _write(store, Batch(notifications=(dead,)))
+        _write(store, Batch(revived=(dead.notification_id,)))
+        assert [row.notification_id for row in store.claim("me", MINUTE, 9)] == [
+            dead.notification_id
+        ]
+
+    @pytest.mark.parametrize("status", [Status.SENT, Status.PENDING, Status.SUPERSEDED])
+    def test_only_what_is_dead_is_tried_again(self, store: Store, status: Status) -> None:
+        row = _due(store, status=status)
+        _write(store, Batch(notifications=(row,)))
+        with pytest.raises(StateConflict):
+            _write(store, Batch(revived=(row.notification_id,)))
+
+    def test_alerts_that_are_not_known_are_strangers(self, store: Store) -> None:
+        noted = state("noted", removed_since=MOMENT)
+        _set(store, state("revenue"), state("stock"), state("stock", "a=1"), noted)
+        known = ["model.shop.revenue", "model.shop.noted", "model.shop.new"]
+        assert store.strangers(known) == {"model.shop.stock", "model.shop.noted"}
+        assert store.strangers([]) == {f"model.shop.{n}" for n in ("revenue", "stock", "noted")}
+
+    def test_a_snapshot_holds_the_silences_in_force(self, store: Store) -> None:
+        now = store.now()
+        store.add_silence(silence("now", starts_at=now - HOUR, ends_at=now + HOUR))
+        store.add_silence(silence("over", starts_at=now - DAY, ends_at=now - HOUR))
+        assert [each.silence_id for each in store.snapshot([]).silences] == ["now"]
+
+    def test_the_ledger_holds_further_episodes_that_are_asked_for(self, store: Store) -> None:
+        rows = (_due(store, "one"), _due(store, "two"))
+        _write(store, Batch(notifications=rows))
+        assert [row.episode_id for row in store.snapshot([], ["two"]).ledger] == ["two"]
+
+    # -- claims that are given up ------------------------------------------------------------------
+
+    def test_channels_that_are_skipped_are_not_claimed(self, store: Store) -> None:
+        _write(store, Batch(notifications=(_due(store, "a", "mail"), _due(store, "b", "log"))))
+        assert [row.channel for row in store.claim("me", MINUTE, 9, skip=["mail"])] == ["log"]
+
+    def test_what_is_claimed_can_be_cancelled_by_its_holder(self, store: Store) -> None:
+        _write(store, Batch(notifications=(_due(store, "a"), _due(store, "b"))))
+        first, second = store.claim("me", MINUTE, 9)
+        reasons = {first.notification_id: "silenced"}
+        assert store.cancel(reasons, "another") == frozenset()
+        assert store.cancel(reasons, "me") == {first.notification_id}
+        [cancelled] = store.notifications([Status.CANCELLED])
+        assert (cancelled.notification_id, cancelled.last_error) == (
+            first.notification_id,
+            "silenced",
+        )
+        assert mark(store, [second], Attempt(Status.SENT))
+
+    def test_cancelling_nothing_cancels_nothing(self, store: Store) -> None:
+        assert store.cancel({}, "me") == frozenset()
+
+    def test_what_is_given_back_untried_counts_as_no_attempt(self, store: Store) -> None:
+        _write(store, Batch(notifications=(_due(store),)))
+        claimed = store.claim("me", MINUTE, 9)
+        assert mark(store, claimed, Attempt(Status.PENDING, error="closed", tried=False))
+        [row] = store.notifications([Status.PENDING])
+        assert (row.attempts, row.last_error) == (0, "closed")
+
+    def test_what_is_handed_on_is_there_with_the_mark_and_once(self, store: Store) -> None:
+        dead = _due(store)
+        _write(store, Batch(notifications=(dead,)))
+        told = _due(store, "e", "mail", event=Event.FIRING)
+        gone = Attempt(Status.DEAD, error="no such hook", handed_on=(told,))
+        assert mark(store, store.claim("me", MINUTE, 9), gone)
+        assert [row.notification_id for row in store.notifications([Status.PENDING])] == [
+            told.notification_id
+        ]
+        _write(store, Batch(revived=(dead.notification_id,)))
+        again = store.claim("me", MINUTE, 9, [dead.message_id])
+        assert mark(store, again, gone)
+        assert len(store.notifications([Status.PENDING, Status.CLAIMED])) == 1
 
     # -- silences ------------------------------------------------------------------------------
 

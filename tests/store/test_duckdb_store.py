@@ -188,7 +188,7 @@ def test_processes_that_commit_at_the_same_time_lose_nothing(
         "from sentinel.store.sql import SqlStore\n"
         "from sentinel.warehouses.duckdb import DuckDb\n"
         "file = DuckDb({'path': sys.argv[1]}, Path('/'))\n"
-        "names = ['state', 'history', 'notifications', 'leases']\n"
+        "names = ['state', 'history', 'notifications', 'silences', 'leases']\n"
         "tables = StoreTables({f'sentinel_{n}': f'sentinel_{n}' for n in names})\n"
         "store = SqlStore('shop', tables, lambda ro: file.engine(read_only=ro), DuckDbDialect())\n"
         "for _ in range(5):\n"

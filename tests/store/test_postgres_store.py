@@ -238,7 +238,7 @@ def test_processes_that_commit_at_the_same_time_lose_nothing(emptied: PostgresPl
         "from sentinel.store.sql import SqlStore\n"
         "from sentinel.warehouses.postgres import Postgres\n"
         "database = Postgres(eval(sys.argv[1]), Path())\n"
-        "names = ['state', 'history', 'notifications', 'leases']\n"
+        "names = ['state', 'history', 'notifications', 'silences', 'leases']\n"
         "tables = StoreTables({f'sentinel_{n}': f'shop.sentinel_{n}' for n in names})\n"
         "store = SqlStore('shop', tables, lambda ro: database.engine(read_only=ro), PostgresDialect())\n"
         "print('ready', flush=True)\n"

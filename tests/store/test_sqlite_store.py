@@ -117,7 +117,7 @@ def test_processes_that_commit_at_the_same_time_lose_nothing(
         "from sentinel.store.sqlite import SqliteDialect\n"
         "from sentinel.warehouses.sqlite import Sqlite\n"
         "file = Sqlite({'schemas_and_paths': {'main': sys.argv[1]}}, Path('/'))\n"
-        "names = ['state', 'history', 'notifications', 'leases']\n"
+        "names = ['state', 'history', 'notifications', 'silences', 'leases']\n"
         "tables = StoreTables({f'sentinel_{n}': f'main.sentinel_{n}' for n in names})\n"
         "store = SqlStore('shop', tables, lambda ro: file.engine(read_only=ro), SqliteDialect())\n"
         "calls = []\n"
