@@ -5,11 +5,15 @@ from __future__ import annotations
 import html as _html
 import re
 
+from sentinel.core.values import cut
+
 # Terminal escapes and other control characters, line separators, and what turns text around.
 _CONTROL = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$&:])")
+__all__ = ["cut", "html", "line", "markdown", "mrkdwn", "plain"]
+
 _SPACES = re.compile(r"\s+")
 
 
@@ -41,11 +45,3 @@ def mrkdwn(value: object) -> str:
 def markdown(value: object) -> str:
     """Text within Markdown: a backslash before every sign (CommonMark, "Backslash escapes")."""
     return _MARKDOWN.sub(r"\\\1", plain(value))
-
-
-def cut(text: str, most: int) -> str:
-    """A text of at most `most` characters; what is left out is said."""
-    if len(text) <= most:
-        return text
-    mark = f"… ({len(text):,} characters, cut)"
-    return text[: max(0, most - len(mark))] + mark

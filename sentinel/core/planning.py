@@ -106,7 +106,7 @@ class Decision:
 class Plan:
     """New rows for the outbox, rows that they replace, and the reason of every decision.
 
-    `superseded` are ids of notifications, `revived` those of dead messages that are tried again.
+    `superseded` are ids of notifications, `revived` those of dead ones that are tried again.
     """
 
     notifications: tuple[Notification, ...] = ()
@@ -212,7 +212,7 @@ class _Planner:
         dead = [row for row in told if row.status is Status.DEAD]
         due = [row for row in dead if row.not_before <= self.now]
         if due and self.traits(channel) is not None:
-            self.revived += [row.message_id for row in due]
+            self.revived += [row.notification_id for row in due]
             reason = "tried_again"
         elif statuses <= {Status.DEAD}:
             reason = "undeliverable"
