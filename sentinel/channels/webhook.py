@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pydantic import Field, SecretStr, field_validator
 
 from sentinel import __version__
-from sentinel.channels.contract import ChannelContext, ChannelSettings
-from sentinel.channels.http import post
+from sentinel.channels.contract import ChannelContext
+from sentinel.channels.http import HttpSettings, post
 from sentinel.core.routing import Traits
 from sentinel.core.values import isoformat
 from sentinel.ports import Message, Receipt
@@ -29,23 +29,15 @@ _VALUE = re.compile(r"[!-~]([\t -~]*[!-~])?")
 class WebhookChannel:
     """Posts each notification as `{"type", "timestamp", "data"}`."""
 
-    class Settings(ChannelSettings):
+    class Settings(HttpSettings):
         """The keys of a channel of the type `webhook`."""
 
-        url: SecretStr = Field(description="Where to post; secret, since such URLs often are.")
         secret: SecretStr | None = Field(
             None, description="The signing key, `whsec_` and base64; unset, nothing is signed."
         )
         headers: dict[str, SecretStr] = Field(
             default_factory=dict, description="Further headers; their values are secret."
         )
-
-        @field_validator("url")
-        @classmethod
-        def _http(cls, url: SecretStr) -> SecretStr:
-            if not url.get_secret_value().lower().startswith(("https://", "http://")):
-                raise ValueError("the URL has to begin with https:// or http://")
-            return url
 
         @field_validator("secret")
         @classmethod
@@ -88,6 +80,7 @@ class WebhookChannel:
                 self._settings.url.get_secret_value(),
                 body,
                 self._headers(notification.notification_id, body),
+                allow_private=self._settings.allow_private,
             )
         return Receipt()
 
