@@ -7,13 +7,13 @@ import re
 
 from sentinel.core.values import cut
 
+__all__ = ["cut", "html", "line", "markdown", "mrkdwn", "plain"]
+
 # Terminal escapes and other control characters, line separators, and what turns text around.
 _CONTROL = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$&:])")
-__all__ = ["cut", "html", "line", "markdown", "mrkdwn", "plain"]
-
 _SPACES = re.compile(r"\s+")
 
 
@@ -24,7 +24,7 @@ def plain(value: object) -> str:
 
 def line(value: object) -> str:
     """The same on one line: a mail header, a title."""
-    return _SPACES.sub(" ", plain(value)).strip()
+    return plain(_SPACES.sub(" ", str(value))).strip()
 
 
 def html(value: object) -> str:

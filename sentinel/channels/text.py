@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sentinel.core.values import to_json
 
+_LONGEST_LINK = 2_000
 _WORDS = {
     "firing": "FIRING",
     "severity": "WORSE",
@@ -28,6 +30,29 @@ def headline(payload: Mapping[str, Any]) -> str:
         word = "FIRED AND RESOLVED"
     instance = f" [{payload['instance']}]" if payload["instance"] else ""
     return f"{word} {payload['alert']}{instance} ({payload['severity']})"
+
+
+def brief(payload: Mapping[str, Any]) -> str:
+    """All of it on one line, for a list of many: headline, value, message. Not escaped."""
+    value = measured(payload["actual_value"], payload["threshold"])
+    said = " ".join(str(payload["message"] or "").split())
+    rest = ", ".join(part for part in (value, said) if part)
+    return headline(payload) + (f": {rest}" if rest else "")
+
+
+def title(payloads: Sequence[Mapping[str, Any]]) -> str:
+    """What a message is about: its headline, or how many of each event. Not escaped."""
+    if len(payloads) == 1:
+        return headline(payloads[0])
+    words = Counter(_WORDS.get(each["event"], str(each["event"])).lower() for each in payloads)
+    return ", ".join(f"{number} {word}" for word, number in words.items())
+
+
+def link(payload: Mapping[str, Any]) -> str | None:
+    """The runbook, if it is a link that people can follow."""
+    runbook = payload["runbook"]
+    good = isinstance(runbook, str) and runbook.startswith(("https://", "http://"))
+    return runbook if good and len(runbook) <= _LONGEST_LINK and runbook.isprintable() else None
 
 
 def details(payload: Mapping[str, Any]) -> list[tuple[str, str]]:

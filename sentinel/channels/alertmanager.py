@@ -1,0 +1,103 @@
+"""`alertmanager`: alerts to a Prometheus Alertmanager, by its API, version 2."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pydantic import Field, SecretStr
+
+from sentinel.channels.contract import ChannelContext
+from sentinel.channels.escape import cut, plain
+from sentinel.channels.http import HttpSettings, post
+from sentinel.channels.text import details, headline, link
+from sentinel.core.alert import PositiveDuration
+from sentinel.core.lifecycle import Event
+from sentinel.core.routing import Traits
+from sentinel.core.values import isoformat
+from sentinel.ports import Message, Receipt
+
+_UNFIT = re.compile(r"[^a-zA-Z0-9_]")
+_LONGEST = 1_000
+_OVER = (Event.RESOLVED, Event.ERROR_RESOLVED, Event.TEST)
+
+
+class AlertmanagerChannel:
+    """Posts alerts that Alertmanager groups, routes and silences by its own configuration.
+
+    An alert is known by its labels, so they hold nothing that changes while it fires: the severity
+    is an annotation.
+    """
+
+    class Settings(HttpSettings):
+        """The keys of a channel of the type `alertmanager`."""
+
+        url: SecretStr = Field(description="The address of Alertmanager, without /api/v2/alerts.")
+        ttl: PositiveDuration = Field(
+            timedelta(days=7),
+            description="After what time without news Alertmanager takes an alert for resolved.",
+        )
+        headers: dict[str, SecretStr] = Field(
+            default_factory=dict, description="Further headers; their values are secret."
+        )
+
+    # It is told of acknowledgements and reminders too: each renews the alert's time to live.
+    traits = Traits(acknowledges=True)
+
+    @classmethod
+    def traits_for(cls, keys: Collection[str]) -> Traits:
+        return cls.traits
+
+    def __init__(self, name: str, settings: Settings, around: ChannelContext) -> None:
+        self.name = name
+        self._settings = settings
+
+    def send(self, message: Message) -> Receipt:
+        alerts = [self._alert(row.event, row.payload) for row in message.notifications]
+        given = {name: value.get_secret_value() for name, value in self._settings.headers.items()}
+        post(
+            f"{self._settings.url.get_secret_value().rstrip('/')}/api/v2/alerts",
+            json.dumps(alerts).encode("ascii"),
+            {"content-type": "application/json", **given},
+            allow_private=self._settings.allow_private,
+        )
+        return Receipt()
+
+    def _alert(self, event: Event, payload: Mapping[str, Any]) -> dict[str, Any]:
+        now = datetime.now(UTC)
+        started = min(datetime.fromisoformat(payload["since"]), now)
+        ends = now if event in _OVER else now + self._settings.ttl
+        told = {_name(label): cut(plain(text), _LONGEST) for label, text in details(payload)}
+        return {
+            "labels": labels(event, payload),
+            "annotations": {
+                "summary": cut(plain(headline(payload)), _LONGEST),
+                "severity": payload["severity"],
+                **told,
+            },
+            "startsAt": isoformat(started),
+            "endsAt": isoformat(max(ends, started + timedelta(milliseconds=1))),
+            "generatorURL": link(payload) or "",
+        }
+
+
+def labels(event: Event, payload: Mapping[str, Any]) -> dict[str, str]:
+    """What an alert is known by: the same from firing to resolved, another one for its errors."""
+    health = event in (Event.ERROR, Event.ERROR_RESOLVED)
+    found = {
+        "alertname": payload["alert"],
+        "project": payload["project"],
+        "kind": "error" if health else "test" if event is Event.TEST else "alert",
+    }
+    for name, value in payload["dimensions"].items():
+        found[f"dimension_{_name(name)}"] = cut(plain(value), _LONGEST)
+    return {name: plain(value) for name, value in found.items() if value != ""}
+
+
+def _name(text: str) -> str:
+    """A name as Prometheus takes it for a label."""
+    name = _UNFIT.sub("_", text)
+    return f"_{name}" if name[:1].isdigit() else name

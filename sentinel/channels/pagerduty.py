@@ -1,0 +1,108 @@
+"""`pagerduty`: incidents by PagerDuty's Events API, version 2."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from pydantic import Field, SecretStr
+
+from sentinel.channels.contract import ChannelContext
+from sentinel.channels.escape import cut, line, plain
+from sentinel.channels.http import HttpSettings, post
+from sentinel.channels.text import brief, details, link, title
+from sentinel.core.lifecycle import Event
+from sentinel.core.planning import FIRED_AND_RESOLVED, Notification
+from sentinel.core.routing import Traits
+from sentinel.ports import Message, Receipt
+
+_URL = "https://events.pagerduty.com/v2/enqueue"
+_LONGEST_SUMMARY = 1_024
+_LONGEST_DETAIL = 4_000
+_SEVERITIES = {"info": "info", "warning": "warning", "critical": "critical"}
+_OVER = (Event.RESOLVED, Event.ERROR_RESOLVED)
+
+
+class PagerdutyChannel:
+    """Triggers, acknowledges and resolves one incident an episode, by its `dedup_key`."""
+
+    class Settings(HttpSettings):
+        """The keys of a channel of the type `pagerduty`."""
+
+        routing_key: SecretStr = Field(
+            min_length=1, description="The integration key of a service, or of an orchestration."
+        )
+        url: SecretStr = Field(
+            SecretStr(_URL), description="Where to post; the European region has its own."
+        )
+
+    traits = Traits(groups=False, acknowledges=True, follows=True)
+
+    @classmethod
+    def traits_for(cls, keys: Collection[str]) -> Traits:
+        return cls.traits
+
+    def __init__(self, name: str, settings: Settings, around: ChannelContext) -> None:
+        self.name = name
+        self._settings = settings
+
+    def send(self, message: Message) -> Receipt:
+        """One event for each incident. A message of many, of a lost warehouse, makes one incident."""
+        rows = message.notifications
+        alone = rows[0].episode_id if len(rows) == 1 else message.message_id
+        incidents: dict[str, list[Notification]] = {}
+        for row in rows:
+            incidents.setdefault(message.earlier.get(row.episode_id, alone), []).append(row)
+        for key, parts in incidents.items():
+            for action in _actions(parts):
+                self._post(key, action, parts)
+        return Receipt(next(iter(incidents)))
+
+    def _post(self, key: str, action: str, rows: Sequence[Notification]) -> None:
+        event: dict[str, Any] = {
+            "routing_key": self._settings.routing_key.get_secret_value(),
+            "event_action": action,
+            "dedup_key": key,
+        }
+        if action == "trigger":
+            event |= _trigger([row.payload for row in rows])
+        post(
+            self._settings.url.get_secret_value(),
+            json.dumps(event).encode("ascii"),
+            {"content-type": "application/json"},
+            allow_private=self._settings.allow_private,
+        )
+
+
+def _actions(rows: Sequence[Notification]) -> tuple[str, ...]:
+    """What is done with an incident. One that fired and is over is shown, and closed at once."""
+    if all(row.event is Event.TEST or row.reason == FIRED_AND_RESOLVED for row in rows):
+        return ("trigger", "resolve")
+    if all(row.event in _OVER for row in rows):
+        return ("resolve",)
+    if all(row.event is Event.ACKNOWLEDGED for row in rows):
+        return ("acknowledge",)
+    return ("trigger",)
+
+
+def _trigger(payloads: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    first = payloads[0]
+    quiet = first["event"] == Event.TEST or first["reason"] == FIRED_AND_RESOLVED
+    if len(payloads) == 1:
+        told = {label: cut(plain(text), _LONGEST_DETAIL) for label, text in details(first)}
+    else:
+        told = {str(place): cut(line(brief(each)), 500) for place, each in enumerate(payloads, 1)}
+    url = link(first)
+    return {
+        "payload": {
+            "summary": cut(line(title(payloads)), _LONGEST_SUMMARY),
+            "source": line(first["project"]),
+            "severity": "info" if quiet else _SEVERITIES[first["severity"]],
+            "timestamp": first["as_of"],
+            "component": line(first["alert"]),
+            "custom_details": told,
+        },
+        "client": "dbt-sentinel",
+        "links": [{"href": url, "text": "Runbook"}] if url else [],
+    }

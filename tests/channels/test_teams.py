@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes import message, notification, payload
+
+from .by_http import PostUnderTest, many
+from .contract import RemoteChannelContract, build
+from .receiver import Receiver
+
+
+class TeamsUnderTest(PostUnderTest):
+    def arrived(self) -> list[str]:
+        found = []
+        for body in self.bodies:
+            head, *rest = card(body)["body"]
+            if any(block["type"] == "FactSet" for block in rest):
+                facts = [f"{each['title']} {each['value']}" for each in rest[0]["facts"]]
+                found.append("\n".join([head["text"], *facts]))
+            elif rest:
+                found += [block["text"] for block in rest]
+            else:
+                found.append(head["text"])
+        return found
+
+
+def card(body: Any) -> Any:
+    [attachment] = body["attachments"]
+    assert attachment["contentType"] == "application/vnd.microsoft.card.adaptive"
+    return attachment["content"]
+
+
+class TestTeams(RemoteChannelContract):
+    @pytest.fixture
+    def it(self, tmp_path: Path, receiver: Receiver) -> TeamsUnderTest:
+        return TeamsUnderTest(tmp_path, "teams", receiver=receiver)
+
+
+@pytest.fixture
+def it(tmp_path: Path, receiver: Receiver) -> TeamsUnderTest:
+    return TeamsUnderTest(tmp_path, "teams", receiver=receiver)
+
+
+def test_a_message_of_many_holds_them_all_within_what_teams_takes(it: TeamsUnderTest) -> None:
+    it.build().send(message(*many(50, message="<b>*x*</b>" * 200)))
+    assert [f"alert\\_{n:04}" in text for n, text in enumerate(it.arrived())] == [True] * 50
+    assert len(it.receiver.got[0].body) < 28_000
+
+
+def test_markdown_in_values_is_only_shown(it: TeamsUnderTest) -> None:
+    it.build().send(message(notification(payload=payload(message="[x](http://evil) **b**"))))
+    [text] = it.arrived()
+    assert "\\[x\\]\\(http\\://evil\\) \\*\\*b\\*\\*" in text
+
+
+@pytest.mark.parametrize(
+    ("runbook", "shown"),
+    [("https://example.org/a", True), ("javascript:alert(1)", False), (None, False)],
+)
+def test_only_a_link_becomes_one(it: TeamsUnderTest, runbook: str | None, shown: bool) -> None:
+    it.build().send(message(notification(payload=payload(runbook=runbook))))
+    assert ("actions" in card(it.bodies[0])) is shown
+
+
+def test_a_template_of_the_project_makes_the_text(tmp_path: Path, receiver: Receiver) -> None:
+    (tmp_path / "card.md").write_text("**{{ first.alert }}** {{ first.message }}")
+    values = {"url": receiver.url, "allow_private": True, "template": "card.md"}
+    channel, _ = build("teams", values, tmp_path)
+    channel.send(message(notification(payload=payload(message="*low*"))))
+    it = TeamsUnderTest(tmp_path, "teams", receiver=receiver)
+    assert card(it.bodies[0])["body"][1]["text"] == "**revenue** \\*low\\*"
