@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from pydantic import Field
+
 from sentinel.channels.contract import ChannelContext, ChannelSettings
 from sentinel.channels.escape import line, plain
+from sentinel.channels.template import Template
 from sentinel.channels.text import details, headline
 from sentinel.core.routing import Traits
 from sentinel.ports import Message, Receipt
@@ -15,7 +18,9 @@ class ConsoleChannel:
     """Writes each message as a few lines of text."""
 
     class Settings(ChannelSettings):
-        """No keys but `type`."""
+        """The keys of a channel of the type `console`."""
+
+        template: str | None = Field(None, description="A template of the project for the text.")
 
     traits = Traits()
 
@@ -26,8 +31,13 @@ class ConsoleChannel:
     def __init__(self, name: str, settings: Settings, around: ChannelContext) -> None:
         self.name = name
         self._say = around.say
+        path = settings.template
+        self._template = Template.load("template", path, around, plain) if path else None
 
     def send(self, message: Message) -> Receipt:
+        if self._template:
+            self._say(self._template.render(message))
+            return Receipt()
         lines = []
         for notification in message.notifications:
             payload = notification.payload

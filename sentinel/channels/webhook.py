@@ -9,15 +9,20 @@ import hmac
 import json
 import re
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 from pydantic import Field, SecretStr, field_validator
 
 from sentinel import __version__
 from sentinel.channels.contract import ChannelContext
 from sentinel.channels.http import HttpSettings, post
+from sentinel.channels.template import Template
+from sentinel.core.errors import DeliveryError
+from sentinel.core.planning import Notification
 from sentinel.core.routing import Traits
-from sentinel.core.values import isoformat
+from sentinel.core.values import isoformat, to_json
 from sentinel.ports import Message, Receipt
 
 _PREFIX = "whsec_"
@@ -37,6 +42,9 @@ class WebhookChannel:
         )
         headers: dict[str, SecretStr] = Field(
             default_factory=dict, description="Further headers; their values are secret."
+        )
+        template: str | None = Field(
+            None, description="A template of the project for the whole body, in JSON."
         )
 
         @field_validator("secret")
@@ -65,17 +73,12 @@ class WebhookChannel:
     def __init__(self, name: str, settings: Settings, around: ChannelContext) -> None:
         self.name = name
         self._settings = settings
+        path = settings.template
+        self._template = Template.load("template", path, around, _in_json) if path else None
 
     def send(self, message: Message) -> Receipt:
         for notification in message.notifications:
-            body = json.dumps(
-                {
-                    "type": f"alert.{notification.event}",
-                    "timestamp": isoformat(notification.created_at),
-                    "data": notification.payload,
-                },
-                ensure_ascii=True,
-            ).encode("ascii")
+            body = self._body(message, notification)
             post(
                 self._settings.url.get_secret_value(),
                 body,
@@ -83,6 +86,22 @@ class WebhookChannel:
                 allow_private=self._settings.allow_private,
             )
         return Receipt()
+
+    def _body(self, message: Message, notification: Notification) -> bytes:
+        if self._template is None:
+            document: Any = {
+                "type": f"alert.{notification.event}",
+                "timestamp": isoformat(notification.created_at),
+                "data": notification.payload,
+            }
+        else:
+            text = self._template.render(replace(message, notifications=(notification,)))
+            try:
+                document = json.loads(text)
+            except ValueError as error:
+                words = f"the template {self._template.path} makes no JSON: {error}"
+                raise DeliveryError(words, permanent=True) from None
+        return json.dumps(document, ensure_ascii=True).encode("ascii")
 
     def _headers(self, message_id: str, body: bytes) -> dict[str, str]:
         moment = str(int(datetime.now(UTC).timestamp()))
@@ -97,6 +116,12 @@ class WebhookChannel:
             key = signing_key(self._settings.secret)
             headers["webhook-signature"] = signature(key, message_id, moment, body)
         return headers
+
+
+def _in_json(value: object) -> str:
+    """A value within a template: a text is escaped for the quotes around it, others are JSON."""
+    text = to_json(value)
+    return text[1:-1] if isinstance(value, str) else text
 
 
 def signing_key(secret: SecretStr) -> bytes:
