@@ -15,9 +15,15 @@ from sentinel.cli.options import (
     open_installation,
     read_output,
 )
+from sentinel.cli.output import count
+from sentinel.core.planning import Status
+from sentinel.ports import Batch
+
+_MOST = 10_000
 
 
 @click.command("deliver", cls=DbtCommand)
+@click.option("--retry-dead", is_flag=True, help="Try again what was given up.")
 @delivery_option
 @dbt_options
 def command(**values: Any) -> int:
@@ -27,14 +33,21 @@ def command(**values: Any) -> int:
     accepted in time stays pending, and the exit code is 4.
 
     \b
-    Example:
+    Examples:
       sentinel deliver
+      sentinel deliver --retry-dead
     """
     output = read_output(values)
     installation = open_installation(values, output)
     with output.at_work():
         delivery = installation.delivery()
-        installation.store.check()
+        store = installation.store
+        store.check()
+        dead = store.notifications([Status.DEAD], limit=_MOST)
+        if values["retry_dead"] and dead:
+            revived = tuple(row.notification_id for row in dead)
+            store.commit((), lambda _: Batch(revived=revived))
+            dead = []
         delivered = delivery(patience=values["delivery_timeout"])
     output.line(
         f"{len(delivered.sent)} sent, {len(delivered.waiting)} waiting, {len(delivered.dead)} dead"
@@ -44,4 +57,6 @@ def command(**values: Any) -> int:
         output.line(
             Text(f"not delivered: {row.payload['alert']} to {row.channel}: {error}", "bold red")
         )
-    return EXIT_OK if delivered.complete else EXIT_UNDELIVERABLE
+    if dead:
+        output.line(f"{count(len(dead), 'notification')} given up before: --retry-dead tries again")
+    return EXIT_OK if delivered.complete and not dead else EXIT_UNDELIVERABLE

@@ -22,6 +22,11 @@ COMMANDS = {
     "deliver": "Send what is pending in the outbox.",
     "status": "What is firing, pending, failing or undeliverable.",
     "history": "What happened.",
+    "explain": "Why an alert is as it is, and why who was told.",
+    "silence": "Keep alerts quiet for a time.",
+    "unsilence": "End silences.",
+    "ack": "Acknowledge what fires: no more reminders.",
+    "notify-test": "Send a test message to a channel.",
     "doctor": "What is wrong with this installation.",
 }
 
@@ -35,7 +40,8 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"sentinel.cli.{cmd_name}").command
+        module = cmd_name.replace("-", "_")
+        command: click.Command = importlib.import_module(f"sentinel.cli.{module}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -18,10 +17,12 @@ from sentinel.cli.options import (
     output_option,
     read_output,
 )
-from sentinel.cli.output import Output, ago, count, json_time
+from sentinel.cli.output import Output, ago, count, json_time, shown_time
+from sentinel.cli.silence import silence_document
 from sentinel.core.evaluation import Outcome
 from sentinel.core.lifecycle import Health, Phase, State
 from sentinel.core.planning import Notification, Status
+from sentinel.core.silence import Silence
 from sentinel.ports import HistoryQuery, Snapshot, Store
 
 _STYLES = {Phase.FIRING: "bold red", Phase.RECOVERING: "yellow", Phase.PENDING: "yellow"}
@@ -72,7 +73,7 @@ def _errors(store: Store, snapshot: Snapshot) -> dict[str, str]:
 def status_document(snapshot: Snapshot, stuck: Sequence[Notification]) -> dict[str, Any]:
     """The document of `status --output json`; its schema is schemas/status.json."""
     return {
-        "alerts": [_alert_document(state) for state in _ordered(snapshot.states)],
+        "alerts": [_alert_document(state, snapshot) for state in _ordered(snapshot.states)],
         "undelivered": [
             {
                 "alert": row.payload["alert"],
@@ -86,10 +87,27 @@ def status_document(snapshot: Snapshot, stuck: Sequence[Notification]) -> dict[s
             }
             for row in stuck
         ],
+        "silences": [
+            silence_document(each, _names(snapshot), snapshot.now) for each in snapshot.silences
+        ],
     }
 
 
-def _alert_document(state: State) -> dict[str, Any]:
+def _names(snapshot: Snapshot) -> dict[str, str]:
+    return {state.alert_id: state.alert for state in snapshot.states}
+
+
+def _silence_of(state: State, snapshot: Snapshot) -> Silence | None:
+    """The silence that mutes an instance: the one that lasts longest."""
+    names = (state.alert_id, state.unique_id)
+    muting = [
+        each for each in snapshot.silences if each.mutes(names, state.dimensions, snapshot.now)
+    ]
+    return max(muting, key=lambda each: each.ends_at, default=None)
+
+
+def _alert_document(state: State, snapshot: Snapshot) -> dict[str, Any]:
+    silence = _silence_of(state, snapshot)
     return {
         "alert": state.alert,
         "unique_id": state.unique_id,
@@ -107,6 +125,9 @@ def _alert_document(state: State) -> dict[str, Any]:
         "episode_id": state.episode_id,
         "last_outcome": state.last_outcome and str(state.last_outcome),
         "last_as_of": json_time(state.last_as_of),
+        "acked_by": state.acked_by,
+        "acked_at": json_time(state.acked_at),
+        "silenced_until": json_time(silence.ends_at) if silence else None,
     }
 
 
@@ -138,7 +159,7 @@ def _print(
     for state in _ordered(snapshot.states):
         loud = state.phase not in (None, Phase.OK) or state.error_count > 0
         if loud or (everything and state.phase is not None):
-            rows += _rows(state, snapshot.now, errors.get(state.alert_id, ""))
+            rows += _rows(state, snapshot, errors.get(state.alert_id, ""))
         elif state.is_head:
             calm += 1
     if rows:
@@ -157,9 +178,15 @@ def _print(
                 style="bold red",
             )
         )
+    if any(row.status is Status.DEAD for row in stuck):
+        output.line("`sentinel deliver --retry-dead` tries again what was given up.")
+    if snapshot.silences:
+        number = count(len(snapshot.silences), "silence")
+        output.line(f"{number} in force: `sentinel silence --list`.")
 
 
-def _rows(state: State, now: datetime, error: str) -> list[list[str | Text]]:
+def _rows(state: State, snapshot: Snapshot, error: str) -> list[list[str | Text]]:
+    now = snapshot.now
     name = state.alert + (f" [{clean(state.instance)}]" if state.instance else "")
     value = "" if state.actual_value is None else amount(state.actual_value)
     threshold = "" if state.threshold is None else amount(state.threshold)
@@ -176,8 +203,18 @@ def _rows(state: State, now: datetime, error: str) -> list[list[str | Text]]:
         message = clean(state.message or "").strip().splitlines()
         first = message[0] if message and state.phase is not Phase.OK else ""
         since = ago(state.phase_since, now)
-        found.append([word, name, value, threshold, since, evaluated, first])
+        notes = ", ".join((*_notes(state, snapshot), *([first] if first else [])))
+        found.append([word, name, value, threshold, since, evaluated, notes])
     return found
+
+
+def _notes(state: State, snapshot: Snapshot) -> Iterator[str]:
+    """What keeps people from being told: a silence, an acknowledgement."""
+    silence = _silence_of(state, snapshot)
+    if silence:
+        yield f"[silenced until {shown_time(silence.ends_at)} UTC by {clean(silence.author)}]"
+    if state.acked_at:
+        yield f"[acknowledged by {clean(state.acked_by or '')}]"
 
 
 def _sum(calm: int, *, others: bool) -> str:

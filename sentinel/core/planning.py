@@ -576,6 +576,55 @@ def _payload(case: _Case, change: Transition, now: datetime, reason: str) -> dic
     }
 
 
+def example(project: str, channel: str, key: str, now: datetime) -> Notification:
+    """A notification of no alert, to try a channel: all that one may hold is there."""
+    told = {
+        "event": str(Event.TEST),
+        "reason": "test",
+        "alert": "example_alert",
+        "alert_id": "model.example.example_alert",
+        "unique_id": "model.example.example_alert",
+        "instance": "",
+        "dimensions": {},
+        "severity": str(Severity.INFO),
+        "phase": "firing",
+        "since": isoformat(now),
+        "as_of": isoformat(now),
+        "actual_value": 12.0,
+        "threshold": 10.0,
+        "failures": None,
+        "message": "This is a test: no alert fires.",
+        "context": {"note": "a further column of the query"},
+        "description": "What an alert means when it fires.",
+        "owner": "whoever looks after it",
+        "runbook": "https://example.com/runbook",
+        "tags": [],
+        "path": "models/alerts/example_alert.sql",
+        "depends_on": ["model.example.orders"],
+        "exposures": ["example_dashboard"],
+        "acknowledged": None,
+        "episode_id": key,
+        "project": project,
+    }
+    return Notification(
+        notification_id=key,
+        message_id=key,
+        project=project,
+        channel=channel,
+        event=Event.TEST,
+        n=0,
+        episode_id=key,
+        alert_id="model.example.example_alert",
+        instance="",
+        incident_id=None,
+        reason="test",
+        payload=told,
+        status=Status.PENDING,
+        created_at=now,
+        not_before=now,
+    )
+
+
 def handed_on(dead: Iterable[Notification], fallback: str, now: datetime) -> list[Notification]:
     """The rows that tell a fallback channel of a dead message, as one message."""
     rows = [

@@ -18,7 +18,7 @@ DESIGN = {
         episode_started T, incident_id S, last_as_of T, last_slot T, last_outcome S,
         actual_value F, threshold F, message S, health S, health_since T, error_count I,
         health_episode_id S, acked_at T, acked_by S, ack_comment S, missing_since T,
-        removed_since T, version I, updated_at T""",
+        removed_since T, version I, updated_at T, target S""",
     "sentinel_history": """
         evaluation_id S, kind S, run_id S, triggered_by S, project S, alert_id S, alert S,
         instance S, slot T, as_of T, attempt I, missed_slots I, outcome S, phase_before S,

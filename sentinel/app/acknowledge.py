@@ -1,0 +1,100 @@
+"""Acknowledging: somebody looks after an episode, and nobody is reminded of it any more."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sentinel.app.deliver import claimed_at_birth
+from sentinel.core.alert import Alert, BrokenAlert
+from sentinel.core.evaluation import Outcome, Reading
+from sentinel.core.history import Execution, history_rows
+from sentinel.core.lifecycle import Judgement, State, Step, Tick, acknowledge
+from sentinel.core.planning import Notification, Status, ledger_of, plan
+from sentinel.core.routing import Routing
+from sentinel.ports import Batch, Snapshot, Store
+
+KIND = "acknowledgement"
+
+
+@dataclass(frozen=True)
+class Acknowledged:
+    """What came of it: rows that are acknowledged now, those that were before, who is told."""
+
+    now: tuple[State, ...] = ()
+    before: tuple[State, ...] = ()
+    notifications: tuple[Notification, ...] = ()
+
+
+@dataclass(frozen=True)
+class Acknowledgement:
+    """Who acknowledges, and why; `dimensions` narrows it to the instances with these values."""
+
+    by: str
+    comment: str | None = None
+    dimensions: Mapping[str, str] | None = None
+
+    def covers(self, state: State) -> bool:
+        wanted = self.dimensions or {}
+        return all(str(state.dimensions.get(name)) == value for name, value in wanted.items())
+
+
+def acknowledge_alerts(
+    store: Store,
+    project: str,
+    routing: Routing,
+    alerts: Sequence[Alert | BrokenAlert],
+    wish: Acknowledgement,
+    holder: str,
+) -> Acknowledged:
+    """Acknowledge the open episodes of alerts, in one transaction."""
+    made: list[Acknowledged] = []
+
+    def decide(snapshot: Snapshot) -> Batch:
+        tick = Tick(snapshot.now, snapshot.now)
+        judgements, before = [], []
+        for alert in alerts:
+            names = (alert.id, alert.source.unique_id)
+            rows = [s for s in snapshot.states if s.alert_id in names and wish.covers(s)]
+            before += [s for s in rows if s.acked_at and s.phase is not None and s.phase.open]
+            steps = acknowledge(rows, wish.by, wish.comment, snapshot.now)
+            if steps:
+                reading = Reading(Outcome.SKIPPED)
+                judgements.append(Judgement(alert, reading, steps, kind=KIND))
+        told = plan(
+            judgements,
+            ledger_of(snapshot.ledger),
+            project,
+            snapshot.now,
+            silences=snapshot.silences,
+            routing=routing,
+        )
+        execution = Execution(uuid.uuid4().hex, "manual", tick)
+        new = claimed_at_birth(told.notifications, snapshot.ledger, holder, snapshot.now)
+        steps_ = [step for judged in judgements for step in judged.steps]
+        made.append(Acknowledged(_after(steps_), tuple(before), new))
+        return Batch(
+            _after(steps_),
+            tuple(
+                row
+                for judged in judgements
+                for row in history_rows(judged, execution, told.decisions)
+            ),
+            new,
+            told.superseded,
+            told.revived,
+        )
+
+    ids = {each for alert in alerts for each in (alert.id, alert.source.unique_id)}
+    store.commit(ids, decide)
+    return made[-1]
+
+
+def claimed(rows: Sequence[Notification]) -> list[Notification]:
+    """Those of new notifications that this process has claimed by making them."""
+    return [row for row in rows if row.status is Status.CLAIMED]
+
+
+def _after(steps: Sequence[Step]) -> tuple[State, ...]:
+    return tuple(step.after for step in steps)

@@ -1,0 +1,90 @@
+"""`sentinel ack`: somebody looks after it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from rich.text import Text
+
+from sentinel.app.acknowledge import Acknowledgement, acknowledge_alerts, claimed
+from sentinel.app.choose import choose
+from sentinel.app.report import EXIT_OK, EXIT_UNDELIVERABLE
+from sentinel.channels.escape import line
+from sentinel.cli.options import (
+    DbtCommand,
+    dbt_options,
+    delivery_option,
+    open_installation,
+    read_output,
+    read_selection,
+    selection_options,
+)
+from sentinel.cli.people import author, author_option, dimension_option
+from sentinel.core.errors import NothingSelected, UsageError
+from sentinel.core.lifecycle import State
+
+
+@click.command("ack", cls=DbtCommand)
+@click.argument("names", nargs=-1, metavar="[ALERT]...")
+@click.option("--comment", metavar="TEXT", help="What is being done.")
+@author_option
+@dimension_option
+@delivery_option
+@selection_options
+@dbt_options
+def command(**values: Any) -> int:
+    """Acknowledge what fires: no reminders and no escalations until it is resolved.
+
+    A severity that rises, and the end, are still told. Exit code 5 if nothing fires.
+
+    \b
+    Examples:
+      sentinel ack daily_revenue --comment "asked the shop"
+      sentinel ack --select tag:finance
+      sentinel ack late_orders --dimension region=west
+    """
+    output = read_output(values)
+    selection = read_selection(values)
+    if not values["names"] and not selection:
+        raise UsageError("name alerts, or select some", hint="`sentinel status` shows what fires")
+    installation = open_installation(values, output)
+    with output.at_work():
+        store = installation.store
+        store.check()
+        states = store.snapshot().states
+        chosen = choose(
+            installation.project, installation.surroundings, states, values["names"], selection
+        )
+        deliver = installation.delivery()
+        wish = Acknowledgement(author(values), values["comment"], values["dimensions"] or None)
+        made = acknowledge_alerts(
+            store,
+            installation.project.name,
+            installation.routing,
+            chosen.alerts,
+            wish,
+            installation.holder,
+        )
+        delivered = deliver(
+            [row.message_id for row in made.notifications],
+            values["delivery_timeout"],
+            claimed(made.notifications),
+        )
+    if not made.now and not made.before:
+        raise NothingSelected(
+            "none of these alerts fires", hint="`sentinel status` shows what does"
+        )
+    for state in made.now:
+        output.line(f"{_named(state)}: acknowledged by {line(wish.by)}")
+    for state in made.before:
+        output.line(f"{_named(state)}: was acknowledged already, by {line(state.acked_by or '')}")
+    rows = (*delivered.waiting, *delivered.dead)
+    for row in rows:
+        error = delivered.errors.get(row.message_id, "")
+        output.line(Text(f"not delivered: to {row.channel}: {error}", style="bold red"))
+    return EXIT_UNDELIVERABLE if rows else EXIT_OK
+
+
+def _named(state: State) -> str:
+    return line(state.alert + (f" [{state.instance}]" if state.instance else ""))

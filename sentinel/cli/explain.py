@@ -1,0 +1,225 @@
+"""`sentinel explain`: why an alert is as it is, and why who was told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from rich.text import Text
+
+from sentinel.app.choose import choose
+from sentinel.app.explain import REASONS, Explanation, explain_alert
+from sentinel.channels.escape import line
+from sentinel.channels.text import amount, measured
+from sentinel.cli.options import (
+    DbtCommand,
+    dbt_options,
+    open_installation,
+    output_option,
+    read_output,
+)
+from sentinel.cli.output import Output, ago, json_time, shown_time
+from sentinel.cli.silence import silence_document
+from sentinel.core.alert import Alert
+from sentinel.core.history import HistoryRow
+from sentinel.core.lifecycle import Health, Phase, State
+from sentinel.core.planning import Status
+from sentinel.core.project import Selection
+
+_FROM = {
+    "own": "its own",
+    "route": "by routes",
+    "default": "by defaults",
+    "owner": "its group's owner",
+    "nobody": "nobody",
+}
+
+
+@click.command("explain", cls=DbtCommand)
+@click.argument("alert")
+@click.option(
+    "-n", "--limit", type=click.IntRange(1, 1_000), default=10, show_default=True,
+    help="How many evaluations, the newest first.",
+)  # fmt: skip
+@output_option
+@dbt_options
+def command(**values: Any) -> int:
+    """Why an alert is as it is: its state, its last evaluations, and why who was told or wasn't.
+
+    \b
+    Examples:
+      sentinel explain daily_revenue
+      sentinel explain daily_revenue --limit 50 --output json
+    """
+    output = read_output(values)
+    installation = open_installation(values, output)
+    with output.at_work():
+        store = installation.store
+        store.check()
+        states = store.snapshot().states
+        around = installation.surroundings
+        chosen = choose(installation.project, around, states, [values["alert"]], Selection())
+        found = explain_alert(store, around, chosen.alerts[0], values["limit"])
+    if output.json:
+        output.print_json(explain_document(found))
+    else:
+        _print(output, found)
+    return 0
+
+
+# -- the document ------------------------------------------------------------------------------
+
+
+def explain_document(found: Explanation) -> dict[str, Any]:
+    """The document of `explain --output json`; its schema is schemas/explain.json."""
+    alert, head = found.alert, found.head
+    good = alert if isinstance(alert, Alert) else None
+    names = {alert.id: alert.name, alert.source.unique_id: alert.name}
+    now = found.snapshot.now
+    return {
+        "alert": alert.name,
+        "unique_id": alert.source.unique_id,
+        "schedule": good.cron.text if good and good.cron else None,
+        "channels": list(alert.channels),
+        "channels_from": found.recipients,
+        "health": head.health and str(head.health) if head else None,
+        "error_count": head.error_count if head else 0,
+        "instances": [_instance_document(found, state) for state in found.instances],
+        "silences": [
+            silence_document(each, names, now)
+            for each in found.snapshot.silences
+            if {alert.id, alert.source.unique_id} & set(each.alert_ids)
+        ],
+        "evaluations": [_evaluation_document(row) for row in found.history],
+        "undelivered": [
+            {
+                "instance": row.instance,
+                "channel": row.channel,
+                "event": str(row.event),
+                "status": str(row.status),
+                "attempts": row.attempts,
+                "last_error": row.last_error,
+            }
+            for row in found.undelivered
+        ],
+    }
+
+
+def _instance_document(found: Explanation, state: State) -> dict[str, Any]:
+    silence = found.silence_of(state)
+    return {
+        "instance": state.instance,
+        "phase": str(state.phase),
+        "phase_since": json_time(state.phase_since),
+        "severity": state.severity and str(state.severity),
+        "actual_value": state.actual_value,
+        "threshold": state.threshold,
+        "message": state.message,
+        "episode_id": state.episode_id,
+        "episode_started": json_time(state.episode_started),
+        "acked_by": state.acked_by,
+        "acked_at": json_time(state.acked_at),
+        "ack_comment": state.ack_comment,
+        "silenced_until": json_time(silence.ends_at) if silence else None,
+    }
+
+
+def _evaluation_document(row: HistoryRow) -> dict[str, Any]:
+    return {
+        "as_of": json_time(row.as_of),
+        "kind": row.kind,
+        "instance": row.instance,
+        "outcome": row.outcome and str(row.outcome),
+        "phase_before": row.phase_before,
+        "phase_after": row.phase_after,
+        "actual_value": row.actual_value,
+        "threshold": row.threshold,
+        "message": row.error or row.message,
+        "events": list(row.events),
+        "reasons": [dict(each) | {"means": means(each)} for each in row.reasons],
+    }
+
+
+def means(reason: Mapping[str, Any]) -> str:
+    """A reason of history as a sentence."""
+    return REASONS.get(str(reason["reason"]), str(reason["reason"]).replace("_", " "))
+
+
+# -- for people --------------------------------------------------------------------------------
+
+
+def _print(output: Output, found: Explanation) -> None:
+    for each in _definition(found):
+        output.line(each)
+    for state in found.instances:
+        output.line()
+        for text in _instance(found, state):
+            output.line(text)
+    if not found.instances:
+        output.line("It has not been evaluated yet, or could not be.")
+    output.line()
+    for row in found.history:
+        for text in _evaluation(row):
+            output.line(text)
+    for each_row in found.undelivered:
+        word = "undeliverable" if each_row.status is Status.DEAD else "not delivered yet"
+        said = line(each_row.last_error or "never tried")
+        words = f"{word}: {each_row.event} to {each_row.channel}, {each_row.attempts} tries: {said}"
+        output.line(Text(words, style="bold red"))
+
+
+def _definition(found: Explanation) -> Iterator[str | Text]:
+    alert, head = found.alert, found.head
+    yield Text(line(alert.name), style="bold")
+    good = alert if isinstance(alert, Alert) else None
+    if good is None:
+        gone = not alert.source.path
+        yield (
+            "  it is no longer in the project"
+            if gone
+            else "  its definition is wrong: `sentinel validate`"
+        )
+    elif good.cron:
+        next_slot = good.cron.next_after(datetime.now(UTC))
+        yield f"  schedule: {good.cron.text}, next {shown_time(next_slot)} UTC"
+    told = ", ".join(line(name) for name in alert.channels)
+    yield f"  tells:    {told + ', ' if told else ''}{_FROM[found.recipients]}"
+    if head and head.health is Health.FAILING:
+        since = ago(head.health_since, found.snapshot.now)
+        yield Text(f"  failing:  for {since}, {head.error_count} errors", style="bold magenta")
+
+
+def _instance(found: Explanation, state: State) -> Iterator[str | Text]:
+    now = found.snapshot.now
+    name = f" [{line(state.instance)}]" if state.instance else ""
+    severity = f" {state.severity}" if state.severity else ""
+    style = "bold red" if state.phase is Phase.FIRING else ""
+    yield Text(f"{state.phase}{severity}{name} for {ago(state.phase_since, now)}", style=style)
+    value = measured(state.actual_value, state.threshold)
+    if value:
+        yield f"  value:    {value}"
+    if state.message and state.phase is not Phase.OK:
+        yield f"  message:  {line(state.message)}"
+    if state.acked_at:
+        comment = f": {line(state.ack_comment)}" if state.ack_comment else ""
+        yield f"  acked:    {ago(state.acked_at, now)} ago by {line(state.acked_by or '')}{comment}"
+    if silence := found.silence_of(state):
+        yield (
+            f"  silenced: until {shown_time(silence.ends_at)} UTC by {line(silence.author)}: "
+            f"{line(silence.comment or '')}"
+        )
+
+
+def _evaluation(row: HistoryRow) -> Iterator[str | Text]:
+    name = f" [{line(row.instance)}]" if row.instance else ""
+    moved = row.phase_before != row.phase_after
+    phase = f", {row.phase_before or 'new'} → {row.phase_after}" if moved else ""
+    value = "" if row.actual_value is None else f", value {amount(row.actual_value)}"
+    yield f"{shown_time(row.as_of)} {row.outcome or row.kind}{name}{value}{phase}"
+    if row.error:
+        yield f"    {line(row.error)}"
+    for each in row.reasons:
+        verb = "told" if each["told"] else "not told"
+        yield f"    {each['channel']}: {each['event']} {verb}: {means(each)}"

@@ -1,0 +1,49 @@
+"""`sentinel notify-test`: try a channel."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from sentinel.app.report import EXIT_OK, EXIT_UNDELIVERABLE
+from sentinel.cli.options import DbtCommand, dbt_options, open_installation, read_output
+from sentinel.cli.output import fail
+from sentinel.core.alert import suggest
+from sentinel.core.errors import DeliveryError, UsageError
+from sentinel.core.planning import example
+from sentinel.ports import Message
+
+
+@click.command("notify-test", cls=DbtCommand)
+@click.argument("channel")
+@dbt_options
+def command(**values: Any) -> int:
+    """Send a marked test message to a channel. Nothing is evaluated, and nothing recorded.
+
+    Exit code 4 if it is not accepted.
+
+    \b
+    Example:
+      sentinel notify-test on_call
+    """
+    output = read_output(values)
+    installation = open_installation(values, output)
+    name, known = values["channel"], installation.settings.channels
+    if name not in known:
+        raise UsageError(
+            f"there is no channel {name!r} in sentinel.yml{suggest(name, known)}",
+            hint=f"there are {', '.join(known)}" if known else None,
+        )
+    channel, _ = installation.build_channel(name)
+    row = example(installation.project.name, name, uuid.uuid4().hex, datetime.now(UTC))
+    try:
+        channel.send(Message(row.message_id, name, (row,)))
+    except DeliveryError as error:
+        again = "" if error.permanent else " (trying again may help)"
+        fail(f"the channel {name} did not accept it{again}: {installation.scrub(error.message)}")
+        return EXIT_UNDELIVERABLE
+    output.line(f"{name}: accepted")
+    return EXIT_OK

@@ -1,0 +1,42 @@
+"""`sentinel unsilence`: end silences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from sentinel.app.silences import short, unsilence
+from sentinel.cli.options import DbtCommand, dbt_options, open_installation, read_output
+from sentinel.cli.people import author, author_option
+from sentinel.cli.silence import covered
+
+
+@click.command("unsilence", cls=DbtCommand)
+@click.argument("silences", nargs=-1, required=True, metavar="ID|ALERT...")
+@author_option
+@dbt_options
+def command(**values: Any) -> int:
+    """End silences now. What still fires is told by the next run.
+
+    A silence is named by its id, or the beginning of it, or by the alert that it is of.
+
+    \b
+    Examples:
+      sentinel unsilence 5f3a91c2
+      sentinel unsilence daily_revenue
+    """
+    output = read_output(values)
+    installation = open_installation(values, output)
+    with output.at_work():
+        store = installation.store
+        store.check()
+        names = {state.alert_id: state.alert for state in store.snapshot().states}
+        names |= {source.unique_id: source.name for source in installation.project.alerts()}
+        known = store.silences()
+        done = unsilence(store, values["silences"], names, author(values))
+    for each in done.ended:
+        output.line(f"{covered(each, names)}: no longer silenced ({short(each, known)})")
+    for each in done.over:
+        output.line(f"{covered(each, names)}: was over already ({short(each, known)})")
+    return 0
