@@ -105,7 +105,12 @@ def report(
         for seen, judged in zip(evaluated.observed, evaluated.judgements, strict=True)
         for step in (*_shown(judged), *_still_open(judged))
     ]
-    dead = [row for row in evaluated.unfinished if row.status is Status.DEAD]
+    dead = [
+        row
+        for row in evaluated.unfinished
+        # What was tried again now is among what was delivered, or wasn't.
+        if row.status is Status.DEAD and row.notification_id not in evaluated.plan.revived
+    ]
     undelivered = {
         f"{_title(row)} to {row.channel}": delivered.errors.get(row.message_id)
         or row.last_error

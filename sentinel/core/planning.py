@@ -172,6 +172,11 @@ class _Planner:
     superseded: list[str] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
     revived: list[str] = field(default_factory=list)
+    _channels: dict[str, list[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for episode, channel in self.ledger:
+            self._channels.setdefault(episode, []).append(channel)
 
     def told(self, episode_id: str, channel: str, *events: Event) -> list[Notification]:
         """The rows of the ledger for these events that still count, the oldest first."""
@@ -183,7 +188,7 @@ class _Planner:
 
     def channels_of(self, episode_id: str) -> list[str]:
         """The channels that the ledger knows of an episode."""
-        return [channel for episode, channel in self.ledger if episode == episode_id]
+        return self._channels.get(episode_id, [])
 
     def traits(self, channel: str) -> Traits | None:
         """The traits of a channel; None if it is no longer configured."""
@@ -268,10 +273,11 @@ class _Planner:
         nothing else. A lost warehouse is told once, by paging channels too.
         """
         groups: dict[tuple[str, bool], list[Notification]] = {}
+        superseded = frozenset(self.superseded)
         for row in self.notifications:
             traits = self.traits(row.channel)
             lost = row.reason == WAREHOUSE_LOST
-            if self._waits(row) or not (lost or (traits and traits.groups)):
+            if self._waits(row, superseded) or not (lost or (traits and traits.groups)):
                 yield row
             else:
                 groups.setdefault(
@@ -282,9 +288,9 @@ class _Planner:
             for start in range(0, len(rows), MOST_IN_ONE):
                 yield from _one_message(rows[start : start + MOST_IN_ONE])
 
-    def _waits(self, row: Notification) -> bool:
+    def _waits(self, row: Notification, superseded: frozenset[str]) -> bool:
         return any(
-            not earlier.status.finished and earlier.notification_id not in self.superseded
+            not earlier.status.finished and earlier.notification_id not in superseded
             for earlier in self.ledger.get((row.episode_id, row.channel), ())
         )
 
