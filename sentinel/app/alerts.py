@@ -15,13 +15,14 @@ from sentinel.ports import Project
 class Alerts:
     """The selected alerts, by name; disabled ones are left out of all but `disabled`.
 
-    `known` are the ids of all alerts of the project that are switched on, `off` the others, by id.
+    `known` are the ids of all alerts of the project that are switched on (None: the project as a
+    whole isn't known), `off` the others, by id.
     """
 
     good: tuple[Alert, ...]
     broken: tuple[BrokenAlert, ...]
     disabled: tuple[Alert, ...] = ()
-    known: frozenset[str] = frozenset()
+    known: frozenset[str] | None = None
     off: Mapping[str, Alert | BrokenAlert] = field(default_factory=dict)
 
     @property

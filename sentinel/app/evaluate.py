@@ -147,7 +147,9 @@ class Evaluation:
         if options.dry_run:
             decide(before)
         else:
-            self.store.commit(ids | self.store.strangers(alerts.known), decide)
+            known = alerts.known
+            strangers = self.store.strangers(known) if known is not None else frozenset()
+            self.store.commit(ids | strangers, decide)
         return made[-1]  # the last try is the one that was written
 
     # -- seeing --------------------------------------------------------------------------------
@@ -271,9 +273,11 @@ class Evaluation:
         self, alerts: Alerts, states: Mapping[str, Sequence[State]], tick: Tick
     ) -> Iterable[Judgement]:
         """Rows of alerts that are gone or switched off; only their own target says so."""
+        if alerts.known is None:
+            return
         evaluated = {each for a in alerts.all for each in (a.id, a.source.unique_id)}
         for alert_id, rows in states.items():
-            if alert_id in evaluated or any(row.target != tick.target for row in rows):
+            if alert_id in evaluated or any(row.target not in (None, tick.target) for row in rows):
                 continue
             if alert_id in alerts.known:
                 back = kept(rows, tick)
