@@ -13,7 +13,7 @@ COMPILE := $(COMPILE_ALONE) pyproject.toml
 
 export DO_NOT_TRACK := 1
 
-.PHONY: help setup setup-places demo test lint unit format lock test-dbt clean
+.PHONY: help setup setup-places demo test lint unit crash-test format lock test-dbt clean
 .PRECIOUS: .venv-dbt-%/.ready
 
 help: ## What can be made
@@ -37,6 +37,11 @@ lint: setup ## Style, types, the direction of imports, SQL
 
 unit: setup setup-places ## The tests, with coverage
 	$(BIN)/python -m pytest -n auto --dist loadscope --cov --cov-report=term --cov-fail-under=90
+
+N ?= 200
+
+crash-test: setup ## Kill runs N times on each of two databases, and look what was lost
+	SENTINEL_CRASHES=$(N) $(BIN)/python -m pytest tests/crash -k many_times -s
 
 format: setup ## Format Python and SQL
 	$(BIN)/ruff check --fix .

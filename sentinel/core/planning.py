@@ -6,6 +6,7 @@ outbox, whose payload is frozen here.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -26,7 +27,7 @@ from sentinel.core.lifecycle import (
 from sentinel.core.routing import Routing, Traits
 from sentinel.core.severity import Severity
 from sentinel.core.silence import Silence
-from sentinel.core.values import bounded, hash_id, isoformat
+from sentinel.core.values import bounded, hash_id, isoformat, to_json
 
 
 class Status(StrEnum):
@@ -541,12 +542,13 @@ def _plan_error_resolved(planner: _Planner, case: _Case, change: Transition) -> 
 def _payload(case: _Case, change: Transition, now: datetime, reason: str) -> dict[str, Any]:
     """The message of an event as data: what every channel renders, frozen when planned.
 
-    Times are ISO 8601 in UTC, values are numbers or null.
+    Times are ISO 8601 in UTC, values are numbers or null. It is as the store gives it back, in its
+    order too: what is sent at once and what is sent after a crash are the same bytes.
     """
     alert, after, seen = case.alert, case.after, case.seen
     good = alert if isinstance(alert, Alert) else None
     acked = case.after if after.acked_at else case.before
-    return {
+    told = {
         "event": str(change.event),
         "reason": reason,
         "alert": alert.name,
@@ -580,6 +582,8 @@ def _payload(case: _Case, change: Transition, now: datetime, reason: str) -> dic
         "episode_id": change.episode_id,
         "project": after.project,
     }
+    frozen: dict[str, Any] = json.loads(to_json(told))
+    return frozen
 
 
 def example(project: str, channel: str, key: str, now: datetime) -> Notification:
