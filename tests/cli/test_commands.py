@@ -166,7 +166,7 @@ def test_what_could_not_be_delivered_is_told_later_and_seen_until_then(
     acme.write(
         "sentinel.yml",
         "defaults: {channels: [hook, log]}\nchannels:\n  log: {type: file, path: told.jsonl}\n"
-        "  hook:\n    type: webhook\n    url: {env: HOOK}\n",
+        "  hook:\n    type: webhook\n    url: {env: HOOK}\n    allow_private: true\n",
     )
     receiver.answer = 503  # type: ignore[attr-defined] # set by the fixture
     ran = acme.sentinel("run", "-s", "by_region", "--delivery-timeout", "1s", "--output", "json")
@@ -190,7 +190,7 @@ def test_what_can_never_be_delivered_is_undeliverable(
 ) -> None:
     acme.write(
         "sentinel.yml",
-        f"defaults: {{channels: [hook]}}\nchannels:\n  hook: {{type: webhook, url: 'http://127.0.0.1:{receiver.server_port}'}}\n",
+        f"defaults: {{channels: [hook]}}\nchannels:\n  hook: {{type: webhook, url: 'http://127.0.0.1:{receiver.server_port}', allow_private: true}}\n",
     )
     receiver.answer = 410  # type: ignore[attr-defined] # set by the fixture
     ran = acme.sentinel("run", "-s", "by_region")

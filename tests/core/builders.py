@@ -12,11 +12,12 @@ from hypothesis import settings
 from sentinel.core.alert import Alert, BrokenAlert, Definition, Fault, Surroundings
 from sentinel.core.alert import judge as judge_definitions
 from sentinel.core.evaluation import Observation, Outcome, Reading, Result
-from sentinel.core.lifecycle import Judgement, State, Tick, judge
-from sentinel.core.planning import Notification, Plan, Status, ledger_of, plan
+from sentinel.core.lifecycle import Judgement, State, Tick, acknowledge, judge
+from sentinel.core.planning import Notification, Plan, Status, ledger_of, plan, standing
 from sentinel.core.project import AlertSource
 from sentinel.core.routing import Recipients, Routing, Traits
 from sentinel.core.severity import Severity
+from sentinel.core.silence import Silence
 from sentinel.core.values import instance_name
 
 # The same examples in every run, and no clock that judges a slow machine.
@@ -132,6 +133,8 @@ class Story:
     alert: Alert | BrokenAlert
     states: dict[str, State] = field(default_factory=dict)
     outbox: dict[str, Notification] = field(default_factory=dict)
+    silences: list[Silence] = field(default_factory=list)
+    routing: Routing | None = None
 
     @property
     def state(self) -> State:
@@ -146,13 +149,42 @@ class Story:
         now: float | None = None,
         missed_slots: int = 0,
         delivered: Status = Status.SENT,
+        by_hand: bool = False,
     ) -> Seen:
         """One evaluation for a minute; what it tells comes to be `delivered`."""
         if isinstance(reading, Observation):
             reading = read(reading)
-        tick = Tick(at(minute), at(minute if now is None else now), at(minute), missed_slots)
+        slot = None if by_hand else at(minute)
+        tick = Tick(at(minute), at(minute if now is None else now), slot, missed_slots)
         judged = judge(self.alert, reading, self.states.values(), tick, "shop")
-        told = plan([judged], ledger_of(self._open_episodes()), "shop", tick.now)
+        return self._plan(judged, tick.now, delivered)
+
+    def wait(self, minute: float, *, delivered: Status = Status.SENT) -> Seen:
+        """Time alone: what comes by it is planned, without an evaluation."""
+        return self._plan(standing(self.alert, self.states.values()), at(minute), delivered)
+
+    def silence(self, start: float, end: float, **dimensions: Any) -> None:
+        self.silences.append(
+            Silence(
+                f"silence {len(self.silences)}", "shop", [self.alert.id], dimensions or None, None,
+                "known", "ann", None, at(start), at(start), at(end),
+            )
+        )  # fmt: skip
+
+    def acknowledge(self, minute: float) -> Seen:
+        steps = acknowledge(self.states.values(), "ann", "on it", at(minute))
+        judged = Judgement(self.alert, Reading(Outcome.SKIPPED), steps, kind="acknowledgement")
+        return self._plan(judged, at(minute), Status.SENT)
+
+    def _plan(self, judged: Judgement, now: datetime, delivered: Status) -> Seen:
+        told = plan(
+            [judged],
+            ledger_of(self._open_episodes()),
+            "shop",
+            now,
+            silences=self.silences,
+            routing=self.routing,
+        )
         self._keep(judged)
         self._post(told, delivered)
         return Seen(judged, told)
@@ -186,6 +218,8 @@ class Story:
             self.outbox[row.notification_id] = _become(row, delivered)
         for key in told.superseded:
             self.outbox[key] = replace(self.outbox[key], status=Status.SUPERSEDED)
+        for key in told.revived:
+            self.outbox[key] = replace(self.outbox[key], status=Status.PENDING)
 
 
 def _become(row: Notification, status: Status) -> Notification:

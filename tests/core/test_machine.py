@@ -1,0 +1,263 @@
+"""Thousands of sequences of events against a plain model of the rules, on a virtual clock."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from sentinel.core.evaluation import Observation, Outcome, Reading
+from sentinel.core.lifecycle import Event, Judgement, Phase, State, Tick, acknowledge, judge
+from sentinel.core.planning import Notification, Plan, Status, ledger_of, plan, standing
+from sentinel.core.severity import Severity
+from sentinel.core.silence import Silence
+
+from .builders import NOON, ROUTING, make_alert, read
+
+OPENING = (Event.FIRING, Event.SEVERITY, Event.REMINDER, Event.ESCALATION)
+CHANNELS = ("ops", "mail")
+minutes = st.integers(min_value=1, max_value=90)
+
+
+@dataclass
+class Model:
+    """The rules of one instance without dimensions, as the design's table says them."""
+
+    for_: timedelta
+    keep: timedelta
+    error_after: int
+    phase: str = "none"
+    held: timedelta = timedelta()
+    last: datetime | None = None
+    last_good: bool = False
+    errors: int = 0
+    failing: bool = False
+    episodes: int = 0
+
+    def see(self, word: str, as_of: datetime, now: datetime, *, gap: bool) -> None:
+        retried = self.last == as_of and not self.last_good and self.last is not None
+        if self.last is not None and self.last <= now and as_of <= self.last and not retried:
+            return
+        went_on = self.last is not None and self.last_good and not gap and self.last < as_of
+        passed = as_of - self.last if went_on and self.last else timedelta()
+        self.last, self.last_good = as_of, word in ("ok", "alert")
+        if word == "error":
+            self.errors += 1
+            self.failing = self.failing or self.errors >= self.error_after
+            return
+        self.errors, self.failing = 0, False
+        if word == "alert":
+            self._alert(passed)
+        else:
+            self._ok(passed)
+
+    def _alert(self, passed: timedelta) -> None:
+        if self.phase in ("firing", "recovering"):
+            self.phase, self.held = "firing", timedelta()
+            return
+        self.held = self.held + passed if self.phase == "pending" else timedelta()
+        if self.held >= self.for_:
+            self.phase, self.held, self.episodes = "firing", timedelta(), self.episodes + 1
+        else:
+            self.phase = "pending"
+
+    def _ok(self, passed: timedelta) -> None:
+        if self.phase not in ("firing", "recovering"):
+            self.phase, self.held = "ok", timedelta()
+            return
+        self.held = self.held + passed if self.phase == "recovering" else timedelta()
+        over = self.held >= self.keep
+        self.phase = "ok" if over else "recovering"
+        self.held = timedelta() if over else self.held
+
+
+class Lifecycle(RuleBasedStateMachine):
+    """One alert, two channels: what is so, who was told, and what may never happen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = NOON
+        self.as_of = NOON
+        self.states: dict[str, State] = {}
+        self.outbox: dict[str, Notification] = {}
+        self.silences: list[Silence] = []
+        self.acked: set[str] = set()
+        self.ended: list[str] = []
+
+    @initialize(
+        for_=st.sampled_from(["0s", "10m", "45m"]),
+        keep=st.sampled_from(["0s", "20m"]),
+        error_after=st.sampled_from([1, 3]),
+        repeat=st.sampled_from([None, "30m"]),
+        escalates=st.booleans(),
+    )
+    def define(
+        self, for_: str, keep: str, error_after: int, repeat: str | None, escalates: bool
+    ) -> None:
+        keys: dict[str, Any] = {"for_": for_, "keep_firing_for": keep, "error_after": error_after}
+        if repeat:
+            keys["repeat_interval"] = repeat
+        if escalates:
+            keys["escalations"] = [{"after": "1h", "channels": ["pager"]}]
+        self.alert = make_alert(channels=list(CHANNELS), **keys)
+        rules = self.alert.rules
+        self.model = Model(rules.for_.length, rules.keep_firing_for, error_after)
+
+    # -- what happens ------------------------------------------------------------------------------
+
+    @rule(word=st.sampled_from(["ok", "alert", "alert", "error"]), severity=st.sampled_from(Severity),
+          passed=minutes, gap=st.booleans())  # fmt: skip
+    def evaluate(self, word: str, severity: Severity, passed: int, gap: bool) -> None:
+        self.now += timedelta(minutes=passed)
+        self.as_of = self.now
+        self._see(word, severity, self.as_of, gap=gap)
+
+    @rule(word=st.sampled_from(["ok", "alert", "error"]), back=st.integers(0, 120))
+    def evaluate_late(self, word: str, back: int) -> None:
+        """A slot that comes late, or again."""
+        self._see(word, Severity.CRITICAL, self.as_of - timedelta(minutes=back), gap=False)
+
+    @rule()
+    def skip(self) -> None:
+        before = dict(self.states)
+        skipped = Reading(Outcome.SKIPPED)
+        self._take(judge(self.alert, skipped, before.values(), Tick(self.now, self.now), "shop"))
+        assert self.states == before
+
+    @rule(passed=minutes)
+    def wait(self, passed: int) -> None:
+        self.now += timedelta(minutes=passed)
+        self._take(standing(self.alert, self.states.values()))
+
+    @rule(step=st.integers(-180, 180))
+    def step_the_clock(self, step: int) -> None:
+        self.now += timedelta(minutes=step)
+        self._take(standing(self.alert, self.states.values()))
+
+    @rule(length=minutes)
+    def silence(self, length: int) -> None:
+        end = self.now + timedelta(minutes=length)
+        name = f"silence {len(self.silences)}"
+        self.silences.append(
+            Silence(name, "shop", [self.alert.id], None, None, "x", "ann", None, self.now, self.now, end)
+        )
+
+    @precondition(lambda self: self.silences)
+    @rule()
+    def unsilence(self) -> None:
+        self.silences = [replace(each, ended_at=self.now) for each in self.silences]
+
+    @rule()
+    def acknowledge(self) -> None:
+        steps = acknowledge(self.states.values(), "ann", None, self.now)
+        self.acked |= {step.after.episode_id for step in steps if step.after.episode_id}
+        self._take(Judgement(self.alert, Reading(Outcome.SKIPPED), steps, kind="acknowledgement"))
+
+    @rule(status=st.sampled_from([Status.SENT, Status.SENT, Status.DEAD]),
+          channel=st.sampled_from([*CHANNELS, "pager"]))  # fmt: skip
+    def deliver(self, status: Status, channel: str) -> None:
+        """The oldest message of a channel is accepted, or given up."""
+        waiting = [
+            row
+            for row in self.outbox.values()
+            if row.channel == channel and row.status is Status.PENDING
+        ]
+        for row in waiting[:1]:
+            later = self.now + timedelta(hours=1)
+            self.outbox[row.notification_id] = replace(
+                row, status=status, attempts=row.attempts + 1, not_before=later
+            )
+
+    # -- how it is kept ----------------------------------------------------------------------------
+
+    def _see(self, word: str, severity: Severity, as_of: datetime, *, gap: bool) -> None:
+        if word == "error":
+            reading = Reading.failed("refused")
+        else:
+            reading = read(Observation("", Outcome(word), severity))  # type: ignore[arg-type]  # ok or alert
+        tick = Tick(as_of, self.now, as_of, int(gap))
+        before = self.states.get("")
+        judged = judge(self.alert, reading, self.states.values(), tick, "shop")
+        assert judged == judge(self.alert, reading, self.states.values(), tick, "shop")
+        self._take(judged)
+        self.model.see(word, as_of, self.now, gap=gap)
+        after = self.states[""]
+        if before and before.episode_id and before.episode_id != after.episode_id:
+            self.ended.append(before.episode_id)
+
+    def _plan(self, judged: Judgement) -> Plan:
+        return plan(
+            [judged],
+            ledger_of(self.outbox.values()),
+            "shop",
+            self.now,
+            silences=self.silences,
+            routing=ROUTING,
+        )
+
+    def _take(self, judged: Judgement) -> None:
+        told = self._plan(judged)
+        assert told == self._plan(judged), "planning depends on nothing but what it is given"
+        for step in judged.steps:
+            if not step.recorded_only:
+                self.states[step.after.instance] = replace(step.after, version=step.after.version + 1)
+        for row in told.notifications:
+            assert row.notification_id not in self.outbox
+            self._may_be_told(row)
+            self.outbox[row.notification_id] = row
+        for key in told.superseded:
+            assert self.outbox[key].status in (Status.PENDING, Status.DEAD)
+            self.outbox[key] = replace(self.outbox[key], status=Status.SUPERSEDED)
+        for key in told.revived:
+            self.outbox[key] = replace(self.outbox[key], status=Status.PENDING)
+        assert all(each.reason for each in told.decisions)
+
+    def _may_be_told(self, row: Notification) -> None:
+        silent = any(each.in_force(self.now) for each in self.silences)
+        assert not (silent and row.event in (*OPENING, Event.ERROR)), "told in a silence"
+        if row.event in (Event.REMINDER, Event.ESCALATION):
+            assert row.episode_id not in self.acked, "told though acknowledged"
+
+    # -- what always holds -------------------------------------------------------------------------
+
+    @invariant()
+    def the_phase_is_the_model_s(self) -> None:
+        if "" in self.states:
+            state = self.states[""]
+            assert (state.phase or Phase.OK) == self.model.phase.replace("none", "ok")
+            assert (state.health_episode_id is not None) == self.model.failing
+
+    @invariant()
+    def nobody_is_told_twice_of_the_same(self) -> None:
+        once = (Event.FIRING, Event.RESOLVED, Event.ERROR, Event.ERROR_RESOLVED)
+        told = Counter(
+            (row.episode_id, row.channel, row.event)
+            for row in self.outbox.values()
+            if row.event in once
+        )
+        assert not [key for key, number in told.items() if number > 1]
+
+    @invariant()
+    def whoever_was_told_of_an_episode_is_told_of_its_end(self) -> None:
+        for episode in self.ended:
+            rows = [row for row in self.outbox.values() if row.episode_id == episode]
+            reached = {r.channel for r in rows if r.event in OPENING and r.status is Status.SENT}
+            ends = {row.channel for row in rows if row.event is Event.RESOLVED}
+            assert reached <= ends
+
+    @invariant()
+    def nothing_stays_to_be_sent_of_an_episode_that_is_over(self) -> None:
+        for row in self.outbox.values():
+            if row.episode_id in self.ended and row.event in OPENING:
+                assert row.status in (Status.SENT, Status.SUPERSEDED)
+
+
+Lifecycle.TestCase.settings = settings(
+    deadline=None, derandomize=True, database=None, max_examples=120, stateful_step_count=60
+)
+TestLifecycle = Lifecycle.TestCase

@@ -1,0 +1,382 @@
+"""What happens to people: an alert over time, and who is told what."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sentinel.core.alert import Surroundings
+from sentinel.core.alert import judge as judge_definitions
+from sentinel.core.evaluation import Outcome, Reading
+from sentinel.core.lifecycle import Phase, Tick, judge
+from sentinel.core.planning import MOST_IN_ONE, Status, plan
+from sentinel.core.project import Owner
+from sentinel.core.routing import Route, Routing, Traits
+from sentinel.core.severity import Severity
+
+from .builders import ROUTING, Story, alerting, at, failed, make_alert, make_source, ok, read
+
+HOUR = 60
+
+
+def told(story: Story) -> list[tuple[str, str]]:
+    """(channel, event) of what was sent, in order."""
+    rows = [row for row in story.outbox.values() if row.status is Status.SENT]
+    return [(row.channel, str(row.event)) for row in sorted(rows, key=lambda row: row.created_at)]
+
+
+# -- silences ----------------------------------------------------------------------------------
+
+
+def test_a_silence_over_a_whole_episode_keeps_it_to_itself() -> None:
+    story = Story(make_alert())
+    story.silence(0, 60)
+    assert story.see(alerting(), 5).untold == [("ops", "firing", "silenced")]
+    assert story.see(ok(), 10).untold == [("ops", "resolved", "silenced")]
+    assert story.see(ok(), 70).told == []
+
+
+def test_a_silence_that_ends_while_it_fires_is_followed_by_one_message() -> None:
+    story = Story(make_alert())
+    story.silence(0, 60)
+    story.see(alerting(), 5)
+    assert story.wait(59).told == []
+    seen = story.wait(60)
+    assert seen.told == [("ops", "firing", "not_told_yet")]
+    assert seen.plan.notifications[0].payload["since"] == "2026-01-05T12:05:00Z"
+    assert story.wait(61).told == []
+
+
+def test_a_rise_during_a_silence_is_told_when_it_ends() -> None:
+    story = Story(make_alert())
+    story.see(alerting(severity="warning"), 0)
+    story.silence(5, 60)
+    assert story.see(alerting(severity="critical"), 10).untold == [("ops", "severity", "silenced")]
+    story.see(alerting(severity="warning"), 20)
+    assert story.wait(60).told == [("ops", "severity", "severity_rose")]
+    assert story.wait(61).told == []
+
+
+def test_what_waits_unsent_when_silence_and_end_come_is_dropped() -> None:
+    story = Story(make_alert())
+    story.see(alerting(), 0, delivered=Status.PENDING)
+    story.silence(1, 60)
+    assert story.see(ok(), 5).told == []
+    assert {row.status for row in story.outbox.values()} == {Status.SUPERSEDED}
+
+
+def test_what_may_have_arrived_is_told_to_be_over_in_a_silence_too() -> None:
+    story = Story(make_alert())
+    story.see(alerting(), 0, delivered=Status.PENDING)
+    story.outbox = {key: replace(row, attempts=1) for key, row in story.outbox.items()}
+    story.silence(1, 60)
+    assert story.see(ok(), 5).told == [("ops", "resolved", "fired_and_resolved")]
+
+
+def test_a_silence_of_one_instance_leaves_the_others() -> None:
+    story = Story(make_alert(dimensions=["region"]))
+    story.silence(0, 60, region="north")
+    seen = story.see(read(alerting(region="north"), alerting(region="south")), 5)
+    assert [row.instance for row in seen.plan.notifications] == ["region=south"]
+
+
+def test_an_error_is_silenced_and_told_afterwards() -> None:
+    story = Story(make_alert())
+    story.silence(0, 60)
+    assert story.see(failed(), 5).untold == [("ops", "error", "silenced")]
+    assert story.wait(60).told == [("ops", "error", "not_told_yet")]
+    assert story.see(ok(), 70).told == [("ops", "error_resolved", "evaluated_again")]
+
+
+# -- reminders, escalations, acknowledgements --------------------------------------------------
+
+
+def test_hourly_reminders_keep_their_pace_though_slots_come_some_seconds_late() -> None:
+    story = Story(make_alert(repeat_interval="1h"))
+    late = [0, 0.3, 0.1, 0.2, 0.0, 0.4]
+    for hour, delay in enumerate(late):
+        story.see(alerting(), hour * HOUR, now=hour * HOUR + delay)
+    assert told(story) == [("ops", "firing")] + [("ops", "reminder")] * 5
+
+
+def test_nobody_is_reminded_of_what_has_not_arrived() -> None:
+    story = Story(make_alert(repeat_interval="1h"))
+    story.see(alerting(), 0, delivered=Status.PENDING)
+    assert story.see(alerting(), 2 * HOUR).untold == [("ops", "firing", "not_delivered_yet")]
+
+
+def test_reminders_and_escalations_come_while_recovering_too() -> None:
+    rules = {"repeat_interval": "1h", "escalations": [{"after": "2h", "channels": ["pager"]}]}
+    story = Story(make_alert(keep_firing_for="1d", **rules))
+    story.see(alerting(), 0)
+    story.see(ok(), 10)
+    assert story.state.phase is Phase.RECOVERING
+    assert story.wait(1 * HOUR).told == [("ops", "reminder", "repeat_due")]
+    assert story.wait(2 * HOUR).told == [
+        ("ops", "reminder", "repeat_due"),
+        ("pager", "escalation", "escalation_due"),
+    ]
+
+
+def test_an_acknowledgement_ends_reminders_and_escalations_until_it_fires_anew() -> None:
+    rules = {"repeat_interval": "1h", "escalations": [{"after": "2h", "channels": ["pager"]}]}
+    story = Story(make_alert(**rules))
+    story.see(alerting(severity="warning"), 0)
+    story.acknowledge(5)
+    assert ("ops", "reminder", "acknowledged") in story.wait(HOUR).untold
+    assert ("pager", "escalation", "acknowledged") in story.wait(3 * HOUR).untold
+    assert story.see(alerting(severity="critical"), 4 * HOUR).told == [
+        ("ops", "severity", "severity_rose")
+    ]
+    assert story.see(ok(), 5 * HOUR).told == [("ops", "resolved", "recovered")]
+    story.see(alerting(), 6 * HOUR)
+    assert story.wait(7 * HOUR).told == [("ops", "reminder", "repeat_due")]
+
+
+def test_an_escalated_channel_hears_the_rest() -> None:
+    rules = {"repeat_interval": "1h", "escalations": [{"after": "30m", "channels": ["pager"]}]}
+    story = Story(make_alert(severity="warning", **rules))
+    story.see(alerting(severity="warning"), 0)
+    story.wait(30)
+    assert story.wait(31).told == []
+    story.wait(91)
+    story.see(alerting(severity="critical"), 100)
+    story.see(ok(), 110)
+    assert [event for channel, event in told(story) if channel == "pager"] == [
+        "escalation",
+        "reminder",
+        "severity",
+        "resolved",
+    ]
+
+
+def test_each_escalation_comes_once() -> None:
+    steps = [{"after": "1h", "channels": ["pager"]}, {"after": "2h", "channels": ["pager", "mail"]}]
+    story = Story(make_alert(escalations=steps))
+    story.see(alerting(), 0)
+    for minute in range(30, 5 * HOUR, 30):
+        story.wait(minute)
+    assert told(story) == [
+        ("ops", "firing"),
+        ("pager", "escalation"),
+        ("pager", "escalation"),
+        ("mail", "escalation"),
+    ]
+
+
+def test_only_channels_that_keep_it_are_told_of_an_acknowledgement() -> None:
+    channels = {"ops": Traits(), "pager": Traits(groups=False, acknowledges=True)}
+    story = Story(make_alert(channels=["ops", "pager"]), routing=Routing(channels))
+    story.see(alerting(), 0)
+    assert story.acknowledge(5).told == [("pager", "acknowledged", "acknowledged")]
+    assert story.wait(6).told == []
+
+
+# -- channels that fail, or go -----------------------------------------------------------------
+
+
+def test_a_channel_that_is_down_while_it_fires_gets_one_message_at_the_end() -> None:
+    story = Story(make_alert(channels=["ops", "mail"]))
+    story.see(alerting(), 0)
+    story.deliver(Status.PENDING, "mail")
+    seen = story.see(ok(), 5)
+    assert seen.told == [
+        ("ops", "resolved", "recovered"),
+        ("mail", "resolved", "fired_and_resolved"),
+    ]
+    assert len(seen.plan.superseded) == 1
+
+
+def test_what_died_is_tried_again_each_hour_while_it_fires() -> None:
+    story = Story(make_alert())
+    story.see(alerting(), 0, delivered=Status.DEAD)
+    assert story.wait(59).untold == [("ops", "firing", "undeliverable")]
+    seen = story.wait(60)
+    assert seen.untold == [("ops", "firing", "tried_again")]
+    assert len(seen.plan.revived) == 1
+
+
+def test_a_channel_that_is_taken_out_is_told_no_more() -> None:
+    story = Story(make_alert(channels=["ops", "mail"]), routing=ROUTING)
+    story.see(alerting(), 0)
+    story.routing = Routing({"ops": Traits(groups=False)})
+    assert ("mail", "resolved", "channel_removed") in story.see(ok(), 5).untold
+
+
+def test_an_error_that_may_have_arrived_is_told_to_be_over() -> None:
+    story = Story(make_alert())
+    story.see(failed(), 0, delivered=Status.PENDING)
+    story.outbox = {key: replace(row, attempts=2) for key, row in story.outbox.items()}
+    assert story.see(ok(), 5).told == [("ops", "error_resolved", "evaluated_again")]
+
+
+def test_who_wants_only_the_end_is_told_only_the_end() -> None:
+    story = Story(make_alert(notify_on=["resolved"]))
+    assert story.see(alerting(), 0).told == []
+    assert story.see(ok(), 5).told == [("ops", "resolved", "recovered")]
+
+
+# -- many at once ------------------------------------------------------------------------------
+
+
+def many(number: int, channel: str, routing: Routing, reading: Reading) -> list[str]:
+    """The message ids when so many alerts see the same at once."""
+    sources = [make_source({"channels": [channel]}, name=f"alert_{n}") for n in range(number)]
+    alerts, _ = judge_definitions(sources, Surroundings(routing=routing))
+    tick = Tick(at(0), at(0), at(0))
+    judged = [judge(alert, reading, [], tick, "shop") for alert in alerts]
+    made = plan(judged, {}, "shop", at(0), routing=routing)
+    assert len({row.notification_id for row in made.notifications}) == number
+    return [row.message_id for row in made.notifications]
+
+
+def test_a_thousand_alerts_make_few_messages_in_a_chat_and_none_is_left_out() -> None:
+    ids = many(1_000, "chat", Routing({"chat": Traits()}), read(alerting()))
+    assert len(ids) == 1_000
+    assert len(set(ids)) == 1_000 / MOST_IN_ONE == 20
+
+
+def test_a_pager_gets_one_for_each_episode() -> None:
+    ids = many(1_000, "pager", Routing({"pager": Traits(groups=False)}), read(alerting()))
+    assert len(set(ids)) == 1_000
+
+
+def test_a_lost_warehouse_is_told_once_to_a_pager_too() -> None:
+    lost = Reading.failed("gone", lost=True)
+    ids = many(30, "pager", Routing({"pager": Traits(groups=False)}), lost)
+    assert len(set(ids)) == 1
+    one_by_one = many(30, "pager", Routing({"pager": Traits(groups=False)}), failed())
+    assert len(set(one_by_one)) == 30
+
+
+def test_what_has_to_wait_holds_up_nothing_else() -> None:
+    story = Story(make_alert(dimensions=["region"]), routing=Routing({"ops": Traits()}))
+    story.see(read(alerting(region="north"), ok(region="south")), 0, delivered=Status.CLAIMED)
+    seen = story.see(read(ok(region="north"), alerting(region="south")), 5)
+    assert len({row.message_id for row in seen.plan.notifications}) == 2
+
+
+# -- slots -------------------------------------------------------------------------------------
+
+
+def test_by_hand_counts_once_a_slot() -> None:
+    story = Story(make_alert(for_=3, schedule="0 * * * *"))
+    story.see(alerting(), 0)
+    for minute in (10, 20, 30):
+        story.see(alerting(), minute, by_hand=True)
+    assert (story.state.phase, story.state.alert_count) == (Phase.PENDING, 1)
+    story.see(alerting(), HOUR + 5, by_hand=True)
+    assert story.state.alert_count == 2
+    assert story.see(alerting(), 2 * HOUR).told == [("ops", "firing", "first_firing")]
+
+
+def test_without_a_schedule_each_run_counts() -> None:
+    story = Story(make_alert(for_=3))
+    for minute in (0, 1):
+        assert story.see(alerting(), minute, by_hand=True).told == []
+    assert story.see(alerting(), 2, by_hand=True).told == [("ops", "firing", "first_firing")]
+
+
+def test_an_alert_that_fired_for_want_of_rows_recovers_when_they_come() -> None:
+    story = Story(make_alert(dimensions=["region"], on_empty="alert", shape="status"))
+    empty = Reading(Outcome.ALERT, (alerting(),))
+    story.see(empty, 0)
+    seen = story.see(read(ok(region="north")), 5)
+    assert seen.told == [("ops", "resolved", "recovered")]
+
+
+# -- routes ------------------------------------------------------------------------------------
+
+
+ROUTED = Routing(
+    {"chat": Traits(), "pager": Traits(groups=False), "mail": Traits(addressed_by="email")},
+    (
+        Route(("pager",), severity=Severity.CRITICAL, tag="money", further=True),
+        Route(("chat",), path="models/alerts"),
+        Route(("mail",)),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("tags", "severity", "channels"),
+    [
+        ((), Severity.WARNING, ("chat",)),
+        (("money",), Severity.WARNING, ("chat",)),
+        (("money",), Severity.CRITICAL, ("pager", "chat")),
+    ],
+)
+def test_the_first_route_that_matches_decides_unless_it_goes_on(
+    tags: tuple[str, ...], severity: Severity, channels: tuple[str, ...]
+) -> None:
+    (alert,), _ = judge_definitions([make_source({}, tags=tags)], Surroundings(routing=ROUTED))
+    assert alert.recipients.at(severity) == channels
+
+
+def test_a_channel_that_a_rise_brings_in_is_told_of_the_firing() -> None:
+    (alert,), _ = judge_definitions(
+        [make_source({}, tags=("money",))], Surroundings(routing=ROUTED)
+    )
+    story = Story(alert, routing=ROUTED)
+    story.see(alerting(severity="warning"), 0)
+    assert story.see(alerting(severity="critical"), 5).told == [
+        ("pager", "firing", "not_told_yet"),
+        ("chat", "severity", "severity_rose"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("block", "defaults", "channels"),
+    [
+        ({"channels": ["mail"]}, None, ("mail",)),
+        ({"channels": []}, {"channels": ["pager"]}, ()),
+        ({}, {"channels": ["pager"]}, ("pager",)),
+        ({}, None, ("mail:money@example.org",)),
+    ],
+)
+def test_own_channels_come_before_defaults_and_both_before_the_owner(
+    block: dict[str, object], defaults: dict[str, object] | None, channels: tuple[str, ...]
+) -> None:
+    owner = Owner("Money", "money@example.org")
+    routing = replace(ROUTED, routes=())
+    source = make_source(block, group_owner=owner)
+    (alert,), _ = judge_definitions([source], Surroundings(defaults=defaults, routing=routing))
+    assert alert.channels == channels
+
+
+def test_an_owner_without_a_contact_is_nobody() -> None:
+    source = make_source({}, group_owner=Owner("Money"))
+    _, (broken,) = judge_definitions([source], Surroundings(routing=replace(ROUTED, routes=())))
+    assert "would tell nobody" in broken.faults[0].message
+
+
+# -- secrets -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"channels": ["https://hooks.slack.com/services/T0/B0/t0ps3cret"]},
+        {"runbook": "https://me:t0ps3cret@example.org/"},
+        {"runbook": "https://example.org/?token=t0ps3cret"},
+        {"webhook_url": "t0ps3cret"},
+        {"escalations": [{"after": "1h", "channels": ["xoxb-t0ps3cret"]}]},
+        {"password": "t0ps3cret"},
+    ],
+)
+def test_a_literal_secret_is_refused_and_not_shown(block: dict[str, object]) -> None:
+    _, (broken,) = judge_definitions([make_source(block)], Surroundings(routing=ROUTING))
+    said = " ".join(fault.message for fault in broken.faults)
+    assert "looks like a secret" in said
+    assert "t0ps3cret" not in said
+
+
+def test_an_ordinary_definition_holds_no_secret() -> None:
+    block = {
+        "channels": ["ops"],
+        "runbook": "https://example.org/runbooks/a?page=2#token",
+        "description": "Tokens that were sold twice, by webhook: see secret santa.",
+    }
+    (alert,), broken = judge_definitions([make_source(block)], Surroundings(routing=ROUTING))
+    assert (broken, alert.channels) == ([], ("ops",))
