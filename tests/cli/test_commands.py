@@ -190,7 +190,8 @@ def test_what_can_never_be_delivered_is_undeliverable(
 ) -> None:
     acme.write(
         "sentinel.yml",
-        f"defaults: {{channels: [hook]}}\nchannels:\n  hook: {{type: webhook, url: 'http://127.0.0.1:{receiver.server_port}', allow_private: true}}\n",
+        "defaults: {channels: [hook]}\nchannels:\n  hook:\n    type: webhook\n"
+        f"    url: 'http://127.0.0.1:{receiver.server_port}'\n    allow_private: true\n",
     )
     receiver.answer = 410  # type: ignore[attr-defined] # set by the fixture
     ran = acme.sentinel("run", "-s", "by_region")

@@ -144,7 +144,9 @@ class Lifecycle(RuleBasedStateMachine):
         end = self.now + timedelta(minutes=length)
         name = f"silence {len(self.silences)}"
         self.silences.append(
-            Silence(name, "shop", [self.alert.id], None, None, "x", "ann", None, self.now, self.now, end)
+            Silence(
+                name, "shop", [self.alert.id], None, None, "x", "ann", None, self.now, self.now, end
+            )
         )
 
     @precondition(lambda self: self.silences)
@@ -205,7 +207,9 @@ class Lifecycle(RuleBasedStateMachine):
         assert told == self._plan(judged), "planning depends on nothing but what it is given"
         for step in judged.steps:
             if not step.recorded_only:
-                self.states[step.after.instance] = replace(step.after, version=step.after.version + 1)
+                self.states[step.after.instance] = replace(
+                    step.after, version=step.after.version + 1
+                )
         for row in told.notifications:
             assert row.notification_id not in self.outbox
             self._may_be_told(row)
@@ -258,6 +262,6 @@ class Lifecycle(RuleBasedStateMachine):
 
 
 Lifecycle.TestCase.settings = settings(
-    deadline=None, derandomize=True, database=None, max_examples=120, stateful_step_count=60
+    deadline=None, derandomize=True, database=None, max_examples=2_000, stateful_step_count=40
 )
 TestLifecycle = Lifecycle.TestCase
