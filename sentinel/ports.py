@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from sentinel.core.evaluation import Result
+from sentinel.core.evaluation import Outcome, Result
 from sentinel.core.history import HistoryRow
 from sentinel.core.lifecycle import State
 from sentinel.core.planning import Notification, Status
@@ -104,7 +104,12 @@ class Session(Protocol):
 
 
 class Warehouse(Protocol):
-    """The place that is watched."""
+    """The place that is watched.
+
+    Where it is `alone`, nothing can be written to the same database while a session is open.
+    """
+
+    alone: bool
 
     def open(self) -> AbstractContextManager[Session]:
         """A session for one batch.
@@ -120,13 +125,43 @@ class Warehouse(Protocol):
 class Snapshot:
     """The store as one transaction sees it: rows of the alerts asked for, and its clock.
 
-    `silences` are those in force.
+    `silences` are those in force. `recorded` is what history has already of the slots asked for,
+    by alert id; a slot that isn't there was never evaluated.
     """
 
     states: tuple[State, ...]
     ledger: tuple[Notification, ...]
     now: datetime
     silences: tuple[Silence, ...] = ()
+    recorded: Mapping[str, Recorded] = field(default_factory=dict)
+
+    def silence_of(self, state: State) -> Silence | None:
+        """The silence that mutes an instance now: the one that lasts longest."""
+        names = (state.alert_id, state.unique_id)
+        muting = [each for each in self.silences if each.mutes(names, state.dimensions, self.now)]
+        return max(muting, key=lambda each: each.ends_at, default=None)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What history holds of an alert's slot: the last attempt to evaluate it."""
+
+    attempt: int
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Lease:
+    """One row of sentinel_leases: the columns, in their order.
+
+    By the store's clock. `token` grows whenever another holder takes it over.
+    """
+
+    lease: str
+    holder: str | None
+    token: int
+    acquired_at: datetime | None = None
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -135,7 +170,8 @@ class Batch:
 
     Each of `states` carries the version it was read with (0: it is new). `superseded` are ids of
     notifications that were never sent and no longer will be, `revived` of dead ones that are tried
-    again, `dropped` are rows of the state that go, with the version they were read with.
+    again, `dropped` are rows of the state that go, with the version they were read with. With a
+    `lease`, nothing is written unless it still holds; it is kept until its `expires_at`.
     """
 
     states: tuple[State, ...] = ()
@@ -144,6 +180,7 @@ class Batch:
     superseded: tuple[str, ...] = ()
     revived: tuple[str, ...] = ()
     dropped: tuple[State, ...] = ()
+    lease: Lease | None = None
 
 
 @dataclass(frozen=True)
@@ -211,11 +248,16 @@ class Store(Protocol):
         """The ids of alerts with rows in the state that are not known, or were noted as removed."""
 
     def commit(
-        self, alert_ids: Iterable[str], decide: Callable[[Snapshot], Batch]
+        self,
+        alert_ids: Iterable[str],
+        decide: Callable[[Snapshot], Batch],
+        slots: Mapping[str, datetime] | None = None,
     ) -> tuple[Snapshot, Batch]:
         """Read, decide and write in one transaction: all of a batch, or nothing.
 
         `decide` is pure; it is called again on a new snapshot when another writer was first.
+        `slots` are those that were evaluated, by alert id: the snapshot says what history has of
+        them. Raises LeaseLost if the batch's lease no longer holds.
         """
 
     def history(self, query: HistoryQuery) -> Sequence[HistoryRow]:
@@ -266,6 +308,18 @@ class Store(Protocol):
 
     def end_silences(self, silence_ids: Iterable[str], by: str) -> frozenset[str]:
         """End silences now. Gives the ids of those that were not over yet."""
+
+    def lead(self, name: str, holder: str, ttl: timedelta) -> Lease | None:
+        """Take a lease, or keep it for another `ttl`; None while another holder's has not run out.
+
+        Only the store's clock decides. Whoever takes it from another one gets a new token.
+        """
+
+    def give_up(self, lease: Lease) -> None:
+        """Let a lease go at once; nothing happens if it is no longer held."""
+
+    def lease(self, name: str) -> Lease | None:
+        """A lease as it stands, run out or not; None if nobody ever held it."""
 
     def prune(self, before: datetime) -> Pruned:
         """Delete history, finished notifications and ended silences that are older.

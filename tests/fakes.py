@@ -16,12 +16,13 @@ from sentinel.app.alerts import Alerts
 from sentinel.core.alert import Surroundings, judge
 from sentinel.core.errors import (
     DeliveryError,
+    LeaseLost,
     QueryError,
     StateConflict,
     TablesMissing,
     WarehouseError,
 )
-from sentinel.core.evaluation import Result
+from sentinel.core.evaluation import Outcome, Result
 from sentinel.core.history import HistoryRow
 from sentinel.core.lifecycle import Event, State, state_key
 from sentinel.core.planning import Notification, Status
@@ -34,10 +35,12 @@ from sentinel.ports import (
     Batch,
     Described,
     HistoryQuery,
+    Lease,
     Message,
     Pruned,
     Query,
     Receipt,
+    Recorded,
     Session,
     Snapshot,
     Store,
@@ -246,6 +249,7 @@ class FakeWarehouse:
     queries: list[Query] = field(default_factory=list)
     unreachable: WarehouseError | None = None
     is_open: bool = False
+    alone: bool = False
     most_at_once: int = 0
     _running: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -325,6 +329,7 @@ class Tables:
     history: dict[str, HistoryRow] = field(default_factory=dict)
     notifications: dict[str, Notification] = field(default_factory=dict)
     silences: dict[str, Silence] = field(default_factory=dict)
+    leases: dict[str, Lease] = field(default_factory=dict)
 
 
 @dataclass
@@ -374,11 +379,14 @@ class MemoryStore:
         )
 
     def commit(
-        self, alert_ids: Iterable[str], decide: Callable[[Snapshot], Batch]
+        self,
+        alert_ids: Iterable[str],
+        decide: Callable[[Snapshot], Batch],
+        slots: Mapping[str, datetime] | None = None,
     ) -> tuple[Snapshot, Batch]:
         wanted = tuple(alert_ids)
         for attempt in range(5):
-            snapshot = self.snapshot(wanted)
+            snapshot = replace(self.snapshot(wanted), recorded=self._recorded(slots or {}))
             batch = decide(snapshot)
             try:
                 self._write(batch)
@@ -390,7 +398,23 @@ class MemoryStore:
         self.commits += 1
         return snapshot, batch
 
+    def _recorded(self, slots: Mapping[str, datetime]) -> dict[str, Recorded]:
+        rows = sorted(self.tables.history.values(), key=lambda row: row.attempt)
+        return {
+            row.alert_id: Recorded(row.attempt, row.outcome)
+            for row in rows
+            if row.project == self.project
+            and (row.kind, row.instance) == ("evaluation", "")
+            and row.outcome is not None
+            and row.outcome is not Outcome.SKIPPED
+            and slots.get(row.alert_id) == row.slot is not None
+        }
+
     def _write(self, batch: Batch) -> None:
+        if batch.lease is not None:
+            held = self.tables.leases.get(batch.lease.lease)
+            if held is None or (held.holder, held.token) != (batch.lease.holder, batch.lease.token):
+                raise LeaseLost("another daemon leads")
         states = dict(self.tables.states)
         history, outbox = dict(self.tables.history), dict(self.tables.notifications)
         for new in batch.states:
@@ -422,6 +446,8 @@ class MemoryStore:
                 raise StateConflict("another writer was first")
         self.tables.states, self.tables.history = states, history
         self.tables.notifications = outbox
+        if batch.lease is not None:
+            self.tables.leases[batch.lease.lease] = batch.lease
 
     def history(self, query: HistoryQuery) -> Sequence[HistoryRow]:
         found = [
@@ -556,6 +582,27 @@ class MemoryStore:
         for each in mine:
             self.tables.silences[each.silence_id] = replace(each, ended_at=now, ended_by=by)
         return frozenset(each.silence_id for each in mine)
+
+    def lead(self, name: str, holder: str, ttl: timedelta) -> Lease | None:
+        now, found = self.now(), self.tables.leases.get(name)
+        if found is None:
+            taken = Lease(name, holder, 1, now, now + ttl)
+        elif found.holder == holder:
+            taken = replace(found, expires_at=now + ttl)
+        elif found.expires_at is not None and found.expires_at > now:
+            return None
+        else:
+            taken = Lease(name, holder, found.token + 1, now, now + ttl)
+        self.tables.leases[name] = taken
+        return taken
+
+    def give_up(self, lease: Lease) -> None:
+        found = self.tables.leases.get(lease.lease)
+        if found and (found.holder, found.token) == (lease.holder, lease.token):
+            self.tables.leases[lease.lease] = replace(found, expires_at=self.now())
+
+    def lease(self, name: str) -> Lease | None:
+        return self.tables.leases.get(name)
 
     def prune(self, before: datetime) -> Pruned:
         states = self.snapshot().states

@@ -11,14 +11,15 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from threading import Event as Flag
 
 from sentinel.app.alerts import Alerts
 from sentinel.app.deliver import claimed_at_birth
 from sentinel.core.alert import Alert, BrokenAlert
+from sentinel.core.due import Slot
 from sentinel.core.errors import QueryError, WarehouseError, WarehouseLocked
 from sentinel.core.evaluation import (
     ROW_CAP,
@@ -45,7 +46,7 @@ from sentinel.core.planning import Notification, Plan, Status, ledger_of, plan, 
 from sentinel.core.project import Compiled
 from sentinel.core.routing import Routing
 from sentinel.core.values import plain
-from sentinel.ports import Batch, Project, Query, Session, Snapshot, Store, Warehouse
+from sentinel.ports import Batch, Lease, Project, Query, Session, Snapshot, Store, Warehouse
 
 _AS_OF = re.compile(r"/\*sentinel:as_of\*/.*?/\*sentinel:end\*/", re.DOTALL)
 
@@ -54,7 +55,10 @@ _AS_OF = re.compile(r"/\*sentinel:as_of\*/.*?/\*sentinel:end\*/", re.DOTALL)
 class BatchOptions:
     """How a batch is run. `threads` is the number of queries at once.
 
-    `holder` is who will send at once what there is to tell, and so claims it.
+    `holder` is who will send at once what there is to tell, and so claims it. `slots` are those
+    that are evaluated, by alert id: the others run by hand. `busy` are alerts that are not
+    queried, and why. With a `lease`, nothing is recorded unless it holds; recording keeps it for
+    `lease_ttl`. `patience` is how long what is seen waits for slower alerts of the same batch.
     """
 
     threads: int
@@ -62,6 +66,11 @@ class BatchOptions:
     fail_fast: bool = False
     triggered_by: str = "manual"
     holder: str | None = None
+    slots: Mapping[str, Slot] = field(default_factory=dict)
+    busy: Mapping[str, str] = field(default_factory=dict)
+    lease: Lease | None = None
+    lease_ttl: timedelta = timedelta()
+    patience: timedelta | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +89,8 @@ class Evaluated:
     """A batch as it was recorded, or as it would have been on a dry run.
 
     `unfinished` are older notifications of these alerts' open episodes that are not sent, or dead,
-    `removals` what became of alerts that are no longer in the project.
+    `removals` what became of alerts that are no longer in the project. Of the alerts in `before`
+    (their ids) the slot was recorded already, so that nothing was recorded now.
     """
 
     run_id: str
@@ -90,6 +100,7 @@ class Evaluated:
     plan: Plan
     unfinished: tuple[Notification, ...] = ()
     removals: tuple[Judgement, ...] = ()
+    before: frozenset[str] = frozenset()
 
     @property
     def messages(self) -> list[str]:
@@ -125,18 +136,42 @@ class Evaluation:
     target: str | None = None
 
     def __call__(self, alerts: Alerts, options: BatchOptions) -> Evaluated:
-        """Evaluate alerts and record what was seen.
+        """Evaluate alerts and record what was seen, all of it at once.
 
         Raises ProjectError, WarehouseError or StoreError when nothing could be evaluated; what
         goes wrong with a single alert is that alert's outcome.
         """
         self.store.check()
-        compiled = self.project.compile(alert.source.unique_id for alert in alerts.good)
-        # Where an alert has gained an id, its rows still go by the one it had before.
-        ids = {each for alert in alerts.all for each in (alert.id, alert.source.unique_id)}
-        before = self.store.snapshot(ids)
+        (evaluated,) = self.in_parts(alerts, replace(options, patience=None))
+        return evaluated
+
+    def in_parts(self, alerts: Alerts, options: BatchOptions) -> Iterator[Evaluated]:
+        """Evaluate alerts and record what was seen: what is quick doesn't wait for what is slow.
+
+        Raises as a call does, and LeaseLost; the parts before are recorded then.
+        """
+        compiled = self.project.compile(
+            alert.source.unique_id for alert in alerts.good if alert.id not in options.busy
+        )
+        before = self._before(alerts, options)
         run_id = uuid.uuid4().hex
-        observed = self._observe(run_id, alerts, compiled, before, options)
+        for observed in self._observe(run_id, alerts, compiled, before, options):
+            yield self._record(run_id, alerts, observed, before, options)
+
+    def _before(self, alerts: Alerts, options: BatchOptions) -> Snapshot:
+        """What is known before the queries: all that a dry run is judged by; else the clock, and
+        the states of those alerts whose samples depend on whether they fire."""
+        asked = alerts.all if options.dry_run else [a for a in alerts.good if a.rules.samples]
+        return self.store.snapshot(_ids(asked))
+
+    def _record(
+        self,
+        run_id: str,
+        alerts: Alerts,
+        observed: Sequence[Observed],
+        before: Snapshot,
+        options: BatchOptions,
+    ) -> Evaluated:
         made: list[Evaluated] = []
 
         def decide(snapshot: Snapshot) -> Batch:
@@ -149,7 +184,8 @@ class Evaluation:
         else:
             known = alerts.known
             strangers = self.store.strangers(known) if known is not None else frozenset()
-            self.store.commit(ids | strangers, decide)
+            slots = {key: slot.at for key, slot in options.slots.items()}
+            self.store.commit(_ids(seen.alert for seen in observed) | strangers, decide, slots)
         return made[-1]  # the last try is the one that was written
 
     # -- seeing --------------------------------------------------------------------------------
@@ -161,45 +197,68 @@ class Evaluation:
         compiled: Mapping[str, Compiled],
         before: Snapshot,
         options: BatchOptions,
-    ) -> list[Observed]:
-        total, found = len(alerts.all), [self._broken(alert) for alert in alerts.broken]
+    ) -> Iterator[list[Observed]]:
+        """What the alerts' queries saw, by name; in parts if the batch is to be."""
+        found = [self._broken(alert) for alert in alerts.broken]
+        waiting: dict[str, Alert] = {}
+        for alert in alerts.good:
+            if alert.id in options.busy:
+                skipped = Reading(Outcome.SKIPPED, error=options.busy[alert.id])
+                found.append(Observed(alert, skipped))
+            else:
+                waiting[alert.id] = alert
         stop = Flag()
-        if found and options.fail_fast:
+        if alerts.broken and options.fail_fast:
             stop.set()
-        look = _Look(self.warehouse, run_id, before, self.project.name, stop, options.fail_fast)
+        look = _Look(self.warehouse, run_id, before, self.project.name, stop, options)
+        total = len(alerts.all)
         try:
-            found += self._queried(look, alerts, compiled, options, total, len(found))
+            for seen in self._queried(look, list(waiting.values()), compiled, options):
+                if seen is None:
+                    if found:
+                        yield sorted(found, key=lambda each: each.alert.name)
+                        found = []
+                    continue
+                del waiting[seen.alert.id]
+                found.append(self._scrubbed(seen))
+                self.progress(total - len(waiting), total, seen.alert.name)
         except WarehouseLocked:
             raise  # nothing is known, and nothing is wrong: it is tried again later
         except WarehouseError as error:
             # The store is there, or it would have said so before: so it can be told.
             lost = Reading.failed(self.scrub(str(error)), lost=True)
-            found += [Observed(alert, lost) for alert in alerts.good]
-        return sorted(found, key=lambda seen: seen.alert.name)
+            found += [Observed(alert, lost) for alert in waiting.values()]
+        yield sorted(found, key=lambda each: each.alert.name)
 
     def _queried(
         self,
         look: _Look,
-        alerts: Alerts,
+        alerts: Sequence[Alert],
         compiled: Mapping[str, Compiled],
         options: BatchOptions,
-        total: int,
-        done: int,
-    ) -> list[Observed]:
-        found: list[Observed] = []
+    ) -> Iterator[Observed | None]:
+        """What each query saw, as it comes; None where what has come is worth recording by now."""
+        if not alerts:
+            return
         with self.warehouse.open() as session, ThreadPoolExecutor(options.threads) as pool:
-            work = [
+            work = {
                 pool.submit(look, session, alert, compiled[alert.source.unique_id])
-                for alert in alerts.good
-            ]
+                for alert in alerts
+            }
+            patience = None if self.warehouse.alone else options.patience
+            pause = patience.total_seconds() if patience else None
+            since = time.monotonic()
             try:
-                for each in as_completed(work):
-                    seen = self._scrubbed(each.result())
-                    found.append(seen)
-                    self.progress(done + len(found), total, seen.alert.name)
+                while work:
+                    left = None if pause is None else max(0.0, since + pause - time.monotonic())
+                    done, work = wait(work, left, FIRST_COMPLETED)
+                    for each in done:
+                        yield each.result()
+                    if pause is not None and time.monotonic() >= since + pause and work:
+                        yield None
+                        since = time.monotonic()
             finally:
                 look.stop.set()  # after an interrupt nothing that waits for a thread is started
-        return found
 
     def _scrubbed(self, seen: Observed) -> Observed:
         error = seen.reading.error
@@ -221,22 +280,62 @@ class Evaluation:
         snapshot: Snapshot,
         options: BatchOptions,
     ) -> tuple[Evaluated, Batch]:
-        tick = Tick(as_of=before.now, now=snapshot.now, target=self.target)
-        states = _by_alert(snapshot.states)
-        judgements = tuple(
-            judge(seen.alert, seen.reading, _rows_of(seen.alert, states), tick, self.project.name)
+        by_hand = Tick(as_of=before.now, now=snapshot.now, target=self.target)
+        states = by_alert(snapshot.states)
+        seen_before = frozenset(
+            seen.alert.id
             for seen in observed
+            if (known := snapshot.recorded.get(seen.alert.id)) is not None
+            and known.outcome is not Outcome.ERROR
         )
-        removals = () if options.dry_run else tuple(self._removals(alerts, states, tick))
+        ticks = [_tick(by_hand, options.slots.get(seen.alert.id)) for seen in observed]
+        judgements = tuple(
+            judge(
+                seen.alert,
+                _ALREADY if seen.alert.id in seen_before else seen.reading,
+                _rows_of(seen.alert, states),
+                tick,
+                self.project.name,
+            )
+            for seen, tick in zip(observed, ticks, strict=True)
+        )
+        new_judgements = [each for each in judgements if each.alert.id not in seen_before]
+        removals = (
+            ()
+            if options.dry_run
+            else tuple(removed(alerts, states, by_hand, _ids(each.alert for each in observed)))
+        )
         told = plan(
-            (*judgements, *removals),
+            (*new_judgements, *removals),
             ledger_of(snapshot.ledger),
             self.project.name,
             snapshot.now,
             silences=snapshot.silences,
             routing=self.routing,
         )
-        history = self._history(run_id, observed, judgements, removals, told, tick, options)
+        attempts = {key: each.attempt + 1 for key, each in snapshot.recorded.items()}
+        history = (
+            row
+            for seen, judged, tick in zip(observed, judgements, ticks, strict=True)
+            if seen.alert.id not in seen_before
+            for row in _history(
+                judged,
+                Execution(
+                    run_id,
+                    options.triggered_by,
+                    tick,
+                    seen.sql_hash,
+                    seen.duration_ms,
+                    seen.bytes_billed,
+                    attempts.get(seen.alert.id, 1),
+                ),
+                told,
+            )
+        )
+        other = Execution(run_id, options.triggered_by, by_hand)
+        removal_rows = [
+            row for each in removals for row in history_rows(each, other, told.decisions)
+        ]
         unfinished = tuple(
             row
             for row in snapshot.ledger
@@ -247,7 +346,7 @@ class Evaluation:
         if options.holder:
             going = (row for row in snapshot.ledger if row.notification_id not in told.superseded)
             new = claimed_at_birth(new, going, options.holder, snapshot.now)
-        every = (*judgements, *removals)
+        every = (*new_judgements, *removals)
         dropped = tuple(state for judged in every for state in judged.dropped)
         return (
             Evaluated(
@@ -258,65 +357,72 @@ class Evaluation:
                 replace(told, notifications=new),
                 unfinished,
                 removals,
+                seen_before,
             ),
             Batch(
-                tuple(state for judged in every for state in _changed(judged)),
-                tuple(history),
+                tuple(state for judged in every for state in changed(judged)),
+                (*history, *removal_rows),
                 new,
                 told.superseded,
                 told.revived,
                 dropped,
+                _kept(options, snapshot.now),
             ),
         )
 
-    def _removals(
-        self, alerts: Alerts, states: Mapping[str, Sequence[State]], tick: Tick
-    ) -> Iterable[Judgement]:
-        """Rows of alerts that are gone or switched off; only their own target says so."""
-        if alerts.known is None:
-            return
-        evaluated = {each for a in alerts.all for each in (a.id, a.source.unique_id)}
-        for alert_id, rows in states.items():
-            if alert_id in evaluated or any(row.target not in (None, tick.target) for row in rows):
-                continue
-            if alert_id in alerts.known:
-                back = kept(rows, tick)
-                if back:
-                    yield Judgement(gone(rows[0]), Reading(Outcome.SKIPPED), (), back)
-                continue
-            off = alerts.off.get(alert_id)
-            reason = "disabled" if off else "removed"
-            yield judge_removed(off or gone(rows[0]), rows, tick, reason)
 
-    def _history(
-        self,
-        run_id: str,
-        observed: Sequence[Observed],
-        judgements: Sequence[Judgement],
-        removals: Sequence[Judgement],
-        told: Plan,
-        tick: Tick,
-        options: BatchOptions,
-    ) -> Iterator[HistoryRow]:
-        execution = Execution(run_id, options.triggered_by, tick)
-        reached = {(each.alert_id, each.instance) for each in told.decisions if each.told}
-        for seen, judged in zip(observed, judgements, strict=True):
-            cost = replace(
-                execution,
-                sql_hash=seen.sql_hash,
-                duration_ms=seen.duration_ms,
-                bytes_billed=seen.bytes_billed,
-            )
-            yield from history_rows(judged, cost, told.decisions)
-            # Instances that this evaluation says nothing of, but somebody is told of.
-            others = [row for row in judged.unseen if (row.alert_id, row.instance) in reached]
-            if others:
-                yield from history_rows(standing(judged.alert, others), execution, told.decisions)
-        for judged in removals:
-            yield from history_rows(judged, execution, told.decisions)
+_ALREADY = Reading(Outcome.SKIPPED, error="its slot was recorded before")
 
 
-def _changed(judged: Judgement) -> Iterator[State]:
+def _tick(by_hand: Tick, slot: Slot | None) -> Tick:
+    if slot is None:
+        return by_hand
+    return replace(by_hand, as_of=slot.at, slot=slot.at, missed_slots=slot.missed)
+
+
+def _kept(options: BatchOptions, now: datetime) -> Lease | None:
+    lease = options.lease
+    return None if lease is None else replace(lease, expires_at=now + options.lease_ttl)
+
+
+def _ids(alerts: Iterable[Alert | BrokenAlert]) -> frozenset[str]:
+    """The ids of alerts, and those that rows may go by where an alert has gained one since."""
+    return frozenset(each for alert in alerts for each in (alert.id, alert.source.unique_id))
+
+
+def removed(
+    alerts: Alerts, states: Mapping[str, Sequence[State]], tick: Tick, others: Collection[str]
+) -> Iterator[Judgement]:
+    """Rows of alerts that are gone or switched off; only their own target says so.
+
+    `others` are ids that are judged otherwise.
+    """
+    if alerts.known is None:
+        return
+    for alert_id, rows in states.items():
+        if alert_id in others or any(row.target not in (None, tick.target) for row in rows):
+            continue
+        if alert_id in alerts.known:
+            back = kept(rows, tick)
+            if back:
+                yield Judgement(gone(rows[0]), Reading(Outcome.SKIPPED), (), back)
+            continue
+        off = alerts.off.get(alert_id)
+        reason = "disabled" if off else "removed"
+        yield judge_removed(off or gone(rows[0]), rows, tick, reason)
+
+
+def _history(judged: Judgement, execution: Execution, told: Plan) -> Iterator[HistoryRow]:
+    yield from history_rows(judged, execution, told.decisions)
+    # Instances that this evaluation says nothing of, but somebody is told of.
+    reached = {(each.alert_id, each.instance) for each in told.decisions if each.told}
+    others = [row for row in judged.unseen if (row.alert_id, row.instance) in reached]
+    if others:
+        plain_execution = Execution(execution.run_id, execution.triggered_by, execution.tick)
+        yield from history_rows(standing(judged.alert, others), plain_execution, told.decisions)
+
+
+def changed(judged: Judgement) -> Iterator[State]:
     """The rows to write: what goes is not written."""
     going = {row.state_key for row in judged.dropped}
     steps = (step.after for step in judged.steps if not step.recorded_only)
@@ -329,7 +435,7 @@ def _rows_of(alert: Alert | BrokenAlert, states: Mapping[str, Sequence[State]]) 
     return [row for name in names for row in states.get(name, ())]
 
 
-def _by_alert(states: Iterable[State]) -> dict[str, list[State]]:
+def by_alert(states: Iterable[State]) -> dict[str, list[State]]:
     grouped: dict[str, list[State]] = {}
     for state in states:
         grouped.setdefault(state.alert_id, []).append(state)
@@ -360,15 +466,16 @@ class _Look:
         before: Snapshot,
         project: str,
         stop: Flag,
-        fail_fast: bool,
+        options: BatchOptions,
     ) -> None:
         self._run_id = run_id
-        self._instant = warehouse.instant(before.now)
-        self._states = _by_alert(before.states)
-        self._tick = Tick(as_of=before.now, now=before.now)
+        self._warehouse = warehouse
+        self._states = by_alert(before.states)
+        self._by_hand = Tick(as_of=before.now, now=before.now)
         self._project = project
         self.stop = stop
-        self._fail_fast = fail_fast
+        self._slots = options.slots
+        self._fail_fast = options.fail_fast
 
     def __call__(self, session: Session, alert: Alert, compiled: Compiled) -> Observed:
         if self.stop.is_set():
@@ -384,7 +491,8 @@ class _Look:
     def _look(self, session: Session, alert: Alert, compiled: Compiled) -> Observed:
         if compiled.sql is None:
             return Observed(alert, Reading.failed(compiled.error or "the model doesn't compile"))
-        sql = _AS_OF.sub(lambda _: self._instant, compiled.sql)
+        instant = self._warehouse.instant(self._tick(alert).as_of)
+        sql = _AS_OF.sub(lambda _: instant, compiled.sql)
         started = time.perf_counter()
         billed = _Billed()
         try:
@@ -402,6 +510,9 @@ class _Look:
             duration_ms=round((time.perf_counter() - started) * 1000),
             bytes_billed=billed.total,
         )
+
+    def _tick(self, alert: Alert) -> Tick:
+        return _tick(self._by_hand, self._slots.get(alert.id))
 
     def _read(self, session: Session, alert: Alert, query: Query, billed: _Billed) -> Reading:
         rules = alert.rules
@@ -431,7 +542,7 @@ class _Look:
         if not rules.samples:
             return reading
         states = self._states.get(alert.id, ())
-        judged = judge(alert, reading, states, self._tick, self._project)
+        judged = judge(alert, reading, states, self._tick(alert), self._project)
         fires = {
             step.after.instance
             for step in judged.steps

@@ -9,7 +9,6 @@ from sentinel.core.alert import Alert, BrokenAlert, Surroundings
 from sentinel.core.history import HistoryRow
 from sentinel.core.lifecycle import State
 from sentinel.core.planning import Notification, Status
-from sentinel.core.silence import Silence
 from sentinel.ports import HistoryQuery, Snapshot, Store
 
 # What each reason means; tests/app/test_explain.py holds that none is missing.
@@ -59,16 +58,6 @@ class Explanation:
     @property
     def head(self) -> State | None:
         return next((state for state in self.snapshot.states if state.is_head), None)
-
-    def silence_of(self, state: State) -> Silence | None:
-        """The silence that mutes an instance now: the one that lasts longest."""
-        names = (state.alert_id, state.unique_id)
-        muting = [
-            each
-            for each in self.snapshot.silences
-            if each.mutes(names, state.dimensions, self.snapshot.now)
-        ]
-        return max(muting, key=lambda each: each.ends_at, default=None)
 
 
 def explain_alert(

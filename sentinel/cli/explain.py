@@ -10,6 +10,7 @@ import click
 from rich.text import Text
 
 from sentinel.app.choose import choose
+from sentinel.app.documents import json_time, silence_document
 from sentinel.app.explain import REASONS, Explanation, explain_alert
 from sentinel.channels.escape import line
 from sentinel.channels.text import amount, measured
@@ -20,8 +21,7 @@ from sentinel.cli.options import (
     output_option,
     read_output,
 )
-from sentinel.cli.output import Output, ago, json_time, shown_time
-from sentinel.cli.silence import silence_document
+from sentinel.cli.output import Output, ago, shown_time
 from sentinel.core.alert import Alert
 from sentinel.core.history import HistoryRow
 from sentinel.core.lifecycle import Health, Phase, State
@@ -108,7 +108,7 @@ def explain_document(found: Explanation) -> dict[str, Any]:
 
 
 def _instance_document(found: Explanation, state: State) -> dict[str, Any]:
-    silence = found.silence_of(state)
+    silence = found.snapshot.silence_of(state)
     return {
         "instance": state.instance,
         "phase": str(state.phase),
@@ -205,7 +205,7 @@ def _instance(found: Explanation, state: State) -> Iterator[str | Text]:
     if state.acked_at:
         comment = f": {line(state.ack_comment)}" if state.ack_comment else ""
         yield f"  acked:    {ago(state.acked_at, now)} ago by {line(state.acked_by or '')}{comment}"
-    if silence := found.silence_of(state):
+    if silence := found.snapshot.silence_of(state):
         yield (
             f"  silenced: until {shown_time(silence.ends_at)} UTC by {line(silence.author)}: "
             f"{line(silence.comment or '')}"

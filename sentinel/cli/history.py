@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 from rich.text import Text
 
+from sentinel.app.documents import history_document
 from sentinel.channels.escape import plain as clean
 from sentinel.channels.text import amount
 from sentinel.cli.options import (
@@ -26,7 +26,6 @@ from sentinel.core.alert import Alert, BrokenAlert, judge
 from sentinel.core.evaluation import Outcome
 from sentinel.core.history import HistoryRow
 from sentinel.core.project import Selection
-from sentinel.core.values import plain
 from sentinel.ports import HistoryQuery
 
 
@@ -73,7 +72,7 @@ def command(**values: Any) -> int:
         store.check()
         rows = store.history(query)
     if output.json:
-        output.print_json({"evaluations": [_document(row) for row in rows]})
+        output.print_json(history_document(rows))
         return 0
     if not rows:
         output.line("Nothing has been recorded that matches.")
@@ -89,10 +88,6 @@ def _ids(installation: Any, selection: Selection) -> frozenset[str]:
     good, broken = judge(installation.project.alerts(), installation.surroundings)
     alerts: list[Alert | BrokenAlert] = [*good, *broken]
     return frozenset(alert.id for alert in alerts if alert.source.unique_id in chosen)
-
-
-def _document(row: HistoryRow) -> dict[str, Any]:
-    return {field.name: plain(getattr(row, field.name)) for field in fields(row)}
 
 
 def _row(row: HistoryRow) -> list[str | Text]:

@@ -9,6 +9,7 @@ import click
 from rich.text import Text
 
 from sentinel.app.alerts import select_alerts
+from sentinel.app.documents import json_time
 from sentinel.cli.options import (
     DbtCommand,
     dbt_options,
@@ -18,7 +19,7 @@ from sentinel.cli.options import (
     read_selection,
     selection_options,
 )
-from sentinel.cli.output import count, json_time, shown_time
+from sentinel.cli.output import count, shown_time
 from sentinel.core.alert import Alert, BrokenAlert
 
 

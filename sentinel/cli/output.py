@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sentinel.core.duration import format_duration
-from sentinel.core.values import isoformat, plain
+from sentinel.core.values import plain
 
 if TYPE_CHECKING:
     from sentinel.bootstrap import Voice
@@ -182,8 +182,3 @@ def ago(moment: datetime | None, now: datetime | None = None) -> str:
 def shown_time(moment: datetime | None) -> str:
     """A time for people, in UTC to the second."""
     return "" if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def json_time(moment: datetime | None) -> str | None:
-    """A time for documents: ISO 8601 in UTC."""
-    return None if moment is None else isoformat(moment)

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from sentinel.app.alerts import select_alerts
 from sentinel.app.deliver import Delivered
+from sentinel.app.documents import json_time
 from sentinel.app.evaluate import BatchOptions
 from sentinel.app.report import Report, Result, report
 from sentinel.channels.escape import plain as clean
@@ -26,7 +27,7 @@ from sentinel.cli.options import (
     read_selection,
     selection_options,
 )
-from sentinel.cli.output import Output, ago, json_time
+from sentinel.cli.output import Output, ago
 from sentinel.core.evaluation import Outcome
 from sentinel.core.lifecycle import Phase
 from sentinel.core.severity import Severity

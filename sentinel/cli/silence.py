@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from sentinel.app.choose import Chosen, choose
+from sentinel.app.documents import silence_document
 from sentinel.app.silences import Wish, short, silence
 from sentinel.channels.escape import line
 from sentinel.cli.options import (
@@ -21,7 +22,7 @@ from sentinel.cli.options import (
     read_selection,
     selection_options,
 )
-from sentinel.cli.output import Output, ago, count, json_time, shown_time
+from sentinel.cli.output import Output, ago, count, shown_time
 from sentinel.cli.people import author, author_option, dimension_option, os_user, read_moment
 from sentinel.core.errors import UsageError
 from sentinel.core.silence import Silence
@@ -128,26 +129,6 @@ def _wish(
         starts_at=starts,
         ends_at=ends,
     )
-
-
-def silence_document(silence: Silence, names: Mapping[str, str], now: datetime) -> dict[str, Any]:
-    """One entry of "silences"; its schema is schemas/silence.json."""
-    return {
-        "silence_id": silence.silence_id,
-        "alerts": [names.get(each, each) for each in silence.alert_ids],
-        "alert_ids": list(silence.alert_ids),
-        "dimensions": silence.dimensions and dict(silence.dimensions),
-        "selector": silence.selector,
-        "comment": silence.comment,
-        "author": silence.author,
-        "os_user": silence.os_user,
-        "created_at": json_time(silence.created_at),
-        "starts_at": json_time(silence.starts_at),
-        "ends_at": json_time(silence.ends_at),
-        "ended_at": json_time(silence.ended_at),
-        "ended_by": silence.ended_by,
-        "in_force": silence.in_force(now),
-    }
 
 
 def _say(output: Output, silence: Silence, names: Mapping[str, str]) -> None:

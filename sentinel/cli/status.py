@@ -8,6 +8,7 @@ from typing import Any
 import click
 from rich.text import Text
 
+from sentinel.app.documents import ordered, status_document
 from sentinel.channels.escape import plain as clean
 from sentinel.channels.text import amount
 from sentinel.cli.options import (
@@ -17,12 +18,10 @@ from sentinel.cli.options import (
     output_option,
     read_output,
 )
-from sentinel.cli.output import Output, ago, count, json_time, shown_time
-from sentinel.cli.silence import silence_document
+from sentinel.cli.output import Output, ago, count, shown_time
 from sentinel.core.evaluation import Outcome
 from sentinel.core.lifecycle import Health, Phase, State
 from sentinel.core.planning import Notification, Status
-from sentinel.core.silence import Silence
 from sentinel.ports import HistoryQuery, Snapshot, Store
 
 _STYLES = {Phase.FIRING: "bold red", Phase.RECOVERING: "yellow", Phase.PENDING: "yellow"}
@@ -70,82 +69,6 @@ def _errors(store: Store, snapshot: Snapshot) -> dict[str, str]:
     return {row.alert_id: row.error or "" for row in reversed(store.history(query))}
 
 
-def status_document(snapshot: Snapshot, stuck: Sequence[Notification]) -> dict[str, Any]:
-    """The document of `status --output json`; its schema is schemas/status.json."""
-    return {
-        "alerts": [_alert_document(state, snapshot) for state in _ordered(snapshot.states)],
-        "undelivered": [
-            {
-                "alert": row.payload["alert"],
-                "instance": row.instance,
-                "channel": row.channel,
-                "event": str(row.event),
-                "status": str(row.status),
-                "attempts": row.attempts,
-                "created_at": json_time(row.created_at),
-                "last_error": row.last_error,
-            }
-            for row in stuck
-        ],
-        "silences": [
-            silence_document(each, _names(snapshot), snapshot.now) for each in snapshot.silences
-        ],
-    }
-
-
-def _names(snapshot: Snapshot) -> dict[str, str]:
-    return {state.alert_id: state.alert for state in snapshot.states}
-
-
-def _silence_of(state: State, snapshot: Snapshot) -> Silence | None:
-    """The silence that mutes an instance: the one that lasts longest."""
-    names = (state.alert_id, state.unique_id)
-    muting = [
-        each for each in snapshot.silences if each.mutes(names, state.dimensions, snapshot.now)
-    ]
-    return max(muting, key=lambda each: each.ends_at, default=None)
-
-
-def _alert_document(state: State, snapshot: Snapshot) -> dict[str, Any]:
-    silence = _silence_of(state, snapshot)
-    return {
-        "alert": state.alert,
-        "unique_id": state.unique_id,
-        "instance": state.instance,
-        "dimensions": dict(state.dimensions),
-        "phase": state.phase and str(state.phase),
-        "phase_since": json_time(state.phase_since),
-        "severity": state.severity and str(state.severity),
-        "actual_value": state.actual_value,
-        "threshold": state.threshold,
-        "message": state.message,
-        "health": state.health and str(state.health),
-        "health_since": json_time(state.health_since),
-        "error_count": state.error_count,
-        "episode_id": state.episode_id,
-        "last_outcome": state.last_outcome and str(state.last_outcome),
-        "last_as_of": json_time(state.last_as_of),
-        "acked_by": state.acked_by,
-        "acked_at": json_time(state.acked_at),
-        "silenced_until": json_time(silence.ends_at) if silence else None,
-    }
-
-
-def _ordered(states: tuple[State, ...]) -> list[State]:
-    """What fires first, the worst of it first; then what fails, what is pending, the rest."""
-
-    def urgency(state: State) -> tuple[int, int, str, str]:
-        rank = state.severity.rank if state.severity else 0
-        if state.phase and state.phase.open:
-            return (0, -rank, state.alert, state.instance)
-        if state.error_count > 0:
-            return (1, 0, state.alert, state.instance)
-        place = 2 if state.phase is Phase.PENDING else 3
-        return (place, -rank, state.alert, state.instance)
-
-    return sorted(states, key=urgency)
-
-
 def _print(
     output: Output,
     snapshot: Snapshot,
@@ -156,7 +79,7 @@ def _print(
 ) -> None:
     rows = []
     calm = 0
-    for state in _ordered(snapshot.states):
+    for state in ordered(snapshot.states):
         loud = state.phase not in (None, Phase.OK) or state.error_count > 0
         if loud or (everything and state.phase is not None):
             rows += _rows(state, snapshot, errors.get(state.alert_id, ""))
@@ -210,7 +133,7 @@ def _rows(state: State, snapshot: Snapshot, error: str) -> list[list[str | Text]
 
 def _notes(state: State, snapshot: Snapshot) -> Iterator[str]:
     """What keeps people from being told: a silence, an acknowledgement."""
-    silence = _silence_of(state, snapshot)
+    silence = snapshot.silence_of(state)
     if silence:
         yield f"[silenced until {shown_time(silence.ends_at)} UTC by {clean(silence.author)}]"
     if state.acked_at:

@@ -11,7 +11,8 @@
     ├── StoreError                the tables can't be used
     │   ├── TablesMissing         dbt hasn't made them yet
     │   ├── TablesOutdated        their columns are older or newer than this Sentinel
-    │   └── StateConflict         another writer was first; the batch is advanced again
+    │   ├── StateConflict         another writer was first; the batch is advanced again
+    │   └── LeaseLost             another daemon leads now: nothing was written
     └── DeliveryError             a message was not accepted; says whether trying again can help
 
 Messages say what is wrong, where, and what to do next; they never hold a secret.
@@ -86,6 +87,10 @@ class TablesOutdated(StoreError):
 
 
 class StateConflict(StoreError):
+    pass
+
+
+class LeaseLost(StoreError):
     pass
 
 

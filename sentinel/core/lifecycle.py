@@ -383,7 +383,10 @@ def judge(
     adopted = tuple(rows.values()) if dropped else ()
     if reading.outcome is Outcome.SKIPPED or _late(head, tick):
         recorded = _recorded_only(head, rows, reading)
-        return Judgement(alert, reading, recorded, adopted, _unseen(rows, recorded), dropped)
+        noted = (*(row for row in adopted if not row.is_head), *_used_up(head, reading, tick))
+        if adopted and not any(row.is_head for row in noted):
+            noted = (*noted, head)
+        return Judgement(alert, reading, recorded, noted, _unseen(rows, recorded), dropped)
     observed = {seen.instance: (seen, "") for seen in reading.observations}
     observed |= dict(_absent(reading, rules, rows.values(), observed))
     steps: list[Step] = []
@@ -412,6 +415,14 @@ def judge(
     return Judgement(
         alert, reading, taken, (*newly_missing, *others), _unseen(rows, taken), dropped
     )
+
+
+def _used_up(head: State, reading: Reading, tick: Tick) -> tuple[State, ...]:
+    """The head of an alert whose slot was evaluated, though too late to change anything."""
+    last, slot = head.last_slot, tick.slot
+    if reading.outcome is Outcome.SKIPPED or slot is None or (last is not None and slot <= last):
+        return ()
+    return (replace(head, last_slot=slot, updated_at=tick.now),)
 
 
 def _adopted(

@@ -217,3 +217,12 @@ def _span(match: re.Match[str], value: Callable[[str], int], name: str) -> tuple
     if stop < start:
         raise ValueError(f"the range {match.group()!r} in the {name} field runs backwards")
     return start, stop
+
+
+def jitter_offset(alert_id: str, jitter: timedelta) -> timedelta:
+    """placeholder until the schedule branch lands"""
+    return timedelta()
+
+
+def slots_between(cron: Cron, after: datetime, until: datetime) -> int:
+    return 0

@@ -21,13 +21,20 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from sentinel.core.errors import StateConflict, StoreError, TablesMissing, TablesOutdated
+from sentinel.core.errors import (
+    LeaseLost,
+    StateConflict,
+    StoreError,
+    TablesMissing,
+    TablesOutdated,
+)
+from sentinel.core.evaluation import Outcome
 from sentinel.core.history import HistoryRow
 from sentinel.core.lifecycle import State
 from sentinel.core.planning import Notification, Status
 from sentinel.core.project import StoreTables
 from sentinel.core.silence import Silence
-from sentinel.ports import Attempt, Batch, HistoryQuery, Pruned, Snapshot
+from sentinel.ports import Attempt, Batch, HistoryQuery, Lease, Pruned, Recorded, Snapshot
 from sentinel.store.tables import (
     HISTORY,
     LEASES,
@@ -294,21 +301,54 @@ class SqlStore:
     # -- writing -------------------------------------------------------------------------------
 
     def commit(
-        self, alert_ids: Iterable[str], decide: Callable[[Snapshot], Batch]
+        self,
+        alert_ids: Iterable[str],
+        decide: Callable[[Snapshot], Batch],
+        slots: Mapping[str, datetime] | None = None,
     ) -> tuple[Snapshot, Batch]:
         wanted = tuple(alert_ids)
 
         def work(connection: Connection) -> tuple[Snapshot, Batch]:
             snapshot = self._snapshot(connection, wanted)
+            if slots:
+                recorded = self._recorded(connection, snapshot.states, slots)
+                snapshot = replace(snapshot, recorded=recorded)
             batch = decide(snapshot)
             self._write(connection, batch)
             return snapshot, batch
 
         return self._until_first(work)
 
+    def _recorded(
+        self, connection: Connection, states: Iterable[State], slots: Mapping[str, datetime]
+    ) -> dict[str, Recorded]:
+        """What history has of slots that are no later than the last one of their alert."""
+        last = {state.alert_id: state.last_slot for state in states if state.is_head}
+        old = {
+            alert_id: slot
+            for alert_id, slot in slots.items()
+            if (known := last.get(alert_id)) is not None and slot <= known
+        }
+        if not old:
+            return {}
+        rows = [{"alert_id": key, "slot": to_text(slot)} for key, slot in old.items()]
+        asked = self._dialect.expand("asked", {"alert_id": "text", "slot": "time"})
+        sql = (
+            f"select kept.alert_id, kept.attempt, kept.outcome from {self._relation(HISTORY)} "
+            f"as kept join ({asked}) as asked "
+            "on kept.alert_id = asked.alert_id and kept.slot = asked.slot "
+            "where kept.project = :project and kept.kind = 'evaluation' "
+            "and kept.instance = '' and kept.outcome <> 'skipped' order by kept.attempt"
+        )
+        values = {"project": self._project, "asked": json.dumps(rows)}
+        found = connection.execute(text(sql), values).mappings().all()
+        # The last attempt of each is what stays.
+        return {row["alert_id"]: Recorded(row["attempt"], Outcome(row["outcome"])) for row in found}
+
     def _write(self, connection: Connection, batch: Batch) -> None:
         ordered = sorted(batch.states, key=lambda state: state.state_key)
         changes = [
+            *self._holding(connection, batch.lease),
             self._update([state for state in ordered if state.version > 0]),
             self._insert(STATE, [replace(each, version=1) for each in ordered if not each.version]),
             self._insert(HISTORY, batch.history),
@@ -321,7 +361,7 @@ class SqlStore:
 
     def _apply(self, connection: Connection, changes: Sequence[Change]) -> None:
         if changes:
-            self._dialect.apply(connection, changes, self._named(LEASES))
+            self._dialect.apply(connection, changes, self._relation(LEASES))
 
     def _update(self, states: Sequence[State]) -> Change:
         key, relation = STATE.key, self._relation(STATE)
@@ -456,7 +496,7 @@ class SqlStore:
                 "until": self._dialect.moment(now + lease),
             }
             taking = Taking(sql, values | moments, "*", f"select * {taken}")
-            rows = self._dialect.take(connection, taking, self._named(LEASES))
+            rows = self._dialect.take(connection, taking, self._relation(LEASES))
             return [NOTIFICATIONS.load(dict(row)) for row in rows]
 
         rows = self._until_first(work)
@@ -480,7 +520,7 @@ class SqlStore:
 
         def work(connection: Connection) -> frozenset[str]:
             taking = Taking(sql, values, "kept.notification_id", taken)
-            found = self._dialect.take(connection, taking, self._named(LEASES))
+            found = self._dialect.take(connection, taking, self._relation(LEASES))
             return frozenset(row["notification_id"] for row in found)
 
         return self._until_first(work) if reasons else frozenset()
@@ -513,7 +553,7 @@ class SqlStore:
                 "kept.message_id",
                 f"select kept.message_id {taken}",
             )
-            found = self._dialect.take(connection, taking, self._named(LEASES))
+            found = self._dialect.take(connection, taking, self._relation(LEASES))
             return frozenset(row["message_id"] for row in found)
 
         return self._until_first(work) if attempts else frozenset()
@@ -562,10 +602,76 @@ class SqlStore:
             moment = {"now": self._dialect.moment(self._now(connection))}
             taken = f"select silence_id from {relation} where {those} and ended_at = :now"
             taking = Taking(sql, values | moment, "silence_id", taken)
-            found = self._dialect.take(connection, taking, self._named(LEASES))
+            found = self._dialect.take(connection, taking, self._relation(LEASES))
             return frozenset(row["silence_id"] for row in found)
 
         return self._until_first(work)
+
+    # -- leases --------------------------------------------------------------------------------
+
+    def lead(self, name: str, holder: str, ttl: timedelta) -> Lease | None:
+        def work(connection: Connection) -> Lease | None:
+            now, found = self._now(connection), self._lease(connection, name)
+            if found is None:
+                taken = Lease(name, holder, 1, now, now + ttl)
+                self._apply(connection, [self._insert(LEASES, [taken])])
+                return taken
+            if found.holder == holder:
+                taken = replace(found, expires_at=now + ttl)
+            elif found.expires_at is not None and found.expires_at > now:
+                return None
+            else:
+                taken = Lease(name, holder, found.token + 1, now, now + ttl)
+            self._apply(connection, [self._hold(found, taken)])
+            return taken
+
+        return self._until_first(work)
+
+    def give_up(self, lease: Lease) -> None:
+        def work(connection: Connection) -> None:
+            found = self._lease(connection, lease.lease)
+            if found is not None and _same(found, lease):
+                now = self._now(connection)
+                self._apply(connection, [self._hold(found, replace(found, expires_at=now))])
+
+        self._until_first(work)
+
+    def lease(self, name: str) -> Lease | None:
+        with self._transaction(read_only=True) as connection:
+            return self._lease(connection, name)
+
+    def _lease(self, connection: Connection, name: str) -> Lease | None:
+        sql = f"select * from {self._relation(LEASES)} where lease = :lease"
+        return next(iter(self._rows(connection, LEASES, sql, {"lease": name})), None)
+
+    def _hold(self, found: Lease, taken: Lease) -> Change:
+        relation = self._relation(LEASES)
+        those = "lease = :lease and token = :old_token"
+        return Change(
+            f"update {relation} set holder = :lease_holder, token = :lease_token, "
+            f"acquired_at = :acquired_at, expires_at = :expires_at where {those}",
+            {
+                "lease": found.lease,
+                "old_token": found.token,
+                "lease_holder": taken.holder,
+                "lease_token": taken.token,
+                "acquired_at": taken.acquired_at and self._dialect.moment(taken.acquired_at),
+                "expires_at": taken.expires_at and self._dialect.moment(taken.expires_at),
+            },
+            f"select count(*) from {relation} where {those}",
+            1,
+            f"another holder has taken the lease {found.lease}",
+            "lease",
+        )
+
+    def _holding(self, connection: Connection, lease: Lease | None) -> list[Change]:
+        """Writes the lease as well, so that of two who do so one is refused."""
+        if lease is None:
+            return []
+        found = self._lease(connection, lease.lease)
+        if found is None or not _same(found, lease):
+            raise LeaseLost(f"the lease {lease.lease} is held by {found and found.holder} now")
+        return [self._hold(found, lease)]
 
     # -- retention -----------------------------------------------------------------------------
 
@@ -677,6 +783,10 @@ def _attempt_row(message_id: str, token: int, attempt: Attempt) -> dict[str, Any
         "recipients_done": json.dumps(attempt.recipients_done),
         "untried": int(not attempt.tried),
     }
+
+
+def _same(one: Lease, other: Lease) -> bool:
+    return (one.holder, one.token) == (other.holder, other.token)
 
 
 def _cause(error: SQLAlchemyError) -> BaseException:

@@ -16,6 +16,7 @@ from sentinel.core.lifecycle import State
 from sentinel.core.planning import Notification
 from sentinel.core.silence import Silence
 from sentinel.core.values import to_json
+from sentinel.ports import Lease
 
 Row = TypeVar("Row")
 Kind = Literal["text", "time", "integer", "float", "json"]
@@ -122,5 +123,5 @@ STATE = _table("sentinel_state", State)
 HISTORY = _table("sentinel_history", HistoryRow)
 NOTIFICATIONS = _table("sentinel_notifications", Notification)
 SILENCES = _table("sentinel_silences", Silence)
-TABLES: tuple[Table[Any], ...] = (STATE, HISTORY, NOTIFICATIONS, SILENCES)
-LEASES = "sentinel_leases"
+LEASES = _table("sentinel_leases", Lease)
+TABLES: tuple[Table[Any], ...] = (STATE, HISTORY, NOTIFICATIONS, SILENCES, LEASES)

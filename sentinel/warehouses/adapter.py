@@ -53,6 +53,8 @@ class AdapterWarehouse:
     new one each time, and raises WarehouseError and ConfigError.
     """
 
+    alone: bool = False
+
     def __init__(self, kind: str, connect: Callable[[], Any], threads: int = 4) -> None:
         self._kind = kind
         self._connect = connect

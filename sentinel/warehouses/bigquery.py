@@ -76,6 +76,8 @@ class BigQuery:
     `notify` is told while the service can't be reached.
     """
 
+    alone: bool = False
+
     def __init__(
         self,
         credentials: Mapping[str, Any],

@@ -63,6 +63,8 @@ class DuckDb:
     `notify` is told while another process holds the file.
     """
 
+    alone: bool = True
+
     def __init__(
         self,
         credentials: Mapping[str, Any],

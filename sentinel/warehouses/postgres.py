@@ -53,6 +53,8 @@ class Postgres:
     of the project's, so `lock_timeout` and `files` are of no use here.
     """
 
+    alone: bool = False
+
     def __init__(
         self,
         credentials: Mapping[str, Any],

@@ -53,6 +53,8 @@ class Sqlite:
     `notify` is told while another process writes.
     """
 
+    alone: bool = True
+
     def __init__(
         self,
         credentials: Mapping[str, Any],

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -311,10 +311,13 @@ def test_the_warehouse_is_closed_before_the_store_writes() -> None:
     @dataclass
     class Watching(MemoryStore):
         def commit(
-            self, alert_ids: Iterable[str], decide: Callable[[Snapshot], Batch]
+            self,
+            alert_ids: Iterable[str],
+            decide: Callable[[Snapshot], Batch],
+            slots: Mapping[str, datetime] | None = None,
         ) -> tuple[Snapshot, Batch]:
             seen.append(it.warehouse.is_open)
-            return super().commit(alert_ids, decide)
+            return super().commit(alert_ids, decide, slots)
 
     it.store = Watching()
     it.run()
@@ -332,7 +335,10 @@ def test_after_a_lost_race_the_same_observation_is_judged_again_without_a_query(
         raced: bool = False
 
         def commit(
-            self, alert_ids: Iterable[str], decide: Callable[[Snapshot], Batch]
+            self,
+            alert_ids: Iterable[str],
+            decide: Callable[[Snapshot], Batch],
+            slots: Mapping[str, datetime] | None = None,
         ) -> tuple[Snapshot, Batch]:
             def late(snapshot: Snapshot) -> Batch:
                 batch = decide(snapshot)
@@ -342,7 +348,7 @@ def test_after_a_lost_race_the_same_observation_is_judged_again_without_a_query(
                     super(Racing, self).commit([], lambda _: Batch(states=(theirs,)))
                 return batch
 
-            return super().commit(alert_ids, late)
+            return super().commit(alert_ids, late, slots)
 
     it.store = Racing()
     evaluated = it.run()

@@ -1,0 +1,131 @@
+"""What is due: for each alert the latest slot that was not evaluated yet.
+
+Pure. A slot is the time that an evaluation speaks for; with `jitter` it starts a little later.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from sentinel.core.alert import Alert
+from sentinel.core.lifecycle import State
+from sentinel.core.schedule import jitter_offset, slots_between
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The slot to evaluate, in UTC, and how many before it were never evaluated."""
+
+    at: datetime
+    missed: int = 0
+
+
+@dataclass(frozen=True)
+class Due:
+    """An alert and its slot."""
+
+    alert: Alert
+    slot: Slot
+
+
+def start_offset(alert: Alert) -> timedelta:
+    """How long after its slots an alert starts; always the same for one alert."""
+    return jitter_offset(alert.id, alert.rules.jitter)
+
+
+def due_slot(alert: Alert, last: datetime | None, now: datetime) -> Slot | None:
+    """The slot that an alert is due for at `now`; None if there is none, or it has no schedule.
+
+    `last` is the last slot that was evaluated. One in the future is of a clock that was set back
+    since: it says nothing. An alert that never was is due for its latest slot.
+    """
+    if alert.cron is None:
+        return None
+    at = alert.cron.latest_until(now - start_offset(alert))
+    if last is None or last > now:
+        return Slot(at)
+    if at <= last:
+        return None
+    return Slot(at, slots_between(alert.cron, last, at))
+
+
+def last_slots(states: Iterable[State]) -> dict[str, datetime | None]:
+    """The last slot of each alert, by the id that its rows go by."""
+    return {state.alert_id: state.last_slot for state in states if state.is_head}
+
+
+def last_slot(alert: Alert, last: Mapping[str, datetime | None]) -> datetime | None:
+    """The last slot of an alert, also where its rows still go by the id it had before."""
+    return last.get(alert.id) or last.get(alert.source.unique_id)
+
+
+@dataclass
+class Timetable:
+    """When each alert starts next: a heap of moments, so that a look costs what is due.
+
+    It holds no clock. What was evaluated is told by `done`, what has to be tried once more by
+    `again`.
+    """
+
+    _alerts: dict[str, Alert] = field(default_factory=dict)
+    _last: dict[str, datetime | None] = field(default_factory=dict)
+    _starts: list[tuple[datetime, str]] = field(default_factory=list)
+    _planned: dict[str, datetime] = field(default_factory=dict)
+    _seen: datetime | None = None
+
+    def fill(
+        self, alerts: Iterable[Alert], last: Mapping[str, datetime | None], now: datetime
+    ) -> None:
+        """Begin anew with these alerts, and the last slot of each that was evaluated."""
+        self._alerts = {alert.id: alert for alert in alerts if alert.cron is not None}
+        self._last = {key: last_slot(alert, last) for key, alert in self._alerts.items()}
+        self._plan_all(now)
+
+    def _plan_all(self, now: datetime) -> None:
+        self._starts, self._planned, self._seen = [], {}, now
+        for key, alert in self._alerts.items():
+            due = due_slot(alert, self._last[key], now)
+            self._plan(key, now if due else self._after(alert, now))
+
+    def next(self) -> datetime | None:
+        """The next moment at which something is due; None without a schedule."""
+        while self._starts and self._planned.get(self._starts[0][1]) != self._starts[0][0]:
+            heapq.heappop(self._starts)  # it was planned otherwise since
+        return self._starts[0][0] if self._starts else None
+
+    def due(self, now: datetime) -> list[Due]:
+        """What is due, each alert once, for its latest slot; it is planned anew for its next one."""
+        if self._seen is not None and now < self._seen:
+            self._plan_all(now)  # the clock was set back: what is planned lies too far ahead
+        self._seen = now
+        found: list[Due] = []
+        while (start := self.next()) is not None and start <= now:
+            _, key = heapq.heappop(self._starts)
+            alert = self._alerts[key]
+            slot = due_slot(alert, self._last[key], now)
+            if slot is not None:
+                found.append(Due(alert, slot))
+            self._plan(key, self._after(alert, now))
+        return found
+
+    def done(self, alert_id: str, slot: datetime) -> None:
+        """A slot was evaluated, here or elsewhere."""
+        if alert_id in self._last:
+            self._last[alert_id] = slot
+
+    def again(self, alert_id: str, at: datetime) -> None:
+        """Look at an alert at this moment: what was due could not be recorded."""
+        if alert_id in self._alerts and at < self._planned.get(alert_id, at + timedelta(1)):
+            self._plan(alert_id, at)
+
+    def _after(self, alert: Alert, now: datetime) -> datetime:
+        assert alert.cron is not None
+        offset = start_offset(alert)
+        return alert.cron.next_after(now - offset) + offset
+
+    def _plan(self, key: str, start: datetime) -> None:
+        self._planned[key] = start
+        heapq.heappush(self._starts, (start, key))
