@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sentinel.app.deliver import Delivery
 from sentinel.app.evaluate import Evaluation
+from sentinel.app.tend import Tending
 from sentinel.channels.contract import ChannelContext
 from sentinel.channels.registry import Addressed, build_channel, traits_of
 from sentinel.config.settings import Settings, load_settings
@@ -160,6 +162,9 @@ class Installation:
             self.profile.target,
         )
 
+    def tending(self) -> Tending:
+        return Tending(self.store, self.project.name, self.routing, self.profile.target)
+
     def delivery(self) -> Delivery:
         return Delivery(
             self.store,
@@ -170,10 +175,10 @@ class Installation:
             fallback=self.settings.fallback_channel,
         )
 
-    @property
+    @cached_property
     def holder(self) -> str:
-        """Who claims messages: this process."""
-        return f"{socket.gethostname()}:{os.getpid()}"
+        """Who claims messages and leads: this process, and none that had its number before."""
+        return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
     def _open_kind(self, profile: Profile) -> Database:
         point = _entry_points(WAREHOUSES).get(profile.type)

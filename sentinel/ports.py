@@ -244,6 +244,9 @@ class Store(Protocol):
         The ledger holds their open episodes, and `episodes` besides.
         """
 
+    def unsettled(self) -> frozenset[str]:
+        """The ids of alerts that aren't calm: pending, firing, recovering or failing."""
+
     def strangers(self, known: Iterable[str]) -> frozenset[str]:
         """The ids of alerts with rows in the state that are not known, or were noted as removed."""
 

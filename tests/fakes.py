@@ -24,7 +24,7 @@ from sentinel.core.errors import (
 )
 from sentinel.core.evaluation import Outcome, Result
 from sentinel.core.history import HistoryRow
-from sentinel.core.lifecycle import Event, State, state_key
+from sentinel.core.lifecycle import Event, Health, Phase, State, state_key
 from sentinel.core.planning import Notification, Status
 from sentinel.core.project import AlertSource, Compiled, Location, Selection, StoreTables
 from sentinel.core.routing import Routing, Traits
@@ -368,6 +368,14 @@ class MemoryStore:
         ledger.sort(key=lambda row: (row.created_at, row.n))
         silences = tuple(self.silences(self.now()))
         return Snapshot(states, tuple(ledger), self.now(), silences)
+
+    def unsettled(self) -> frozenset[str]:
+        return frozenset(
+            each.alert_id
+            for each in self.tables.states.values()
+            if each.project == self.project
+            and (each.phase not in (None, Phase.OK) or each.health is Health.FAILING)
+        )
 
     def strangers(self, known: Iterable[str]) -> frozenset[str]:
         wanted = set(known)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from sentinel.app.project_health import project_alert_id
 from sentinel.core.alert import Alert, BrokenAlert, Surroundings, judge
 from sentinel.core.errors import NothingSelected
 from sentinel.core.project import AlertSource, Selection
@@ -53,7 +54,7 @@ def select_alerts(project: Project, around: Surroundings, selection: Selection) 
         good=tuple(a for a in good if a.source.unique_id in chosen and a.rules.enabled),
         broken=tuple(a for a in broken if a.source.unique_id in chosen and not a.switched_off),
         disabled=tuple(a for a in good if a.source.unique_id in chosen and not a.rules.enabled),
-        known=_ids(on, sources),
+        known=_ids(on, sources) | {project_alert_id(project.name)},
         off={alert.id: alert for alert in off},
     )
     if not found.all:

@@ -179,11 +179,15 @@ class Evaluation:
             made.append(evaluated)
             return batch
 
-        if options.dry_run:
+        known = alerts.known
+        strangers = (
+            self.store.strangers(known)
+            if known is not None and not options.dry_run
+            else frozenset()
+        )
+        if options.dry_run or not (observed or strangers):
             decide(before)
         else:
-            known = alerts.known
-            strangers = self.store.strangers(known) if known is not None else frozenset()
             slots = {key: slot.at for key, slot in options.slots.items()}
             self.store.commit(_ids(seen.alert for seen in observed) | strangers, decide, slots)
         return made[-1]  # the last try is the one that was written

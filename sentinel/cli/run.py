@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.text import Text
 
-from sentinel.app.alerts import select_alerts
+from sentinel.app.alerts import Alerts, select_alerts
 from sentinel.app.deliver import Delivered
 from sentinel.app.documents import json_time
 from sentinel.app.evaluate import BatchOptions
 from sentinel.app.report import Report, Result, report
+from sentinel.app.slots import Shard, Slotted, at_slot, due
 from sentinel.channels.escape import plain as clean
 from sentinel.channels.text import amount
 from sentinel.cli.options import (
@@ -28,10 +31,16 @@ from sentinel.cli.options import (
     selection_options,
 )
 from sentinel.cli.output import Output, ago
+from sentinel.cli.people import read_moment
+from sentinel.core.due import Slot
+from sentinel.core.errors import UsageError
 from sentinel.core.evaluation import Outcome
 from sentinel.core.lifecycle import Phase
 from sentinel.core.severity import Severity
 from sentinel.dbt.files import write_private
+
+if TYPE_CHECKING:
+    from sentinel.bootstrap import Installation
 
 RUN_RESULTS = "run_results.json"
 _STYLES = {
@@ -46,9 +55,28 @@ _STYLES = {
 }
 
 
+def _read_shard(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Shard | None:
+    try:
+        return None if value is None else Shard.parse(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
 @click.command("run", cls=DbtCommand)
 @selection_options
 @click.option("--dry-run", is_flag=True, help="Evaluate, but neither record nor notify.")
+@click.option("--due", "only_due", is_flag=True, help="Only what is due by its schedule.")
+@click.option(
+    "--slot",
+    metavar="TIME",
+    help="Evaluate for this slot, once: 2026-01-31T08:00Z. A second time changes nothing.",
+)
+@click.option(
+    "--shard",
+    metavar="N/M",
+    callback=_read_shard,
+    help="Only a share of the alerts, always the same: 2/5 is the second of five.",
+)
 @click.option(
     "--fail-on",
     type=click.Choice([*map(str, Severity), "never"]),
@@ -71,25 +99,36 @@ def command(**values: Any) -> int:
       sentinel run --select tag:finance
       sentinel run -s path:models/alerts --exclude stock_below_minimum
       sentinel run --dry-run --output json
+      sentinel run --due
+      sentinel run --slot 2026-01-31T08:00Z --shard 2/5
     """
     started = time.perf_counter()
     output = read_output(values)
     installation = open_installation(values, output)
-    options = BatchOptions(
-        threads=installation.threads,
-        dry_run=values["dry_run"],
-        fail_fast=values["fail_fast"],
-        holder=installation.holder,
-    )
+    if values["only_due"] and values["slot"]:
+        raise UsageError("--due and --slot exclude each other: --due finds the slots itself")
     with output.at_work():
         surroundings = installation.surroundings
-        alerts = select_alerts(installation.project, surroundings, read_selection(values))
+        selected = select_alerts(installation.project, surroundings, read_selection(values))
         # A channel that can't be built is found before anything is evaluated.
         evaluate, deliver = installation.evaluation(), installation.delivery()
-        evaluated = evaluate(alerts, options)
+        chosen = _chosen(installation, selected, values)
+        options = BatchOptions(
+            threads=installation.threads,
+            dry_run=values["dry_run"],
+            fail_fast=values["fail_fast"],
+            triggered_by="schedule" if chosen.slots else "manual",
+            holder=installation.holder,
+            slots=chosen.slots,
+        )
+        evaluated = evaluate(chosen.alerts, options)
         delivered = Delivered()
         if not options.dry_run:
-            delivered = deliver(evaluated.messages, values["delivery_timeout"], evaluated.claimed)
+            messages, claimed = evaluated.messages, evaluated.claimed
+            if values["only_due"]:
+                tended = installation.tending()(chosen.whole, installation.holder)
+                messages, claimed = messages + tended.messages, claimed + tended.claimed
+            delivered = deliver(messages, values["delivery_timeout"], claimed)
     told = report(evaluated, delivered, time.perf_counter() - started, dry_run=options.dry_run)
     document = run_document(told)
     if not options.dry_run:
@@ -101,6 +140,28 @@ def command(**values: Any) -> int:
         print_report(output, told)
     fail_on = None if values["fail_on"] == "never" else Severity(values["fail_on"])
     return told.exit_code(fail_on)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """What is evaluated, for which slots; `whole` is the share of the selection that it is of."""
+
+    alerts: Alerts
+    slots: Mapping[str, Slot]
+    whole: Alerts
+
+
+def _chosen(installation: Installation, selected: Alerts, values: Mapping[str, Any]) -> _Chosen:
+    shard: Shard | None = values["shard"]
+    whole = selected if shard is None else shard.of_alerts(selected)
+    if values["only_due"]:
+        found = due(whole, installation.store)
+    elif values["slot"]:
+        moment = read_moment(values["slot"], "UTC")
+        found = at_slot(whole, moment, installation.store.now())
+    else:
+        found = Slotted(whole)
+    return _Chosen(found.alerts, found.slots, whole)
 
 
 def run_document(told: Report) -> dict[str, Any]:

@@ -220,6 +220,14 @@ class SqlStore:
         with self._transaction(read_only=True) as connection:
             return self._snapshot(connection, alert_ids, episodes)
 
+    def unsettled(self) -> frozenset[str]:
+        sql = (
+            f"select distinct alert_id from {self._relation(STATE)} where project = :project "
+            "and (phase in ('pending', 'firing', 'recovering') or health = 'failing')"
+        )
+        with self._transaction(read_only=True) as connection:
+            return frozenset(connection.execute(text(sql), {"project": self._project}).scalars())
+
     def strangers(self, known: Iterable[str]) -> frozenset[str]:
         sql = (
             f"select distinct alert_id from {self._relation(STATE)} where project = :project "
