@@ -184,6 +184,15 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Outbox:
+    """How many notifications wait, the oldest of them, and how many are dead."""
+
+    waiting: int = 0
+    oldest: datetime | None = None
+    dead: int = 0
+
+
+@dataclass(frozen=True)
 class Attempt:
     """What became of one attempt to send a message.
 
@@ -271,6 +280,9 @@ class Store(Protocol):
     ) -> Sequence[Notification]:
         """Rows of the outbox in these statuses, the oldest first."""
 
+    def outbox(self) -> Outbox:
+        """How much is in the outbox."""
+
     def claim(
         self,
         holder: str,
@@ -298,6 +310,10 @@ class Store(Protocol):
         All of them in one transaction. Gives the messages whose claim still held: what is recorded
         of the others is what a later claimer does.
         """
+
+    @property
+    def lease_ttl(self) -> timedelta:
+        """How long a lease lasts unless the configuration says otherwise."""
 
     @property
     def linger(self) -> timedelta:
@@ -329,6 +345,23 @@ class Store(Protocol):
 
         History and notifications of an episode that is still open stay, as old as they are.
         """
+
+
+class Leadership(Protocol):
+    """Which of several daemons on one store does the work.
+
+    Correctness doesn't rest on it: what two would record is recorded once in any case.
+    """
+
+    def hold(self) -> bool:
+        """Become or stay the leader; False while another one is. Raises StoreError."""
+
+    @property
+    def lease(self) -> Lease | None:
+        """What fences off a leader that was stopped for too long; None where none can be."""
+
+    def let_go(self) -> None:
+        """Let another one lead at once. Raises StoreError."""
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ from sentinel.ports import (
     HistoryQuery,
     Lease,
     Message,
+    Outbox,
     Pruned,
     Query,
     Receipt,
@@ -343,6 +344,7 @@ class MemoryStore:
     commits: int = 0
     marks: list[tuple[str, Attempt]] = field(default_factory=list)
     linger: timedelta = timedelta(0)
+    lease_ttl: timedelta = timedelta(seconds=30)
 
     def check(self) -> None:
         if self.missing:
@@ -481,6 +483,11 @@ class MemoryStore:
         wanted = set(statuses)
         found = [row for row in self._outbox() if row.status in wanted]
         return sorted(found, key=lambda row: (row.created_at, row.notification_id))[:limit]
+
+    def outbox(self) -> Outbox:
+        waiting = [row.created_at for row in self.notifications(UNFINISHED)]
+        dead = self.notifications([Status.DEAD])
+        return Outbox(len(waiting), min(waiting, default=None), len(dead))
 
     def claim(
         self,

@@ -31,13 +31,16 @@ class Alerts:
         return tuple(sorted((*self.good, *self.broken), key=lambda alert: alert.name))
 
 
-def select_alerts(project: Project, around: Surroundings, selection: Selection) -> Alerts:
+def select_alerts(
+    project: Project, around: Surroundings, selection: Selection, *, may_be_none: bool = False
+) -> Alerts:
     """The alerts that a selection names.
 
-    Raises NothingSelected if there is none, and ProjectError as the project does.
+    Raises NothingSelected if there is none, unless that may be, and ProjectError as the project
+    does.
     """
     sources = project.alerts()
-    if not sources:
+    if not sources and not may_be_none:
         raise NothingSelected(
             "the dbt project has no alerts",
             hint="a model becomes an alert by `meta: {sentinel: {}}` in its config; "
@@ -57,7 +60,7 @@ def select_alerts(project: Project, around: Surroundings, selection: Selection) 
         known=_ids(on, sources) | {project_alert_id(project.name)},
         off={alert.id: alert for alert in off},
     )
-    if not found.all:
+    if not found.all and not may_be_none:
         raise NothingSelected(
             _nothing(selection, len(found.disabled)), hint="`sentinel list` shows all"
         )

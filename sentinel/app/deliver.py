@@ -11,10 +11,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from queue import Empty, SimpleQueue
+from threading import Event as Flag
 
-from sentinel.core.errors import DeliveryError
+from sentinel.core.errors import DeliveryError, SentinelError, StoreError, WarehouseError
 from sentinel.core.lifecycle import State
 from sentinel.core.planning import Notification, Status, handed_on, muted, retry_at
 from sentinel.core.values import cut
@@ -34,6 +37,9 @@ _LONGEST_ERROR = 1_000
 _BREAK_AFTER = 3
 _SHORTEST_BREAK = 10.0
 _LONGEST_BREAK = 600.0
+# While it serves, it looks so often whether something was handed in.
+_SERVE_PAUSE_S = 0.5
+_LONGEST_REST_S = 5.0
 _TAKEN_OVER = "its claim had run out, and another process has taken it over"
 
 
@@ -117,6 +123,8 @@ class Delivery:
     clock: Callable[[], float] = time.monotonic
     fallback: str | None = None
     _lines: dict[str, _Line] = field(default_factory=dict)
+    _inbox: SimpleQueue[Sequence[Notification]] = field(default_factory=SimpleQueue)
+    _woken: Flag = field(default_factory=Flag)
 
     def __call__(
         self,
@@ -140,6 +148,107 @@ class Delivery:
                 pass
         batch.tally.blocked(self._pending(batch))
         return batch.tally.delivered()
+
+    # -- all the time --------------------------------------------------------------------------
+
+    def configure(
+        self, store: Store, channels: Mapping[str, Channel], fallback: str | None
+    ) -> None:
+        """Go on with these. What is being sent ends on what was there before."""
+        self.store, self.channels, self.fallback = store, channels, fallback
+        for name, line in list(self._lines.items()):
+            line.channel = channels.get(name)
+
+    def hand_in(self, claimed: Sequence[Notification]) -> None:
+        """Rows that this holder has claimed already, to be sent by `serve`; from any thread."""
+        if claimed:
+            self._inbox.put(claimed)
+            self._woken.set()
+
+    def wake(self) -> None:
+        """Let `serve` look at once; from any thread."""
+        self._woken.set()
+
+    def serve(
+        self,
+        stop: Flag,
+        may_claim: Callable[[], bool],
+        told: Callable[[Delivered], None],
+        failed: Callable[[SentinelError], None],
+        fine: Callable[[], None],
+        interval: timedelta,
+    ) -> None:
+        """Send what is handed in, and every `interval` what else is due, until `stop`.
+
+        `told` hears what became of messages, `failed` why the store can't be used just now, `fine`
+        that it can: what became of a message meanwhile is recorded later, since it is still this
+        holder's. In the end what is being sent is finished, and what waits is given back.
+        """
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            batch = _Batch(None, float("inf"), pool, longest_pause=_SERVE_PAUSE_S)
+            look = 0.0
+            while not stop.is_set():
+                try:
+                    self._take_in()
+                    if self._woken.is_set() or self.clock() >= look:
+                        self._woken.clear()
+                        batch.exhausted = False
+                        look = self.clock() + interval.total_seconds()
+                    if may_claim() and batch.may_claim(self._in_hand()):
+                        self._claim(batch)
+                    self._give_back(batch)
+                    self._start(batch)
+                    if batch.work:
+                        self._finish(batch)
+                    self._mark(batch, ())
+                    fine()
+                except (StoreError, WarehouseError) as error:
+                    failed(error)
+                    stop.wait(_SERVE_PAUSE_S)
+                self._tell(batch, told)
+                if not batch.work and not self._woken.is_set():
+                    self._rest(look)
+            self._end(batch)
+            self._tell(batch, told)
+
+    def _take_in(self) -> None:
+        with suppress(Empty):
+            while True:
+                rows = self._inbox.get_nowait()
+                try:
+                    self._accept(rows, self._looked_up(rows))
+                except (StoreError, WarehouseError):
+                    self._inbox.put(rows)
+                    raise
+
+    def _rest(self, look: float) -> None:
+        """Wait until there is something to do, or something is handed in."""
+        now = self.clock()
+        opening = [line.opens_at(now) for line in self._lines.values() if line.queue]
+        until = min([look, *opening])
+        self._woken.wait(max(0.0, min(until - now, _LONGEST_REST_S)))
+
+    @staticmethod
+    def _tell(batch: _Batch, told: Callable[[Delivered], None]) -> None:
+        delivered = batch.tally.delivered()
+        batch.tally = _Tally()
+        if delivered != Delivered():
+            told(delivered)
+
+    def _end(self, batch: _Batch) -> None:
+        """Finish what is being sent; what waits here is free for others at once."""
+        with suppress(StoreError, WarehouseError):
+            self._take_in()
+        try:
+            while batch.work:
+                self._finish(batch)
+            moment = self.store.now()
+            left = [message for line in self._lines.values() for _, message in line.queue]
+            self._mark(batch, [(message, _untried(message, moment)) for message in left])
+        except (StoreError, WarehouseError):
+            return  # its claims run out by themselves
+        for line in self._lines.values():
+            line.queue.clear()
 
     def _step(self, batch: _Batch) -> bool:
         """Claim, start and finish what can be now, or wait; False when there is nothing left."""
@@ -238,18 +347,11 @@ class Delivery:
                 moment = moment or self.store.now()
                 pause = max(0.0, line.closed_until - now)
                 words = f"not tried, since the channel fails: {self.scrub(line.last_error)}"
-                attempts.append(
-                    (
-                        message,
-                        Attempt(
-                            Status.PENDING,
-                            error=cut(words, _LONGEST_ERROR) if closed else None,
-                            not_before=moment + timedelta(seconds=pause),
-                            recipients_done=tuple(sorted(message.recipients_done)),
-                            tried=False,
-                        ),
-                    )
+                attempt = replace(
+                    _untried(message, moment + timedelta(seconds=pause)),
+                    error=cut(words, _LONGEST_ERROR) if closed else None,
                 )
+                attempts.append((message, attempt))
         self._mark(batch, attempts)
 
     # -- sending -------------------------------------------------------------------------------
@@ -278,7 +380,10 @@ class Delivery:
         attempts: list[tuple[Message, Attempt]] = []
         until: float | None = None
         while batch.work:
-            wait(batch.work, timeout=self._pause(until), return_when=FIRST_COMPLETED)
+            pause = self._pause(until)
+            if batch.longest_pause is not None:
+                pause = batch.longest_pause if pause is None else min(pause, batch.longest_pause)
+            wait(batch.work, timeout=pause, return_when=FIRST_COMPLETED)
             # Only this thread uses the store: one process can't open DuckDB in two ways.
             for future in [each for each in batch.work if each.done()]:
                 line, message = batch.work.pop(future)
@@ -300,6 +405,8 @@ class Delivery:
         return max(0.0, min(times) - now) if times else None
 
     def _mark(self, batch: _Batch, attempts: Sequence[tuple[Message, Attempt]]) -> None:
+        """Record attempts, and those that could not be recorded before."""
+        attempts = batch.unmarked = [*batch.unmarked, *attempts]
         if not attempts:
             return
         held = self.store.mark(
@@ -308,6 +415,7 @@ class Delivery:
                 for message, attempt in attempts
             }
         )
+        batch.unmarked = []
         for message, attempt in attempts:
             if message.message_id not in held:
                 batch.tally.add(message, Attempt(Status.PENDING, error=_TAKEN_OVER))
@@ -386,6 +494,8 @@ class _Batch:
     tally: _Tally = field(default_factory=lambda: _Tally())
     work: dict[Future[Receipt | DeliveryError], tuple[_Line, Message]] = field(default_factory=dict)
     exhausted: bool = False
+    longest_pause: float | None = None
+    unmarked: list[tuple[Message, Attempt]] = field(default_factory=list)
 
     def may_claim(self, queued: frozenset[str]) -> bool:
         """Whether there is something to claim, as far as is known."""
@@ -399,6 +509,16 @@ class _Batch:
     def want(self, message_ids: Iterable[str]) -> None:
         if self.wanted is not None:
             self.wanted = self.wanted.union(message_ids)
+
+
+def _untried(message: Message, not_before: datetime) -> Attempt:
+    """A message that is given back without an attempt."""
+    return Attempt(
+        Status.PENDING,
+        not_before=not_before,
+        recipients_done=tuple(sorted(message.recipients_done)),
+        tried=False,
+    )
 
 
 def _earlier(rows: Iterable[Notification], ledger: Iterable[Notification]) -> dict[str, str]:

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from threading import Event as Flag
 
 from sentinel.app.alerts import Alerts
@@ -75,13 +75,14 @@ class BatchOptions:
 
 @dataclass(frozen=True)
 class Observed:
-    """One alert after its query: what it saw, and how long that took."""
+    """One alert after its query: what it saw, when that began by this machine, and how long it took."""
 
     alert: Alert | BrokenAlert
     reading: Reading
     sql_hash: str | None = None
     duration_ms: int | None = None
     bytes_billed: int | None = None
+    began_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -497,7 +498,7 @@ class _Look:
             return Observed(alert, Reading.failed(compiled.error or "the model doesn't compile"))
         instant = self._warehouse.instant(self._tick(alert).as_of)
         sql = _AS_OF.sub(lambda _: instant, compiled.sql)
-        started = time.perf_counter()
+        started, began_at = time.perf_counter(), datetime.now(UTC)
         billed = _Billed()
         try:
             reading = self._read(session, alert, query_of(alert, sql, self._run_id), billed)
@@ -513,6 +514,7 @@ class _Look:
             sql_hash=hashlib.sha256(compiled.sql.encode()).hexdigest(),
             duration_ms=round((time.perf_counter() - started) * 1000),
             bytes_billed=billed.total,
+            began_at=began_at,
         )
 
     def _tick(self, alert: Alert) -> Tick:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from sentinel.app.alerts import Alerts
@@ -23,7 +23,7 @@ class Tended:
 
     now: datetime
     states: tuple[State, ...] = ()
-    plan: Plan = Plan()
+    plan: Plan = field(default_factory=Plan)
     removals: tuple[Judgement, ...] = ()
 
     @property

@@ -20,6 +20,8 @@ COMMANDS = {
     "validate": "Check definitions, channels and SQL without evaluating.",
     "run": "Evaluate alerts, record what they say, and tell who has to know.",
     "deliver": "Send what is pending in the outbox.",
+    "daemon": "Run on schedule, with health and metrics over HTTP.",
+    "healthcheck": "Whether the daemon is alive: for containers.",
     "status": "What is firing, pending, failing or undeliverable.",
     "history": "What happened.",
     "explain": "Why an alert is as it is, and why who was told.",

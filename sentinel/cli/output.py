@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
@@ -38,21 +38,34 @@ def fail(message: str, hint: str | None = None) -> None:
 class Output:
     """Where a command's words go. A terminal gets colour, bars and passing phrases; a script none."""
 
-    def __init__(self, *, json: bool, json_logs: bool, quiet: bool, terminal: bool) -> None:
+    def __init__(
+        self,
+        *,
+        json: bool,
+        json_logs: bool,
+        quiet: bool,
+        terminal: bool,
+        scrub: Callable[[str], str] = str,
+        service: bool = False,
+    ) -> None:
         self.json = json
+        self._scrub = scrub
+        self._service = service
         self.stdout = Console(highlight=False)
         self.stderr = Console(stderr=True, highlight=False, soft_wrap=True)
-        self._lively = terminal and not quiet and not json_logs
+        self._lively = terminal and not quiet and not json_logs and not service
         self._status: Status | None = None
         self._progress: Progress | None = None
         self._task: TaskID | None = None
         self._json_logs = json_logs
-        self._level = "quiet" if quiet else "terminal" if terminal or json_logs else "script"
+        told = terminal or json_logs or service
+        self._level = "quiet" if quiet else "terminal" if told else "script"
 
     @cached_property
     def log(self) -> Any:
         """The logger of diagnostics."""
-        return _logger(self.stderr, json_logs=self._json_logs, level=_LEVELS[self._level])
+        step = _json_step() if self._json_logs else _dated_step() if self._service else _plain_line
+        return _logger(self.stderr, step, _LEVELS[self._level], self._scrub)
 
     def voice(self) -> Voice:
         """The parts' way to speak up."""
@@ -106,6 +119,9 @@ class Output:
 
     def _say(self, text: str) -> None:
         self._still()
+        if self._json_logs:
+            self.log.warning("console message", text=text)
+            return
         self.stderr.print(Text(text))
 
     def _advance(self, done: int, total: int, name: str) -> None:
@@ -143,28 +159,46 @@ class _Lines:
     debug = info = warning = error = critical = msg
 
 
-def _logger(console: Console, *, json_logs: bool, level: int) -> Any:
+def _logger(console: Console, step: Any, level: int, scrub: Callable[[str], str]) -> Any:
     import structlog
 
-    steps: list[Any] = [structlog.processors.add_log_level]
-    if json_logs:
-        steps += [
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(),
-        ]
-    else:
-        steps.append(_plain_line)
     return structlog.wrap_logger(
         _Lines(console),
-        processors=steps,
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.format_exc_info,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            step,
+            # Last, so that nothing is left out: what a library says may hold a secret.
+            lambda _logger, _name, line: scrub(str(line)),
+        ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=True,
     )
 
 
+def _json_step() -> Any:
+    import structlog
+
+    return structlog.processors.JSONRenderer(ensure_ascii=False, default=plain)
+
+
+def _dated_step() -> Any:
+    def step(_logger: Any, _name: str, event: dict[str, Any]) -> str:
+        moment = event.pop("timestamp")
+        return f"{moment[:19].replace('T', ' ')} {_plain_line(_logger, _name, event)}"
+
+    return step
+
+
 def _plain_line(_logger: Any, _name: str, event: dict[str, Any]) -> str:
-    level, words = event.pop("level"), event.pop("event")
-    extra = " ".join(f"{key}={value}" for key, value in event.items())
-    return " ".join(part for part in (f"{level}:", str(words), extra) if part)
+    event.pop("timestamp", None)
+    level, words, trace = event.pop("level"), event.pop("event"), event.pop("exception", None)
+    extra = " ".join(
+        f"{key}={value}" for key, value in event.items() if value not in (None, [], {})
+    )
+    line = " ".join(part for part in (f"{level}:", str(words), extra) if part)
+    return f"{line}\n{trace}" if trace else line
 
 
 def count(number: int, noun: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,12 @@ class Document:
                 break
         return Location(self.shown, line)
 
+    def files(self) -> frozenset[Path]:
+        """The files that values come from: `{file: PATH}`."""
+        return frozenset(
+            self.path.parent / Path(name).expanduser() for name in _named_files(self.root)
+        )
+
     def render(self, *keys: str) -> Any:
         """The value of a key with everything from the environment filled in, as plain Python.
 
@@ -127,6 +133,17 @@ class Document:
             reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
             words = f"`{'.'.join(keys)}` needs the file {name}: {reason}"
             raise ConfigError.at([(self.location(*keys), words)]) from None
+
+
+def _named_files(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        if set(value) == {"file"}:
+            yield str(value["file"])
+        for item in value.values():
+            yield from _named_files(item)
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        for item in value:
+            yield from _named_files(item)
 
 
 def _broken(error: YAMLError, text: str, shown: str) -> ConfigError:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from sentinel.config.document import Document
 from sentinel.core.alert import KEYS, Names, PositiveDuration, explain, suggest
@@ -19,6 +19,9 @@ from sentinel.core.schedule import time_zone
 from sentinel.core.severity import Severity
 
 FILE_NAME = "sentinel.yml"
+# Blocks that may name secrets, which not every command needs.
+_LATE = ("channels", "web", "heartbeat")
+Block = TypeVar("Block", bound=BaseModel)
 
 
 class StoreSettings(BaseModel):
@@ -32,6 +35,11 @@ class StoreSettings(BaseModel):
     lock_timeout: PositiveDuration = Field(
         timedelta(seconds=30),
         description="How long to wait for a database file that another process holds.",
+    )
+    lease_ttl: PositiveDuration | None = Field(
+        None,
+        description="How long a daemon leads after it was last heard of; unset, 30s, or 5m on "
+        "BigQuery.",
     )
 
 
@@ -65,6 +73,49 @@ class RouteSettings(BaseModel):
         return Route(self.channels, **given, further=self.continue_)
 
 
+class SchedulerSettings(BaseModel):
+    """How the daemon works."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    plan_interval: PositiveDuration = Field(
+        timedelta(seconds=30),
+        description="How often it looks for what comes by time: reminders, escalations, ends of "
+        "silences.",
+    )
+    drain_timeout: PositiveDuration = Field(
+        timedelta(seconds=25),
+        description="How long it finishes what is under way when it is asked to stop.",
+    )
+
+
+class WebSettings(BaseModel):
+    """Where the daemon listens."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: str = Field("127.0.0.1", min_length=1, description="The address to listen on.")
+    port: int = Field(8642, ge=0, le=65_535, description="The port; 0 takes any that is free.")
+    token: SecretStr | None = Field(
+        None,
+        min_length=8,
+        description="The bearer token that is asked for beyond health, unless it listens on "
+        "loopback.",
+    )
+
+
+class HeartbeatSettings(BaseModel):
+    """A URL that is asked for as long as the daemon works."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: SecretStr = Field(description="Where to post; secret, since such URLs often are.")
+    interval: PositiveDuration = Field(timedelta(minutes=1), description="How often.")
+    allow_private: bool = Field(
+        False, description="true allows loopback and private addresses as well."
+    )
+
+
 class FileSettings(BaseModel):
     """All keys of sentinel.yml."""
 
@@ -84,6 +135,11 @@ class FileSettings(BaseModel):
         None, description="Who is told of what another channel could not deliver."
     )
     store: StoreSettings = Field(StoreSettings(), description="Where the tables are kept.")
+    scheduler: SchedulerSettings = Field(SchedulerSettings(), description="How the daemon works.")
+    web: dict[str, Any] = Field(default_factory=dict, description="Where the daemon listens.")
+    heartbeat: dict[str, Any] | None = Field(
+        None, description="What the daemon posts to as long as it works."
+    )
 
     @field_validator("timezone")
     @classmethod
@@ -127,6 +183,33 @@ class Settings:
     store: StoreSettings
     routes: tuple[Route, ...] = ()
     fallback_channel: str | None = None
+    scheduler: SchedulerSettings = field(default_factory=SchedulerSettings)
+    document: Document | None = None
+
+    @property
+    def web(self) -> WebSettings:
+        """Where the daemon listens. Raises ConfigError."""
+        return self._block("web", WebSettings) or WebSettings()
+
+    @property
+    def heartbeat(self) -> HeartbeatSettings | None:
+        """What the daemon posts to; None if nothing. Raises ConfigError."""
+        return self._block("heartbeat", HeartbeatSettings)
+
+    def _block(self, key: str, model: type[Block]) -> Block | None:
+        """A block that may name secrets: read by who needs it, as channels are."""
+        document = self.document
+        if document is None or document.root.get(key) is None:
+            return None
+        try:
+            return model.model_validate(document.render(key))
+        except ValidationError as error:
+            raise ConfigError.at(
+                [
+                    (document.location(key, *fault.keys), f"`{key}`: {fault.message}")
+                    for fault in explain(error, model.model_fields, show_input=False)
+                ]
+            ) from None
 
 
 def load_settings(project_dir: Path) -> Settings:
@@ -145,7 +228,7 @@ def load_settings(project_dir: Path) -> Settings:
     values: dict[str, Any] = {}
     for key, raw in document.root.items():
         try:
-            value = raw if key == "channels" else document.render(key)
+            value = raw if key in _LATE else document.render(key)
         except ConfigError as error:
             faults.append(error.message)
             continue
@@ -185,6 +268,8 @@ def load_settings(project_dir: Path) -> Settings:
         settings.store,
         tuple(each.route() for each in settings.routes),
         settings.fallback_channel,
+        settings.scheduler,
+        document,
     )
 
 

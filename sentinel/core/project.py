@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 
@@ -86,3 +87,12 @@ class StoreTables:
 
     relations: Mapping[str, str] = field(default_factory=dict)
     version: str | None = None
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What is watched: all below the `deep` folders, and these `names` directly in the `flat` ones
+    ("*" for any)."""
+
+    deep: frozenset[Path] = frozenset()
+    flat: frozenset[tuple[Path, frozenset[str]]] = frozenset()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sentinel.core.errors import ConfigError, ProjectError
-from sentinel.core.project import AlertSource, Compiled, Location, Selection, StoreTables
+from sentinel.core.project import AlertSource, Compiled, Location, Selection, StoreTables, Watched
 from sentinel.dbt import manifest as reading
 from sentinel.dbt.answers import Answers, Kept, TableAnswer, looks_outside, selection_key
 from sentinel.dbt.engine import Engine, Invocation, Node
@@ -25,11 +25,11 @@ from sentinel.dbt.files import (
     write_private,
 )
 from sentinel.dbt.locate import hidden_block, locate
-from sentinel.dbt.options import PROJECT_FILE, DbtOptions, find_profiles_dir
+from sentinel.dbt.options import PROFILES_FILE, PROJECT_FILE, DbtOptions, find_profiles_dir
 from sentinel.dbt.profile import Profile, read_profile
 from sentinel.dbt.rendering import Renderer, parse_vars
 from sentinel.dbt.stability import Stability, has_jinja
-from sentinel.dbt.stamp import Scope, Stamp, Surroundings, stamp_key, take_stamp
+from sentinel.dbt.stamp import CONFIG_FILES, Scope, Stamp, Surroundings, stamp_key, take_stamp
 
 
 class DbtProject:
@@ -111,6 +111,14 @@ class DbtProject:
                 found.setdefault(i, Compiled(i, None, f"dbt has no model {i}"))
             return found
 
+    def compile_stable(self, unique_ids: Iterable[str]) -> Mapping[str, str]:
+        """The SQL of those models whose SQL stays the same while the project does."""
+        with self._lock:
+            wanted = tuple(unique_ids)
+            self.compile(wanted)
+            compiled = self._current().compiled
+            return {i: compiled[i] for i in wanted if i in compiled}
+
     def tables(self) -> StoreTables:
         with self._lock:
             kept = self._load()
@@ -141,6 +149,21 @@ class DbtProject:
             manifest = reading.load_manifest(self.folder / "manifest.json")
             root = self.profile().credentials.get("external_root") or "."
             return tuple(reading.external_files(manifest, str(root)))
+
+    def watched(self) -> Watched:
+        """The files that a change of the project would touch, as far as folders tell.
+
+        Raises ConfigError.
+        """
+        file = self.file()
+        packages = self._packages(file)
+        deep = {path for each in (file, *packages) for path in each.declared()}
+        declared = {path.name for path in deep}
+        here = frozenset({*CONFIG_FILES, "sentinel.yml", *declared})
+        flat = {(each.root, here) for each in (file, *packages)}
+        flat.add((file.root / file.packages_install_path, frozenset({"*"})))
+        flat.add((self._profiles_dir(), frozenset({PROFILES_FILE})))
+        return Watched(frozenset(deep), frozenset(flat))
 
     def locate(self, source: AlertSource, *keys: str) -> Location:
         root, shown = self._home(source)

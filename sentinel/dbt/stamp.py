@@ -26,7 +26,7 @@ from sentinel.dbt.options import PROFILES_FILE, PROJECT_FILE, DbtOptions
 
 Scope = Literal["project", "base"]
 
-_CONFIG_FILES = (
+CONFIG_FILES = (
     PROJECT_FILE,
     "packages.yml",
     "dependencies.yml",
@@ -123,10 +123,10 @@ def _files(
     folders = list(project.declared(*kinds))
     if scope == "project":
         folders += [project.root / path for path in project.docs_paths]
-    yield from (project.root / name for name in _CONFIG_FILES)
+    yield from (project.root / name for name in CONFIG_FILES)
     yield from _below(folders, avoid)
     for package in packages:
-        yield from (package.root / name for name in _CONFIG_FILES)
+        yield from (package.root / name for name in CONFIG_FILES)
         nested = {*avoid, (package.root / package.packages_install_path).resolve()}
         yield from _below(package.declared(), nested)
 

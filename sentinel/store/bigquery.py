@@ -32,6 +32,8 @@ class BigQueryDialect:
     clock = "current_timestamp()"
     # A write takes seconds, so answers that come within this time are recorded together.
     linger = timedelta(seconds=5)
+    # Each renewal is a job, which costs money and a moment.
+    lease_ttl = timedelta(minutes=5)
 
     def words(self, error: BaseException) -> str:
         """Without the reasons, location and job id that the client adds."""

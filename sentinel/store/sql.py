@@ -34,7 +34,16 @@ from sentinel.core.lifecycle import State
 from sentinel.core.planning import Notification, Status
 from sentinel.core.project import StoreTables
 from sentinel.core.silence import Silence
-from sentinel.ports import Attempt, Batch, HistoryQuery, Lease, Pruned, Recorded, Snapshot
+from sentinel.ports import (
+    Attempt,
+    Batch,
+    HistoryQuery,
+    Lease,
+    Outbox,
+    Pruned,
+    Recorded,
+    Snapshot,
+)
 from sentinel.store.tables import (
     HISTORY,
     LEASES,
@@ -102,6 +111,7 @@ class Dialect(Protocol):
 
     clock: str
     linger: timedelta
+    lease_ttl: timedelta
 
     def words(self, error: BaseException) -> str:
         """What a driver's error says, without what only its driver needs."""
@@ -132,6 +142,7 @@ class Returning:
     """What dialects share whose statements can return the rows they have written."""
 
     linger = timedelta(0)
+    lease_ttl = timedelta(seconds=30)
 
     def words(self, error: BaseException) -> str:
         return str(error).strip()
@@ -451,6 +462,25 @@ class SqlStore:
     @property
     def linger(self) -> timedelta:
         return self._dialect.linger
+
+    @property
+    def lease_ttl(self) -> timedelta:
+        return self._dialect.lease_ttl
+
+    def outbox(self) -> Outbox:
+        sql = (
+            "select status, count(*) as number, min(created_at) as oldest "
+            f"from {self._relation(NOTIFICATIONS)} where project = :project "
+            "and status in ('pending', 'claimed', 'dead') group by status"
+        )
+        with self._transaction(read_only=True) as connection:
+            rows = connection.execute(text(sql), {"project": self._project}).mappings().all()
+        waiting = [row for row in rows if row["status"] != "dead"]
+        return Outbox(
+            sum(row["number"] for row in waiting),
+            min((from_database(row["oldest"]) for row in waiting), default=None),
+            sum(row["number"] for row in rows if row["status"] == "dead"),
+        )
 
     def claim(
         self,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy
@@ -53,6 +54,7 @@ class AdapterWarehouse:
     new one each time, and raises WarehouseError and ConfigError.
     """
 
+    lock_file: Path | None = None
     alone: bool = False
 
     def __init__(self, kind: str, connect: Callable[[], Any], threads: int = 4) -> None:

@@ -76,6 +76,7 @@ class BigQuery:
     `notify` is told while the service can't be reached.
     """
 
+    lock_file: Path | None = None
     alone: bool = False
 
     def __init__(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Protocol
 
 from sqlalchemy import Engine
@@ -17,6 +18,9 @@ class Database(Warehouse, Protocol):
     number of `threads`, `notify` for waits that a person should see, `lock_timeout`, and `files`: the
     files outside of the warehouse that the project declares, which an alert may read.
     """
+
+    lock_file: Path | None
+    """Beside a database in a file: where daemons on it keep each other out. None: by the tables."""
 
     def engine(self, *, read_only: bool) -> AbstractContextManager[Engine]:
         """An engine for one batch or transaction.

@@ -64,6 +64,7 @@ class DuckDb:
     """
 
     alone: bool = True
+    lock_file: Path | None
 
     def __init__(
         self,
@@ -90,6 +91,8 @@ class DuckDb:
         # dbt runs in the project's folder, so that is what a relative path starts from.
         # A link stays one: dbt takes the database's name from it.
         self.path = path if _SERVICE.match(path) else str((project_dir / path).absolute())
+        # Of a service there is no file to put a lock beside.
+        self.lock_file = None if _SERVICE.match(path) else Path(f"{self.path}.sentinel.lock")
         self._credentials = credentials
         self._project_dir = project_dir
         self._threads = threads

@@ -53,6 +53,7 @@ class Postgres:
     of the project's, so `lock_timeout` and `files` are of no use here.
     """
 
+    lock_file: Path | None = None
     alone: bool = False
 
     def __init__(

@@ -53,6 +53,7 @@ class Sqlite:
     `notify` is told while another process writes.
     """
 
+    lock_file: Path | None = None
     alone: bool = True
 
     def __init__(

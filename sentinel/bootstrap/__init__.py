@@ -7,6 +7,7 @@ import secrets
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sentinel.app.deliver import Delivery
 from sentinel.app.evaluate import Evaluation
 from sentinel.app.tend import Tending
-from sentinel.channels.contract import ChannelContext
+from sentinel.channels.contract import ChannelContext, secrets_in
 from sentinel.channels.registry import Addressed, build_channel, traits_of
 from sentinel.config.settings import Settings, load_settings
 from sentinel.core.alert import Surroundings
@@ -50,10 +51,18 @@ class Voice:
 class Installation:
     """Sentinel in one dbt project: its parts, each made when first asked for."""
 
-    def __init__(self, options: DbtOptions, voice: Voice) -> None:
+    def __init__(
+        self,
+        options: DbtOptions,
+        voice: Voice,
+        make_project: Callable[[DbtOptions], DbtProject] | None = None,
+    ) -> None:
         self.options = options
         self.voice = voice
-        self.project = DbtProject(options, notify=voice.working)
+        self._make_project = make_project or (
+            lambda chosen: DbtProject(chosen, notify=voice.working)
+        )
+        self.project = self._make_project(options)
 
     @cached_property
     def settings(self) -> Settings:
@@ -99,8 +108,7 @@ class Installation:
             return self.project
         # A folder of its own: dbt parses the project otherwise for each of the two targets.
         folder = self.project.folder / "store"
-        options = replace(self.options, target=target, target_path=folder)
-        return DbtProject(options, notify=self.voice.working)
+        return self._make_project(replace(self.options, target=target, target_path=folder))
 
     @cached_property
     def store_profile(self) -> Profile:
@@ -121,15 +129,21 @@ class Installation:
         # SQLAlchemy costs half a second that help and `list` need not pay.
         from sentinel.store.sql import SqlStore
 
-        project, profile = self.store_project, self.store_profile
-        dialect = _loaded(_store_dialect(profile))()
-        database = self.warehouse if project is self.project else self._open_kind(profile)
+        dialect = _loaded(_store_dialect(self.store_profile))()
+        database = self.store_database
         return SqlStore(
-            project.name,
-            project.tables(),
+            self.store_project.name,
+            self.store_project.tables(),
             lambda read_only: database.engine(read_only=read_only),
             dialect,
         )
+
+    @cached_property
+    def store_database(self) -> Database:
+        """The database that keeps the tables. Raises ConfigError."""
+        if self.store_project is self.project:
+            return self.warehouse
+        return self._open_kind(self.store_profile)
 
     @cached_property
     def channels(self) -> Mapping[str, Channel]:
@@ -147,8 +161,9 @@ class Installation:
         return {name: self.build_channel(name) for name in self.settings.channels}
 
     def scrub(self, text: str) -> str:
-        """Text without the secrets of channels and profile."""
+        """Text without the secrets of channels, settings and profile."""
         secrets = [secret for _, found in self._built.values() for secret in found]
+        secrets += [*secrets_in(self.settings.web), *secrets_in(self.settings.heartbeat)]
         return self.profile.scrub(self.store_profile.scrub(Scrubber(secrets)(text)))
 
     def evaluation(self) -> Evaluation:
@@ -164,6 +179,11 @@ class Installation:
 
     def tending(self) -> Tending:
         return Tending(self.store, self.project.name, self.routing, self.profile.target)
+
+    @property
+    def lease_ttl(self) -> timedelta:
+        """How long a daemon leads after it was last heard of. Raises ConfigError."""
+        return self.settings.store.lease_ttl or self.store.lease_ttl
 
     def delivery(self) -> Delivery:
         return Delivery(

@@ -1,0 +1,147 @@
+"""What the daemon is made of. A module of its own, since other commands need none of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+
+from sentinel.app.alerts import select_alerts
+from sentinel.app.daemon import Daemon, Instruments, Loaded, Log, Pace
+from sentinel.app.deliver import Delivery
+from sentinel.bootstrap import Installation, Voice
+from sentinel.channels.address import check_url
+from sentinel.channels.http import post
+from sentinel.config.settings import Settings
+from sentinel.core.errors import ConfigError
+from sentinel.core.project import Selection
+from sentinel.dbt.options import DbtOptions
+from sentinel.dbt.picture import DbtProcess, PicturedProject
+from sentinel.dbt.watch import Watch
+from sentinel.ports import Leadership
+from sentinel.store.leadership import FileLeadership, TableLeadership
+
+
+class DaemonSetup:
+    """What a daemon works with: a project and its configuration, which are read again and again."""
+
+    def __init__(self, options: DbtOptions, voice: Voice, selection: Selection) -> None:
+        self._options = options
+        self._voice = voice
+        self._selection = selection
+        self._processes: dict[DbtOptions, DbtProcess] = {}
+        self._watch: Watch | None = None
+        self.installation = self._installed()
+
+    def _installed(self) -> Installation:
+        return Installation(self._options, self._voice, self._project)
+
+    def _project(self, options: DbtOptions) -> PicturedProject:
+        process = self._processes.setdefault(options, DbtProcess(options))
+        return PicturedProject(options, process, self._selection)
+
+    def load(self) -> Loaded:
+        """Read project and configuration anew, all of it or nothing.
+
+        Raises SentinelError; then the installation stays what it was.
+        """
+        installation = self._installed()
+        settings = installation.settings
+        alerts = select_alerts(
+            installation.project, installation.surroundings, self._selection, may_be_none=True
+        )
+        installation.project.external_files()
+        default = settings.defaults.get("channels") or ()
+        fallback = settings.fallback_channel
+        told = [default] if isinstance(default, str) else list(default)
+        loaded = Loaded(
+            alerts,
+            installation.evaluation(),
+            installation.tending(),
+            installation.store,
+            installation.project.name,
+            installation.routing,
+            installation.channels,
+            fallback,
+            installation.threads,
+            (fallback,) if fallback else tuple(told),
+            *_heartbeat(settings),
+        )
+        self.installation = installation
+        return loaded
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Watch the files of the project, of its configuration and of the secrets it names."""
+        if self._watch is None:
+            self._watch = Watch(changed)
+        installation = self._installed()
+        watched = installation.project.watched()
+        settings = installation.settings
+        assert settings.document is not None
+        secret_files = {(path.parent, frozenset({"*"})) for path in settings.document.files()}
+        self._watch.look_at(replace(watched, flat=watched.flat | secret_files))
+
+    def daemon(self, instruments: Instruments, log: Log, changed: Callable[[], None]) -> Daemon:
+        """A daemon that reads the project by `load`, and watches what it has read.
+
+        Raises ConfigError.
+        """
+        first = self.installation
+        settings, project, holder = first.settings, first.project.name, first.holder
+        ttl = first.lease_ttl
+
+        def load() -> Loaded:
+            # Before it is read: what changes while it is read is noticed.
+            with suppress(ConfigError):
+                self.watch(changed)
+            return self.load()
+
+        def deliver(loaded: Loaded) -> Delivery:
+            return Delivery(
+                loaded.store,
+                loaded.channels,
+                holder,
+                self.scrub,
+                self._voice.waiting,
+                fallback=loaded.fallback,
+            )
+
+        leadership: Leadership
+        lock = first.store_database.lock_file
+        if lock is not None:
+            leadership = FileLeadership(lock.with_name(f"{lock.name}.{project}"))
+        else:
+            leadership = TableLeadership(lambda: self.installation.store, project, holder, ttl)
+        pace = Pace(settings.scheduler.plan_interval, settings.scheduler.drain_timeout, ttl)
+        return Daemon(load, leadership, deliver, instruments, log, holder, pace)
+
+    def scrub(self, text: str) -> str:
+        """Text without the secrets of the last good reading."""
+        return self.installation.scrub(text)
+
+    def close(self) -> None:
+        """End what runs beside this process."""
+        if self._watch is not None:
+            self._watch.close()
+        for process in self._processes.values():
+            process.close()
+
+
+def _heartbeat(settings: Settings) -> tuple[Callable[[], None] | None, timedelta]:
+    """What posts to the URL of `heartbeat`, and how often. Raises ConfigError."""
+    given = settings.heartbeat
+    if given is None:
+        return None, timedelta(minutes=1)
+    url = given.url.get_secret_value()
+    try:
+        check_url(url)
+    except ValueError as error:
+        assert settings.document is not None
+        where = settings.document.location("heartbeat", "url")
+        raise ConfigError.at([(where, f"`heartbeat.url`: {error}")]) from None
+
+    def beat() -> None:
+        post(url, b"", {}, allow_private=given.allow_private)
+
+    return beat, given.interval

@@ -1,0 +1,52 @@
+"""`sentinel healthcheck`: asks a daemon on this machine, for containers and supervisors."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from typing import Any
+
+import click
+
+from sentinel.cli.options import dbt_options, read_dbt_options
+
+_TIMEOUT_S = 5.0
+
+
+@click.command("healthcheck")
+@click.option("--ready", is_flag=True, help="Ask whether it is ready, not just alive.")
+@click.option("--host", help="Where it listens; unset, `web.host` of sentinel.yml.")
+@click.option("--port", type=click.IntRange(1, 65_535), help="Its port; unset, `web.port`.")
+@dbt_options
+def command(**values: Any) -> int:
+    """Whether the daemon on this machine is alive: exits with 0 if it is, else with 1.
+
+    \b
+    Examples:
+      sentinel healthcheck
+      sentinel healthcheck --ready --port 9000
+    """
+    host, port = values["host"], values["port"]
+    if host is None or port is None:
+        from sentinel.config.settings import load_settings
+
+        web = load_settings(read_dbt_options(values).project_dir).web
+        host, port = host or web.host, port or web.port
+    # What listens everywhere is asked here.
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared only
+    path = "/readyz" if values["ready"] else "/healthz"
+    connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        said = json.loads(answer.read() or b"{}")
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        click.echo(f"no answer from {host}:{port}: {error}", err=True)
+        return 1
+    finally:
+        connection.close()
+    good = answer.status == http.client.OK
+    word = ("ready" if values["ready"] else "alive") if good else "not well"
+    problems = ", ".join(said.get("problems") or ())
+    click.echo(f"{word}: {problems}" if problems else word)
+    return 0 if good else 1

@@ -1,0 +1,67 @@
+"""Which of several daemons leads: by a lease in the tables, or by a lock beside a DuckDB file."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+from sentinel.core.errors import StoreError
+from sentinel.ports import Lease, Store
+
+
+class TableLeadership:
+    """By a row of sentinel_leases. `store` gives the store as it is configured now."""
+
+    def __init__(
+        self, store: Callable[[], Store], project: str, holder: str, ttl: timedelta
+    ) -> None:
+        self._store = store
+        self._name = f"daemon:{project}"
+        self._holder = holder
+        self._ttl = ttl
+        self.lease: Lease | None = None
+
+    def hold(self) -> bool:
+        self.lease = self._store().lead(self._name, self._holder, self._ttl)
+        return self.lease is not None
+
+    def let_go(self) -> None:
+        if self.lease is not None:
+            self._store().give_up(self.lease)
+        self.lease = None
+
+
+class FileLeadership:
+    """By a lock that the system lets go when its holder ends, however it ends.
+
+    A database in a file is used from one machine, and only one process at a time can open it: it
+    needs no lease, whose renewal would keep others from it again and again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._handle: int | None = None
+        self.lease: Lease | None = None
+
+    def hold(self) -> bool:
+        if self._handle is not None:
+            return True
+        try:
+            handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreError(f"can't write {self._path}: {error.strerror}") from None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            return False
+        self._handle = handle
+        return True
+
+    def let_go(self) -> None:
+        if self._handle is not None:
+            os.close(self._handle)
+        self._handle = None
