@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
@@ -32,6 +32,7 @@ from sentinel.core.due import Due, Slot, Timetable, last_slots
 from sentinel.core.errors import (
     ConfigError,
     LeaseLost,
+    ProjectError,
     SentinelError,
     StateConflict,
     StoreError,
@@ -55,6 +56,7 @@ _LATEST_AGAIN = timedelta(minutes=1)
 _LONELY = timedelta(minutes=1)
 _RELOAD_AGAIN_S = 30.0
 _ALIVE_S = 60.0
+_FAULT_PAUSE_S = 5.0
 
 
 class Log(Protocol):
@@ -75,7 +77,6 @@ class Instruments(Protocol):
     def outbox(self, outbox: Outbox, now: datetime) -> None: ...
     def loaded(self, alerts: Alerts | None) -> None: ...
     def leads(self, leading: bool) -> None: ...
-    def missed(self, slots: int) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -176,6 +177,7 @@ class Daemon:
         self._loaded: Loaded | None = None
         self._loaded_at: datetime | None = None
         self._leading = False
+        self._token: int | None = None
         self._led_at = 0.0
         self._problems: dict[str, str] = {}
         self._tries: dict[str, int] = {}
@@ -187,6 +189,8 @@ class Daemon:
             executors={"default": JobPool(4)},
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
         )
+        self._alone = threading.Lock()
+        self._election = threading.Lock()
         self._batches = ThreadPoolExecutor(_BATCHES, thread_name_prefix="batch")
         self._threads: list[threading.Thread] = []
 
@@ -245,6 +249,12 @@ class Daemon:
                 problems,
             )
 
+    def settle(self, timeout: float | None = None) -> None:
+        """Wait, for so many seconds at the most, until no batch is under way."""
+        with self._lock:
+            batches = list(self._running.batches)
+        wait(batches, timeout)
+
     @property
     def loaded(self) -> Loaded | None:
         """What it works on: the last good reading."""
@@ -254,14 +264,28 @@ class Daemon:
 
     def _start(self) -> None:
         jobs = self._scheduler
-        jobs.add_job(self._start_due, _NextStart(self._next_start), id="slots")
+        jobs.add_job(self.start_due, _NextStart(self._next_start), id="slots")
         seconds = self._pace.plan_interval.total_seconds()
-        jobs.add_job(self._tend, IntervalTrigger(seconds=seconds), id="tend")
+        jobs.add_job(self.tend, IntervalTrigger(seconds=seconds), id="tend")
         jobs.start()
         for work in (self._keep_leading, self._keep_loaded, self._keep_delivering, self._beat):
-            thread = threading.Thread(target=work, name=work.__name__, daemon=True)
+            name = work.__name__.strip("_")
+            thread = threading.Thread(target=self._survive, args=(work,), name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
+
+    def _survive(self, work: Callable[[], None]) -> None:
+        """Do work until the end; a fault in it is logged, and it goes on after a while."""
+        while not self._stop.is_set():
+            try:
+                work()
+            except Exception as error:  # noqa: BLE001 - the others have to go on
+                self._fault(error)
+                self._stop.wait(_FAULT_PAUSE_S)
+
+    def _fault(self, error: Exception) -> None:
+        words = f"unexpected {type(error).__name__}: this is a fault of Sentinel"
+        self._log.error(words, exc_info=error)
 
     def _next_start(self) -> datetime | None:
         with self._lock:
@@ -314,7 +338,11 @@ class Daemon:
             broken=len(loaded.alerts.broken),
         )
         if self._leading:
-            self._fill()
+            try:
+                self._fill()
+            except SentinelError as error:
+                self._problem("store", error)
+                self._stand_by("the store can't be read")
 
     def _tell_of_project(self, error: str | None) -> None:
         loaded = self._loaded
@@ -334,11 +362,17 @@ class Daemon:
     def _keep_leading(self) -> None:
         ttl = self._pace.lease_ttl.total_seconds()
         while not self._stop.is_set():
-            if self._loaded is not None:
-                self._hold(ttl)
+            self.elect()
             self._stop.wait(ttl / 3 if self._leading else min(ttl / 3, 5.0))
 
-    def _hold(self, ttl: float) -> None:
+    def elect(self) -> None:
+        """Become or stay the leader, or see that another one is; without a project it has no work."""
+        if self._loaded is None:
+            return
+        with self._election:
+            self._elect(self._pace.lease_ttl.total_seconds())
+
+    def _elect(self, ttl: float) -> None:
         asked = time.monotonic()
         try:
             held = self._leadership.hold()
@@ -350,13 +384,16 @@ class Daemon:
         self._solved("lease")
         if held:
             self._led_at = asked
-            if not self._leading:
-                self._lead()
+            lease = self._leadership.lease
+            token = None if lease is None else lease.token
+            # A new token: another one has led meanwhile, and what is known here is old.
+            if not self._leading or token != self._token:
+                self._lead(token)
         elif self._leading:
             self._stand_by("another daemon leads")
 
-    def _lead(self) -> None:
-        self._leading = True
+    def _lead(self, token: int | None) -> None:
+        self._leading, self._token = True, token
         try:
             assert self._loaded is not None
             self._loaded.store.check()
@@ -367,8 +404,7 @@ class Daemon:
             return
         self._solved("store")
         self._instruments.leads(True)
-        lease = self._leadership.lease
-        self._log.info("leading", token=lease.token if lease else None)
+        self._log.info("leading", token=token)
         self._look_anew()
         self._tell_of_project(self._problems.get("project"))
 
@@ -398,8 +434,17 @@ class Daemon:
 
     # -- evaluating --------------------------------------------------------------------------------
 
+    def start_due(self) -> None:
+        """Take what is due now, and evaluate it in a batch of its own: the job of the scheduler."""
+        try:
+            self._start_due()
+        except Exception as error:  # noqa: BLE001 - the next time may go well
+            self._fault(error)
+
     def _start_due(self) -> None:
-        """Take what is due now, and evaluate it in a batch of its own."""
+        ttl = self._pace.lease_ttl.total_seconds()
+        if self._leading and time.monotonic() - self._led_at > ttl:
+            self.elect()  # it stood still for long: another one may lead by now
         with self._lock:
             loaded = self._loaded
             if loaded is None or not self._leading or self._stop.is_set():
@@ -448,20 +493,21 @@ class Daemon:
             patience=_PATIENCE,
         )
         waiting = {key: slot.at for key, slot in slots.items() if key not in busy}
-        self._instruments.missed(sum(slot.missed for slot in slots.values()))
+        # Where one session at a time is open, a batch waits for its turn and not for a lock.
+        turn = self._alone if loaded.evaluation.warehouse.alone else nullcontext()
         try:
-            for part in loaded.evaluation.in_parts(alerts, options):
-                self._recorded(part, slots, waiting)
+            with turn:
+                for part in loaded.evaluation.in_parts(alerts, options):
+                    self._recorded(part, slots, waiting)
             self._solved("store")
         except LeaseLost as error:
             self._stand_by(error.message)
         except (StateConflict, WarehouseLocked) as error:
             self._log.warning("not recorded, tried again", reason=error.message)
         except SentinelError as error:
-            self._problem("store", error)
+            self._problem(_concern(error), error)
         except Exception as error:  # noqa: BLE001 - a fault of one batch must not end the others
-            words = f"unexpected {type(error).__name__}: this is a fault of Sentinel"
-            self._log.error(words, exc_info=True)
+            self._fault(error)
         finally:
             self._released(waiting)
 
@@ -531,6 +577,13 @@ class Daemon:
         )
 
     # -- what comes by time ------------------------------------------------------------------------
+
+    def tend(self) -> None:
+        """Plan for what comes by time, and count what stands: the other job of the scheduler."""
+        try:
+            self._tend()
+        except Exception as error:  # noqa: BLE001 - the next time may go well
+            self._fault(error)
 
     def _tend(self) -> None:
         loaded = self._loaded
@@ -620,7 +673,7 @@ class Daemon:
         with suppress(Exception):
             self._scheduler.shutdown(wait=False)
         self._batches.shutdown(wait=False, cancel_futures=True)
-        wait(list(self._running.batches), max(0.0, deadline - time.monotonic()))
+        self.settle(max(0.0, deadline - time.monotonic()))
         for thread in self._threads:
             thread.join(max(0.1, deadline - time.monotonic()))
         try:
@@ -646,6 +699,13 @@ class Daemon:
             known = self._problems.pop(what, None)
         if known is not None:
             self._log.info("solved", concerns=what)
+
+
+def _concern(error: SentinelError) -> str:
+    """What an error keeps the daemon from."""
+    if isinstance(error, WarehouseError):
+        return "warehouse"
+    return "project" if isinstance(error, ProjectError | ConfigError) else "store"
 
 
 def _of(row: Notification) -> dict[str, Any]:

@@ -68,12 +68,15 @@ def record_project(
         new = claimed_at_birth(told.notifications, going, holder, snapshot.now)
         made.append(new)
         execution = Execution(uuid.uuid4().hex, "reload", tick)
+        rows = tuple(step.after for step in judged.steps if not step.recorded_only)
         return Batch(
-            tuple(step.after for step in judged.steps if not step.recorded_only),
+            rows if error is not None else (),
             tuple(history_rows(judged, execution, told.decisions)),
             new,
             told.superseded,
             told.revived,
+            # A project that can be read is no alert that is calm: nothing is left of it.
+            snapshot.states if error is None else (),
         )
 
     store.commit({identity}, decide)

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from sentinel.core.alert import Alert
 from sentinel.core.lifecycle import State
-from sentinel.core.schedule import jitter_offset, slots_between
+from sentinel.core.schedule import jitter_offset
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def due_slot(alert: Alert, last: datetime | None, now: datetime) -> Slot | None:
         return Slot(at)
     if at <= last:
         return None
-    return Slot(at, slots_between(alert.cron, last, at))
+    return Slot(at, alert.cron.count_between(last, at))
 
 
 def last_slots(states: Iterable[State]) -> dict[str, datetime | None]:

@@ -11,6 +11,7 @@ takes six fields, reads `3-3` as a star and takes words that are not cron) and m
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -100,6 +101,12 @@ class Cron:
                 break
         assert best is not None
         return best
+
+    def count_between(self, after: datetime, before: datetime) -> int:
+        number, slot = 0, self.next_after(after)
+        while slot < before:
+            number, slot = number + 1, self.next_after(slot)
+        return number
 
     def _local(self, moment: datetime) -> datetime:
         return moment.astimezone(time_zone(self.zone)).replace(tzinfo=None)
@@ -220,9 +227,6 @@ def _span(match: re.Match[str], value: Callable[[str], int], name: str) -> tuple
 
 
 def jitter_offset(alert_id: str, jitter: timedelta) -> timedelta:
-    """placeholder until the schedule branch lands"""
-    return timedelta()
-
-
-def slots_between(cron: Cron, after: datetime, until: datetime) -> int:
-    return 0
+    """When an alert starts after its slots: always the same, in [0, `jitter`)."""
+    digest = hashlib.sha256(alert_id.encode()).digest()
+    return jitter * (int.from_bytes(digest[:6], "big") / 2**48)

@@ -76,12 +76,16 @@ class DbtProcess:
     def close(self) -> None:
         """End the process, whatever it does."""
         pool = self._pool
-        for process in (getattr(pool, "_processes", None) or {}).values():
-            process.kill()
+        if pool is not None:
+            # A call that is under way ends by that, and lets go of the lock.
+            for process in list(pool._processes.values()):
+                process.kill()
         with self._lock:
             if self._timer is not None:
                 self._timer.cancel()
             self._end()
+        if pool is not None:
+            pool.shutdown(wait=True)
 
     def _call(self, function: Callable[..., Given], *args: Any) -> Given:
         with self._lock:

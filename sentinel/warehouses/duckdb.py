@@ -172,7 +172,7 @@ class DuckDb:
                 file = locked["path"] or self.path
                 raise WarehouseLocked(f"the DuckDB file {file} is held {_by(words)}") from None
             if _OURS.search(words):
-                raise WarehouseLocked(
+                raise _HeldByUs(
                     f"the DuckDB file {self.path} is held by another session of this process"
                 ) from None
             raise WarehouseError(f"DuckDB can't open {self.path}: {words}") from None
@@ -296,6 +296,10 @@ def _by(words: str) -> str:
     return f"by process {holder['pid']} ({holder['program']})" if holder else "by another process"
 
 
+class _HeldByUs(WarehouseLocked):
+    """Another session of this process holds the file."""
+
+
 class _Said:
     """Says what is waited for: at once, then every few seconds, not at every try."""
 
@@ -305,9 +309,12 @@ class _Said:
 
     def __call__(self, attempt: RetryCallState) -> None:
         waited = attempt.seconds_since_start or 0.0
-        if attempt.outcome and waited - self._last >= _SAY_AGAIN_S:
+        error = attempt.outcome and attempt.outcome.exception()
+        # What another part of this process does is nobody's business as long as it is short.
+        quiet = isinstance(error, _HeldByUs) and waited < _SAY_AGAIN_S
+        if error and not quiet and waited - self._last >= _SAY_AGAIN_S:
             self._last = waited
-            self._notify(f"waiting: {attempt.outcome.exception()}")
+            self._notify(f"waiting: {error}")
 
 
 def _attach(attachment: Mapping[str, Any], project_dir: Path, *, read_only: bool) -> str:

@@ -110,12 +110,11 @@ class Metrics:
             if seen.duration_ms is not None:
                 self._query.observe(seen.duration_ms / 1000)
             slot = slots.get(seen.alert.id)
+            if slot is not None and judged.reading.outcome is not Outcome.SKIPPED:
+                self._missed.inc(slot.missed)
             if slot is not None and seen.began_at is not None and isinstance(seen.alert, Alert):
                 due = slot.at + start_offset(seen.alert)
                 self._lag.observe(max(0.0, (seen.began_at - due).total_seconds()))
-
-    def missed(self, slots: int) -> None:
-        self._missed.inc(slots)
 
     def tended(self, tended: Tended) -> None:
         found = Counts(

@@ -13,14 +13,14 @@ from typing import Any, Protocol, TypeVar
 
 import pytest
 
-from sentinel.core.errors import StateConflict
+from sentinel.core.errors import LeaseLost, StateConflict
 from sentinel.core.evaluation import Outcome
 from sentinel.core.history import HistoryRow
 from sentinel.core.lifecycle import Event, Health, Phase, State
 from sentinel.core.planning import Notification, Status
 from sentinel.core.severity import Severity
 from sentinel.core.silence import Silence
-from sentinel.ports import Attempt, Batch, HistoryQuery, Pruned, Snapshot, Store
+from sentinel.ports import Attempt, Batch, HistoryQuery, Outbox, Pruned, Snapshot, Store
 from tests.fakes import mark, notification, state
 
 Row = TypeVar("Row", State, HistoryRow, Notification, Silence)
@@ -974,6 +974,153 @@ class StoreContract:
         assert sorted(key for key, _ in ended) == keys
         kept = {each.silence_id: each.ended_by for each in make_store().silences()}
         assert kept == dict(ended)
+
+    # -- leases --------------------------------------------------------------------------------
+
+    def test_nobody_has_held_a_lease_yet(self, store: Store) -> None:
+        assert store.lease("daemon") is None
+
+    def test_a_free_lease_is_taken_and_kept_by_its_holder(
+        self, store: Store, wait: Callable[[timedelta], None]
+    ) -> None:
+        first = store.lead("daemon", "me", HOUR)
+        assert first is not None and (first.holder, first.token) == ("me", 1)
+        assert first.expires_at is not None and first.expires_at > store.now() + HOUR / 2
+        wait(timedelta(milliseconds=10))
+        again = store.lead("daemon", "me", HOUR)
+        assert again is not None and again.expires_at is not None
+        assert (again.token, again.acquired_at) == (1, first.acquired_at)
+        assert again.expires_at > first.expires_at
+        assert store.lease("daemon") == again
+
+    def test_a_lease_of_another_one_is_left_to_it_until_it_has_run_out(
+        self, store: Store, wait: Callable[[timedelta], None]
+    ) -> None:
+        assert store.lead("daemon", "me", HOUR)
+        assert store.lead("other", "you", HOUR), "another lease is another matter"
+        assert store.lead("daemon", "you", HOUR) is None
+        assert store.lead("daemon", "me", timedelta(milliseconds=1))
+        wait(timedelta(milliseconds=20))
+        taken = store.lead("daemon", "you", HOUR)
+        assert taken is not None and (taken.holder, taken.token) == ("you", 2)
+        assert store.lead("daemon", "me", HOUR) is None
+
+    def test_a_lease_that_is_given_up_is_free_at_once_and_gets_a_new_token(
+        self, store: Store
+    ) -> None:
+        mine = store.lead("daemon", "me", HOUR)
+        assert mine is not None
+        store.give_up(mine)
+        yours = store.lead("daemon", "you", HOUR)
+        assert yours is not None and yours.token == 2
+        store.give_up(mine)
+        assert store.lead("daemon", "me", HOUR) is None, "what is no longer held is not given up"
+
+    def test_of_two_who_want_a_lease_at_the_same_time_one_gets_it(
+        self, make_store: MakeStore
+    ) -> None:
+        stores = [make_store(), make_store()]
+        barrier = threading.Barrier(2)
+
+        def lead(store: Store, holder: str) -> bool:
+            barrier.wait(timeout=10)
+            return store.lead("daemon", holder, HOUR) is not None
+
+        with ThreadPoolExecutor(2) as pool:
+            got = list(pool.map(lead, stores, ("me", "you")))
+        assert sorted(got) == [False, True]
+
+    def test_a_batch_is_written_under_a_lease_that_holds_and_keeps_it(self, store: Store) -> None:
+        lease = store.lead("daemon", "me", MINUTE)
+        assert lease is not None and lease.expires_at is not None
+        longer = replace(lease, expires_at=lease.expires_at + HOUR)
+        _write(store, Batch(states=(state("revenue"),), lease=longer))
+        assert store.lease("daemon") == longer
+        assert [each.alert for each in _states(store)] == ["revenue"]
+
+    def test_under_a_lease_that_was_lost_nothing_is_written(self, store: Store) -> None:
+        mine = store.lead("daemon", "me", HOUR)
+        assert mine is not None
+        store.give_up(mine)
+        yours = store.lead("daemon", "you", HOUR)
+        with pytest.raises(LeaseLost):
+            _write(store, Batch(states=(state("revenue"),), lease=mine))
+        assert _everything(store) == ([], [], [])
+        assert store.lease("daemon") == yours
+
+    # -- slots ---------------------------------------------------------------------------------
+
+    def test_a_snapshot_says_what_history_has_of_slots_that_are_not_new(
+        self, make_store: MakeStore
+    ) -> None:
+        store, other = make_store(), make_store("bank")
+        rows = [
+            history_row("ok", slot=MOMENT, outcome=Outcome.OK),
+            history_row("next", slot=MOMENT + MINUTE, outcome=Outcome.ALERT),
+            history_row("skip", slot=MOMENT + 2 * MINUTE, outcome=Outcome.SKIPPED),
+            history_row("one", slot=MOMENT, outcome=Outcome.ERROR, alert_id="model.shop.stock"),
+            history_row(
+                "two", slot=MOMENT, outcome=Outcome.ERROR, attempt=2, alert_id="model.shop.stock"
+            ),
+            history_row("part", slot=MOMENT, instance="region=x", alert_id="model.shop.parts"),
+        ]
+        states = [
+            state(name, last_slot=MOMENT + 2 * MINUTE) for name in ("revenue", "stock", "parts")
+        ]
+        _write(store, Batch(states=tuple(states), history=tuple(rows)))
+        _write(other, Batch(history=(history_row("theirs", project="bank", slot=MOMENT),)))
+
+        def asked(**slots: datetime) -> dict[str, tuple[int, Outcome]]:
+            seen: list[Snapshot] = []
+
+            def look(snapshot: Snapshot) -> Batch:
+                seen.append(snapshot)
+                return Batch()
+
+            ids = {f"model.shop.{name}": slot for name, slot in slots.items()}
+            store.commit(ids, look, ids)
+            found = seen[-1].recorded
+            return {key[11:]: (each.attempt, each.outcome) for key, each in found.items()}
+
+        assert asked(revenue=MOMENT) == {"revenue": (1, Outcome.OK)}
+        assert asked(revenue=MOMENT, stock=MOMENT, parts=MOMENT) == {
+            "revenue": (1, Outcome.OK),
+            "stock": (2, Outcome.ERROR),
+        }
+        assert asked(revenue=MOMENT + 2 * MINUTE) == {}, "what was skipped is still to be evaluated"
+        assert asked(stock=MOMENT + MINUTE) == {}
+        assert asked(revenue=MOMENT + HOUR, stock=MOMENT) == {"stock": (2, Outcome.ERROR)}
+
+    # -- what isn't calm -----------------------------------------------------------------------
+
+    def test_alerts_that_are_not_calm_are_unsettled(self, make_store: MakeStore) -> None:
+        store = make_store()
+        _set(
+            store,
+            state("calm", phase=Phase.OK, health=Health.HEALTHY),
+            state("pending", phase=Phase.PENDING),
+            state("parts"),
+            state("parts", "region=x", phase=Phase.FIRING, episode_id="e"),
+            state("recovering", phase=Phase.RECOVERING),
+            state("failing", health=Health.FAILING),
+        )
+        _set(make_store("bank"), state("theirs", project="bank", phase=Phase.FIRING))
+        names = {each[11:] for each in store.unsettled()}
+        assert names == {"pending", "parts", "recovering", "failing"}
+
+    def test_the_outbox_says_how_much_waits_and_since_when(self, make_store: MakeStore) -> None:
+        store = make_store()
+        assert store.outbox() == Outbox()
+        rows = [
+            notification("a", at=MOMENT + MINUTE),
+            notification("b", at=MOMENT, status=Status.CLAIMED),
+            notification("c", at=MOMENT - HOUR, status=Status.DEAD),
+            notification("d", at=MOMENT - HOUR, status=Status.SENT),
+        ]
+        _write(store, Batch(notifications=tuple(rows)))
+        theirs = notification("e", at=MOMENT - HOUR, project="bank")
+        _write(make_store("bank"), Batch(notifications=(theirs,)))
+        assert store.outbox() == Outbox(waiting=2, oldest=MOMENT, dead=1)
 
     # -- retention -----------------------------------------------------------------------------
 

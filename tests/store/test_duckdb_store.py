@@ -22,7 +22,13 @@ from .contract import MINUTE, MakeStore, StoreContract, history_row
 from .made import open_store as open_on
 
 OpenStore = Callable[..., SqlStore]
-TABLES = ["sentinel_state", "sentinel_history", "sentinel_notifications", "sentinel_silences"]
+TABLES = [
+    "sentinel_state",
+    "sentinel_history",
+    "sentinel_notifications",
+    "sentinel_silences",
+    "sentinel_leases",
+]
 
 
 class TestDuckDbStore(StoreContract):

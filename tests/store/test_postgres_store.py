@@ -30,7 +30,13 @@ from tests.places.servers import Servers
 from .contract import MINUTE, ODD, MakeStore, StoreContract, history_row, silence
 from .made import create_statements, declared_columns, open_store, relations_of
 
-TABLES = ["sentinel_state", "sentinel_history", "sentinel_notifications", "sentinel_silences"]
+TABLES = [
+    "sentinel_state",
+    "sentinel_history",
+    "sentinel_notifications",
+    "sentinel_silences",
+    "sentinel_leases",
+]
 CREATE = "; ".join(create_statements("postgres"))
 
 
