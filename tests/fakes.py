@@ -249,7 +249,7 @@ class FakeWarehouse:
     asked: list[tuple[str, str]] = field(default_factory=list)
     queries: list[Query] = field(default_factory=list)
     unreachable: WarehouseError | None = None
-    is_open: bool = False
+    sessions: int = 0
     alone: bool = False
     most_at_once: int = 0
     _running: int = 0
@@ -259,11 +259,17 @@ class FakeWarehouse:
     def open(self) -> Iterator[Session]:
         if self.unreachable:
             raise self.unreachable
-        self.is_open = True
+        with self._lock:
+            self.sessions += 1
         try:
             yield self
         finally:
-            self.is_open = False
+            with self._lock:
+                self.sessions -= 1
+
+    @property
+    def is_open(self) -> bool:
+        return self.sessions > 0
 
     def instant(self, moment: datetime) -> str:
         return f"at('{moment:%Y-%m-%d %H:%M}')"

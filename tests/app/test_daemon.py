@@ -364,7 +364,8 @@ def test_the_commit_of_a_leader_that_was_stopped_is_fenced_off(rig: Rig) -> None
     held = threading.Event()
     rig.warehouse.answers["select revenue"] = lambda: held.wait(20) and status("ALERT")
     one = rig.daemon("one")
-    one.start_due()  # and then it is stopped, in the midst of its query
+    one.start_due()
+    _until(lambda: bool(rig.warehouse.asked))  # and then it is stopped, in the midst of its query
     two = rig.daemon("two")
     rig.clock.pass_by(MINUTE)
     rig.warehouse.answers["select revenue"] = status("OK")
