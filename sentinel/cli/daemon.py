@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -41,7 +42,7 @@ def command(**values: Any) -> int:
     from sentinel.web.metrics import Metrics
     from sentinel.web.server import Shown, WebServer, application, on_loopback
 
-    late_scrub = _Scrub()
+    late_scrub = LateScrub()
     output = Output(
         json=False,
         json_logs=values["log_format"] == "json",
@@ -51,6 +52,7 @@ def command(**values: Any) -> int:
         service=True,
     )
     log = output.log
+    route_logging(log)
     setup = DaemonSetup(read_dbt_options(values), output.voice(), read_selection(values))
     late_scrub.scrub = setup.scrub
     metrics = Metrics()
@@ -88,7 +90,26 @@ def command(**values: Any) -> int:
     os._exit(0)
 
 
-class _Scrub:
+class _Forward(logging.Handler):
+    """What libraries log, as lines like all others."""
+
+    def __init__(self, log: Any) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say = self._log.error if record.levelno >= logging.ERROR else self._log.warning
+        say(record.getMessage(), logger=record.name, exc_info=record.exc_info)
+
+
+def route_logging(log: Any) -> None:
+    """Let the logging of libraries come out here too, from warnings on."""
+    logging.getLogger().addHandler(_Forward(log))
+    # That a job still runs when it is due again is no news: a database may be held for long.
+    logging.getLogger("apscheduler.scheduler").setLevel(logging.ERROR)
+
+
+class LateScrub:
     """Takes secrets out as soon as they are known: the log is there before they are."""
 
     def __init__(self) -> None:

@@ -6,25 +6,25 @@ dbt itself runs in a process of its own, which ends when it isn't needed: this o
 from __future__ import annotations
 
 import multiprocessing
-import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
-from typing import Any, TypeVar
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from typing import Any
 
-from sentinel.core.errors import ProjectError
+from sentinel.core.errors import ProjectError, SentinelError
 from sentinel.core.project import AlertSource, Compiled, Selection, StoreTables
 from sentinel.dbt.options import DbtOptions
 from sentinel.dbt.project import DbtProject
 
-Given = TypeVar("Given")
-
 _IDLE = timedelta(minutes=5)
+_END_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -57,50 +57,45 @@ class DbtProcess:
         self._options = options
         self._idle = idle.total_seconds()
         self._lock = threading.Lock()
-        self._pool: ProcessPoolExecutor | None = None
+        self._child: _Child | None = None
         self._timer: threading.Timer | None = None
         self._used = 0.0
 
     def picture(self, selection: Selection) -> Picture:
-        return self._call(_picture, selection)
+        found: Picture = self._call("picture", selection)
+        return found
 
     def compile(self, unique_ids: Sequence[str]) -> Mapping[str, Compiled]:
-        return self._call(_compile, unique_ids)
+        found: Mapping[str, Compiled] = self._call("compile", tuple(unique_ids))
+        return found
 
     def tables(self) -> StoreTables:
-        return self._call(_tables)
+        found: StoreTables = self._call("tables")
+        return found
 
     def external_files(self) -> Sequence[str]:
-        return self._call(_external_files)
+        found: Sequence[str] = self._call("external_files")
+        return found
 
     def close(self) -> None:
         """End the process, whatever it does."""
-        pool = self._pool
-        if pool is not None:
-            # A call that is under way ends by that, and lets go of the lock.
-            for process in list(pool._processes.values()):
-                process.kill()
+        child = self._child
+        if child is not None and self._lock.locked():
+            child.process.kill()  # a call that is under way ends by that, and lets go of the lock
         with self._lock:
             if self._timer is not None:
                 self._timer.cancel()
             self._end()
-        if pool is not None:
-            pool.shutdown(wait=True)
 
-    def _call(self, function: Callable[..., Given], *args: Any) -> Given:
+    def _call(self, method: str, *args: Any) -> Any:
         with self._lock:
             if self._timer is not None:
                 self._timer.cancel()
-            if self._pool is None:
-                self._pool = ProcessPoolExecutor(
-                    1,
-                    mp_context=multiprocessing.get_context("spawn"),
-                    initializer=_begin,
-                    initargs=(self._options,),
-                )
+            if self._child is None:
+                self._child = _start(self._options)
             try:
-                return self._pool.submit(function, *args).result()
-            except BrokenProcessPool:
+                answer = self._child.ask(method, args)
+            except (EOFError, OSError):
                 self._end()
                 raise ProjectError(
                     "the process that runs dbt has ended unexpectedly",
@@ -111,6 +106,9 @@ class DbtProcess:
                 self._timer = threading.Timer(self._idle, self._rest)
                 self._timer.daemon = True
                 self._timer.start()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     def _rest(self) -> None:
         with self._lock:
@@ -118,9 +116,39 @@ class DbtProcess:
                 self._end()
 
     def _end(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-        self._pool = None
+        if self._child is not None:
+            self._child.end()
+        self._child = None
+
+
+@dataclass(frozen=True)
+class _Child:
+    """The process, and the way to it."""
+
+    process: SpawnProcess
+    way: Connection
+
+    def ask(self, method: str, args: tuple[Any, ...]) -> Any:
+        """Its answer, or its exception. Raises EOFError or OSError if it has ended."""
+        self.way.send((method, args))
+        return self.way.recv()
+
+    def end(self) -> None:
+        self.way.close()  # it ends when it finds nobody at the other end
+        self.process.join(_END_S)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+        self.process.close()
+
+
+def _start(options: DbtOptions) -> _Child:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(options, theirs), name="dbt", daemon=True)
+    process.start()
+    theirs.close()
+    return _Child(process, ours)
 
 
 class PicturedProject(DbtProject):
@@ -177,39 +205,29 @@ class PicturedProject(DbtProject):
 
 # -- in the process ----------------------------------------------------------------------------
 
-_project: DbtProject | None = None
 
-
-def _begin(options: DbtOptions) -> None:
-    global _project
-    _project = DbtProject(options)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A parent that was killed can't end its children."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(0)
-
-
-def _ours() -> DbtProject:
-    assert _project is not None
-    return _project
-
-
-def _picture(selection: Selection) -> Picture:
-    return take_picture(_ours(), selection)
-
-
-def _compile(unique_ids: Sequence[str]) -> Mapping[str, Compiled]:
-    return dict(_ours().compile(unique_ids))
-
-
-def _tables() -> StoreTables:
-    return _ours().tables()
-
-
-def _external_files() -> Sequence[str]:
-    return tuple(_ours().external_files())
+def _serve(options: DbtOptions, way: Connection) -> None:
+    """Answer calls until nobody is left to ask, however that came."""
+    # Ctrl-C reaches all processes of a terminal: the one that asks decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    project = DbtProject(options)
+    methods: Mapping[str, Callable[..., Any]] = {
+        "picture": lambda selection: take_picture(project, selection),
+        "compile": lambda unique_ids: dict(project.compile(unique_ids)),
+        "tables": project.tables,
+        "external_files": lambda: tuple(project.external_files()),
+    }
+    while True:
+        try:
+            method, args = way.recv()
+        except EOFError:
+            return
+        try:
+            answer: Any = methods[method](*args)
+        except SentinelError as error:
+            answer = error
+        except Exception as error:  # noqa: BLE001 - it is for the one that asks
+            # Not the exception itself: it may be one that can't be taken across.
+            answer = RuntimeError(f"{type(error).__name__}: {error}")
+        with suppress(OSError):
+            way.send(answer)

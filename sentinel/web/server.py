@@ -177,6 +177,7 @@ class WebServer:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((self._host, self._port))
+            listening.listen()  # at once: who is told of the port may ask
         except OSError as error:
             listening.close()
             raise ConfigError(
