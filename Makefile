@@ -13,7 +13,7 @@ COMPILE := $(COMPILE_ALONE) pyproject.toml
 
 export DO_NOT_TRACK := 1
 
-.PHONY: help setup setup-places demo test lint unit crash-test format lock test-dbt clean
+.PHONY: help setup setup-places demo test lint unit crash-test chaos-test format lock test-dbt clean
 .PRECIOUS: .venv-dbt-%/.ready
 
 help: ## What can be made
@@ -42,6 +42,11 @@ N ?= 200
 
 crash-test: setup ## Kill runs N times on each of two databases, and look what was lost
 	SENTINEL_CRASHES=$(N) $(BIN)/python -m pytest tests/crash -k many_times -s
+
+MINUTES ?= 60
+
+chaos-test: setup ## Kill and stop three daemons at random for so many minutes
+	SENTINEL_CHAOS_MINUTES=$(MINUTES) SENTINEL_CHAOS_PACE=60 $(BIN)/python -m pytest tests/daemon/test_chaos.py -s
 
 format: setup ## Format Python and SQL
 	$(BIN)/ruff check --fix .

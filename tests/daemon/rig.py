@@ -22,7 +22,7 @@ import yaml
 from tests.channels.receiver import Receiver, receiving
 from tests.places.place import ROOT, Place, profile
 
-PACE_S = 3.0
+PACE_S = float(os.environ.get("SENTINEL_CHAOS_PACE", "3"))
 
 PROJECT = """\
 name: shop
@@ -177,6 +177,32 @@ class Shop:
                 time.sleep(0.05)
         raise AssertionError("the database was never free")
 
+    def amounts(self) -> dict[str, int]:
+        rows = self.patiently(f"select name, amount from {self.place.schema}.orders")
+        return {str(name): int(amount) for name, amount in rows}
+
+    def phases(self) -> dict[str, bool]:
+        """Whether each alert is ok."""
+        sql = f"select alert, phase from {self.place.schema}.sentinel_state"
+        return {str(alert): phase == "ok" for alert, phase in self.patiently(sql)}
+
+    def unsent(self) -> int:
+        """How many notifications are neither sent nor replaced by others."""
+        sql = (
+            f"select count(*) from {self.place.schema}.sentinel_notifications "
+            "where status not in ('sent', 'superseded')"
+        )
+        [(number,)] = self.patiently(sql)
+        return int(number)
+
+    def notifications(self) -> dict[str, tuple[str, str, str]]:
+        """(alert, event, status) of each, by id."""
+        rows = self.patiently(
+            "select notification_id, payload, event, status "
+            f"from {self.place.schema}.sentinel_notifications"
+        )
+        return {key: (json.loads(told)["alert"], event, state) for key, told, event, state in rows}
+
     def told(self) -> list[tuple[str, str]]:
         """(alert, event) of what has arrived, each message once, in order."""
         found: dict[str, tuple[str, str]] = {}
@@ -192,7 +218,9 @@ class Shop:
             f"select {', '.join(names)} from {self.place.schema}.sentinel_history "
             f"where alert = '{alert}' and kind = 'evaluation' order by slot, recorded_at"
         )
-        return [dict(zip(names, row, strict=True)) for row in rows]
+        return [
+            {**dict(zip(names, row, strict=True)), "events": json.loads(row[4])} for row in rows
+        ]
 
 
 @contextmanager
