@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 # How the reasons of expected skips begin. A test whose service is missing isn't one: it fails.
-EXPECTED: tuple[str, ...] = ("prometheus-alertmanager is not installed",)
+EXPECTED: tuple[str, ...] = (
+    "prometheus-alertmanager is not installed",
+    "promtool is not installed",
+)
 
 
 class Skips:
