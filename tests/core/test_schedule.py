@@ -1,26 +1,37 @@
-"""Cron as the standard has it, held against an oracle that walks minute by minute."""
+"""Cron as the standard has it, held against an oracle that walks minute by minute.
+
+The oracle is written from crontab(5) and cron(8) of Debian, and shares no code with the module.
+"""
 
 from __future__ import annotations
 
 import random
-from bisect import bisect_right
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+from itertools import islice
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentinel.core.schedule import NAMED, Cron, time_zone
+from sentinel.core.schedule import NAMED, Cron, jitter_offset, time_zone
 from tests.core.builders import examples
 
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
 MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 WEEKDAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
+MEANT = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+}
 
 
 # -- the oracle ---------------------------------------------------------------------------------------
@@ -58,7 +69,7 @@ class Oracle:
 
     @classmethod
     def read(cls, expression: str) -> Oracle:
-        minute, hour, day, month, weekday = expression.split()
+        minute, hour, day, month, weekday = MEANT.get(expression, expression).split()
         return cls(
             minutes=numbers(minute, 0, 59, [], 0),
             hours=numbers(hour, 0, 23, [], 0),
@@ -66,7 +77,7 @@ class Oracle:
             months=numbers(month, 1, 12, MONTHS, 1),
             weekdays=frozenset(each % 7 for each in numbers(weekday, 0, 7, WEEKDAYS, 0)),
             either=day[0] != "*" and weekday[0] != "*",
-            keeps_pace=hour[0] == "*",
+            keeps_pace=minute[0] == "*" or hour[0] == "*",
         )
 
     def on(self, day: date) -> bool:
@@ -138,6 +149,7 @@ CHANGES = [
     ("America/Santiago", datetime(2026, 9, 6, 12, tzinfo=UTC)),
 ]
 CHOSEN = [
+    *MEANT,
     "* * * * *",
     "*/7 * * * *",
     "*/90 * * * *",
@@ -145,6 +157,10 @@ CHOSEN = [
     "0 */2 * * *",
     "30 2 * * *",
     "*/15 2 * * *",
+    "* 2 * * *",
+    "*/10 1-3 * * *",
+    "*/20 0,23 * * *",
+    "0-59/10 1-3 * * *",
     "15,45 1-3 * * *",
     "0 0 * * *",
     "30 0 * * *",
@@ -170,27 +186,33 @@ CHOSEN = [
 def some_expression(dice: random.Random) -> str:
     """Any schedule, more often one that comes within a week."""
 
-    def field(low: int, high: int, stars: int) -> str:
+    def field(low: int, high: int, stars: int, names: Sequence[str] = ()) -> str:
         start, stop = sorted(dice.sample(range(low, high + 1), 2))
+        one, two = str(start), str(stop)
+        if names and dice.random() < 0.5:
+            one, two = names[start - low], names[stop - low]
         made = [
-            str(start),
-            f"{start},{stop}",
-            f"{start}-{stop}",
-            f"{start}-{start}",
-            f"{start}-{stop}/{dice.randint(1, 5)}",
+            one,
+            f"{one},{two}",
+            f"{one}-{two}",
+            f"{one}-{one}",
+            f"{one}-{two}/{dice.randint(1, 5)}",
+            f"{one}/{dice.randint(1, 5)}",
+            f"{two},{one}-{two}/{dice.randint(2, 5)},{one}",
             f"*/{dice.randint(1, high)}",
         ]
         return dice.choice(["*"] * stars + made)
 
-    weekday = dice.choice(["*", field(0, 7, 0), dice.choice(WEEKDAYS), "mon-fri", "sat-sun"])
-    return f"{field(0, 59, 1)} {field(0, 23, 3)} {field(1, 31, 6)} {field(1, 12, 20)} {weekday}"
+    minute, hour, day = field(0, 59, 1), field(0, 23, 3), field(1, 31, 8)
+    month, weekday = field(1, 12, 24, MONTHS), field(0, 7, 3, [*WEEKDAYS, "sun"])
+    return f"{minute} {hour} {day} {month} {weekday}"
 
 
 def moments(dice: random.Random, zone: str, noon: datetime) -> list[datetime]:
     """Moments anywhere in the window, and close around the change of the clock."""
     shown = clock(zone, noon)
     change = next(m.utc for m in shown[1:] if m.skipped or m.again)
-    anywhere = [noon + DAY * dice.uniform(-2.9, 2.9) for _ in range(2)]
+    anywhere = [noon + DAY * dice.uniform(-2.9, 2.9) for _ in range(3)]
     close = [change + timedelta(minutes=dice.uniform(-90, 90)) for _ in range(2)]
     exact = [change, change - MINUTE, change - timedelta(microseconds=1)]
     return anywhere + close + exact
@@ -201,7 +223,7 @@ def test_slots_are_those_of_the_standard_through_both_changes_of_the_clock(
     zone: str, noon: datetime
 ) -> None:
     dice = random.Random(f"{zone} {noon}")
-    for text in [*CHOSEN, *(some_expression(dice) for _ in range(10))]:
+    for text in [*CHOSEN, *(some_expression(dice) for _ in range(40))]:
         slots = list(expected_slots(text, zone, noon))
         try:
             cron = Cron.parse(text, zone)
@@ -221,6 +243,77 @@ def test_slots_are_those_of_the_standard_through_both_changes_of_the_clock(
                 assert cron.latest_until(moment) < noon - 3 * DAY, (text, moment)
 
 
+@pytest.mark.parametrize(("zone", "noon"), CHANGES, ids=lambda each: str(each)[:20])
+def test_every_slot_between_two_moments_is_found_once_and_counted(
+    zone: str, noon: datetime
+) -> None:
+    dice = random.Random(f"every {zone} {noon}")
+    for text in [*CHOSEN, *(some_expression(dice) for _ in range(20))]:
+        slots = list(expected_slots(text, zone, noon))
+        if not slots:
+            continue
+        cron = Cron.parse(text, zone)
+        ends = [*moments(dice, zone, noon)[2:], *dice.sample(slots, min(2, len(slots)))]
+        for after in ends:
+            for before in ends:
+                number = max(0, bisect_left(slots, before) - bisect_right(slots, after))
+                assert cron.count_between(after, before) == number, (text, after, before)
+        if len(slots) < 300:
+            start, stop = noon - 3 * DAY, noon + 3 * DAY
+            assert list(onwards(cron, start - MINUTE, stop)) == slots, text
+            assert list(back(cron, stop - timedelta(microseconds=1), start)) == slots[::-1], text
+
+
+def onwards(cron: Cron, start: datetime, stop: datetime) -> Iterator[datetime]:
+    slot = cron.next_after(start)
+    while slot < stop:
+        yield slot
+        slot = cron.next_after(slot)
+
+
+def back(cron: Cron, start: datetime, stop: datetime) -> Iterator[datetime]:
+    slot = cron.latest_until(start)
+    while slot >= stop:
+        yield slot
+        slot = cron.latest_until(slot - timedelta(microseconds=1))
+
+
+@pytest.mark.parametrize("zone", sorted({zone for zone, _ in CHANGES}))
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        # Whatever a clock shows, a year has so many minutes, less the first instant itself.
+        ("* * * * *", 365 * 24 * 60 - 1),
+        ("0 0-23 * * *", None),
+        ("*/10 1-3 * * *", None),
+        ("30 12 * * *", 365),
+        ("30 2 * * *", 365),
+        ("0 0 * * *", 365),
+        ("0 12 * * mon", 52),
+        ("0 12 29 2 *", 0),
+    ],
+)
+def test_the_slots_of_a_whole_year_are_counted(zone: str, text: str, number: int | None) -> None:
+    cron = Cron.parse(text, zone)
+    # Never a slot of any of these but of the first.
+    after = datetime(2026, 1, 1, 15, 5, tzinfo=UTC)
+    before = datetime(2027, 1, 1, 15, 5, tzinfo=UTC)
+    if number is None:
+        number = sum(1 for _ in onwards(cron, after, before))
+
+    assert cron.count_between(after, before) == number
+
+
+def test_nothing_lies_between_a_moment_and_an_earlier_one() -> None:
+    cron = Cron.parse("* * * * *", "Europe/Paris")
+    noon = datetime(2026, 3, 29, 12, tzinfo=UTC)
+
+    assert cron.count_between(noon, noon) == 0
+    assert cron.count_between(noon, noon + MINUTE) == 0
+    assert cron.count_between(noon, noon + 2 * MINUTE) == 1
+    assert cron.count_between(noon, noon - DAY) == 0
+
+
 @pytest.mark.parametrize(
     ("text", "zone", "first_slots"),
     [
@@ -233,6 +326,10 @@ def test_slots_are_those_of_the_standard_through_both_changes_of_the_clock(
         # Finer schedules keep their pace.
         ("0 */1 29 3 *", "Europe/Paris", ["03-28 23:00", "03-29 00:00", "03-29 01:00"]),
         ("30 * 4 4 *", "America/Santiago", ["04-04 03:30", "04-04 04:30", "04-04 05:30"]),
+        ("*/30 1-3 29 3 *", "Europe/Paris", ["03-29 00:00", "03-29 00:30", "03-29 01:00"]),
+        # And may lie in the gap whole, where the same times without a star come once.
+        ("*/30 2 * * *", "Europe/Paris", ["03-28 01:00", "03-28 01:30", "03-30 00:00"]),
+        ("0-59/30 2 * * *", "Europe/Paris", ["03-28 01:00", "03-28 01:30", "03-29 01:00"]),
         # Midnight that doesn't exist.
         ("0 0 24 4 *", "Africa/Cairo", ["04-23 22:00"]),
         ("30 23 29 10 *", "Africa/Cairo", ["10-29 20:30"]),
@@ -246,6 +343,25 @@ def test_a_time_that_is_skipped_or_comes_twice_runs_once(
     for expected in first_slots:
         moment = cron.next_after(moment)
         assert f"{moment:%Y-%m-%d %H:%M}" == f"2026-{expected}"
+
+
+@pytest.mark.parametrize(
+    ("text", "slots"),
+    [
+        ("*/20 2 * * *", ["00:00", "00:20", "00:40", "01:00", "01:20", "01:40"]),
+        ("0,20,40 2 * * *", ["00:00", "00:20", "00:40"]),
+        ("0,20,40 */2 * * *", ["00:00", "00:20", "00:40", "01:00", "01:20", "01:40"]),
+        ("0-59/20 1,2 * * *", ["00:00", "00:20", "00:40"]),
+    ],
+)
+def test_a_star_in_minute_or_hour_keeps_pace_where_listed_times_come_once(
+    text: str, slots: list[str]
+) -> None:
+    cron = Cron.parse(text, "Europe/Paris")
+    two = datetime(2026, 10, 25, 0, tzinfo=UTC)  # in summer time, and in winter time an hour later
+    found = onwards(cron, two - MINUTE, two + 2 * 60 * MINUTE)
+
+    assert [f"{slot:%H:%M}" for slot in found] == slots
 
 
 def test_an_hourly_schedule_runs_twice_in_the_hour_that_comes_twice() -> None:
@@ -296,6 +412,25 @@ def test_days_are_those_of_the_standard_over_the_years(text: str) -> None:
     assert found
 
 
+def test_any_days_are_those_of_the_standard_over_the_years() -> None:
+    dice = random.Random("days")
+    first = datetime(2024, 1, 1, 6, tzinfo=UTC)
+    days = [first + number * DAY for number in range(5 * 366)]
+    for _ in range(200):
+        text = " ".join(["0", "6", *some_expression(dice).split()[2:]])
+        oracle = Oracle.read(text)
+        expected = [day for day in days if oracle.on(day.date())]
+        try:
+            cron = Cron.parse(text)
+        except ValueError as refusal:
+            assert "never comes" in str(refusal), text
+            assert expected == []
+            continue
+        found = onwards(cron, first - MINUTE, days[-1] + MINUTE)
+        assert list(islice(found, 40)) == expected[:40], text
+        assert cron.count_between(first - MINUTE, days[-1] + MINUTE) == len(expected), text
+
+
 @pytest.mark.parametrize(
     "text", ["0 0 31 2 *", "0 0 30 feb *", "0 0 31 4,6,9,11 *", "0 0 31 2 */2", "0 0 30-31 2 *"]
 )
@@ -326,7 +461,7 @@ def test_a_day_that_no_month_has_never_comes(text: str) -> None:
         ("0 0 * JAN-mar,12 *", "0 0 * 1,2,3,12 *"),
         ("10-20/5 20/2 * * *", "10,15,20 20,22 * * *"),
         ("5,5,1 0 * * *", "1,5 0 * * *"),
-        ("0 0 30 2 mon", "0 0 * 2 1"),
+        ("0 0 30 2 mon", "0 0 30 2 1"),
     ],
 )
 def test_fields_are_made_plain(text: str, expression: str) -> None:
@@ -400,6 +535,9 @@ def test_what_has_not_five_fields_is_refused(text: str) -> None:
         ("* * l * *", "'l' in the day of month field is not one of 1-31"),
         ("* * * * fri#2", "'fri#2' in the day of week field is not cron"),
         ("h * * * *", "'h' in the minute field is not one of 0-59"),
+        ("² * * * *", "'²' in the minute field is not one of 0-59"),
+        ("٣ * * * *", "'٣' in the minute field is not one of 0-59"),
+        ("*/² * * * *", "the step '²' in the minute field is not a positive number"),
     ],
 )
 def test_a_field_that_is_not_cron_is_refused_by_its_name(text: str, message: str) -> None:
@@ -445,3 +583,33 @@ def test_a_moment_of_any_zone_is_understood() -> None:
 
     assert cron.next_after(moment) == datetime(2026, 1, 6, 5, tzinfo=UTC)
     assert cron.latest_until(moment) == datetime(2026, 1, 5, 5, tzinfo=UTC)
+
+
+# -- jitter -------------------------------------------------------------------------------------------
+
+
+def test_the_jitter_of_an_alert_is_always_the_same() -> None:
+    hour = timedelta(hours=1)
+
+    # What daemons have agreed on, whatever their version.
+    assert jitter_offset("model.shop.revenue", hour) == timedelta(seconds=2703.226530)
+    assert jitter_offset("model.shop.orders", hour) == timedelta(seconds=2015.786629)
+
+
+def test_jitter_spreads_alerts_evenly_over_its_length() -> None:
+    minute = timedelta(minutes=1)
+    offsets = [jitter_offset(f"model.shop.alert_{number}", minute) for number in range(10_000)]
+    by_second = Counter(offset // timedelta(seconds=1) for offset in offsets)
+
+    assert sorted(by_second) == list(range(60))
+    assert all(120 < number < 220 for number in by_second.values())
+
+
+@settings(examples)
+@given(alert_id=st.text(), jitter=st.timedeltas(timedelta(microseconds=1), timedelta(days=30)))
+def test_jitter_stays_within_its_length(alert_id: str, jitter: timedelta) -> None:
+    assert timedelta() <= jitter_offset(alert_id, jitter) < jitter
+
+
+def test_no_jitter_moves_nothing() -> None:
+    assert jitter_offset("model.shop.revenue", timedelta()) == timedelta()
