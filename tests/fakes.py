@@ -514,17 +514,20 @@ class MemoryStore:
                 due[row.message_id] = min(place, (row.attempts, row.created_at))
         free = sorted((place, key) for key, place in due.items() if not self._blocked(key))
         taken = {key for _, key in free[:limit]}
-        for row in self.notifications(UNFINISHED):
-            if row.message_id in taken:
+        known = [row for row in self._outbox() if row.message_id in taken]
+        token = max((row.claim_token or 0 for row in known), default=0) + 1
+        mine = {row.notification_id for row in known if row.status in UNFINISHED and self._due(row)}
+        for row in known:
+            if row.notification_id in mine:
                 self.tables.notifications[row.notification_id] = replace(
                     row,
                     status=Status.CLAIMED,
                     claimed_by=holder,
-                    claim_token=(row.claim_token or 0) + 1,
+                    claim_token=token,
                     claim_until=self.now() + lease,
                     attempts=row.attempts + 1,
                 )
-        return [row for row in self.notifications([Status.CLAIMED]) if row.message_id in taken]
+        return [r for r in self.notifications([Status.CLAIMED]) if r.notification_id in mine]
 
     def _due(self, row: Notification) -> bool:
         if row.status is Status.PENDING:

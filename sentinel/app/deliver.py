@@ -19,7 +19,7 @@ from threading import Event as Flag
 
 from sentinel.core.errors import DeliveryError, SentinelError, StoreError, WarehouseError
 from sentinel.core.lifecycle import State
-from sentinel.core.planning import Notification, Status, handed_on, muted, retry_at
+from sentinel.core.planning import ENDS, Notification, Status, handed_on, muted, retry_at
 from sentinel.core.values import cut
 from sentinel.ports import Attempt, Channel, Message, Receipt, Snapshot, Store
 
@@ -449,7 +449,9 @@ class Delivery:
         if self.fallback is None or message.channel == self.fallback:
             return []
         dead = [replace(row, last_error=error) for row in message.notifications]
-        return handed_on(dead, self.fallback, now)
+        ended = {row.episode_id for row in dead if row.event in ENDS}
+        ledger = self.store.snapshot((), ended).ledger if ended else ()
+        return handed_on(dead, self.fallback, now, ledger)
 
     # -- waiting -------------------------------------------------------------------------------
 
@@ -542,8 +544,12 @@ def claimed_at_birth(
     It spares a transaction, which on some warehouses costs seconds. As many as are sent at once,
     and only those that no earlier row of their episode and channel holds up.
     """
-    busy = {(row.episode_id, row.channel) for row in ledger if not row.status.finished}
-    held_up = {row.message_id for row in new if (row.episode_id, row.channel) in busy}
+    first = {(row.episode_id, row.channel): "" for row in ledger if not row.status.finished}
+    for row in sorted(new, key=lambda row: row.created_at):
+        first.setdefault((row.episode_id, row.channel), row.message_id)
+    held_up = {
+        row.message_id for row in new if first[row.episode_id, row.channel] != row.message_id
+    }
     free = dict.fromkeys(row.message_id for row in new if row.message_id not in held_up)
     taken = set(list(free)[:_AT_ONCE])
     return tuple(

@@ -94,13 +94,10 @@ def _print(
         output.line(_sum(calm, others=bool(rows)))
     for row in stuck:
         word = "undeliverable" if row.status is Status.DEAD else "not delivered yet"
-        output.line(
-            Text(
-                f"{word}: {row.event} of {row.payload['alert']} to {row.channel}, "
-                f"{row.attempts} tries: {row.last_error or 'never tried'}",
-                style="bold red",
-            )
-        )
+        name = row.payload["alert"] + (f" [{row.instance}]" if row.instance else "")
+        tries = f"{row.attempts} {'try' if row.attempts == 1 else 'tries'}"
+        words = f"{row.event} of {name} to {row.channel}, {tries}: {row.last_error or 'not tried'}"
+        output.line(Text(clean(f"{word}: {words}"), style="bold red"))
     if any(row.status is Status.DEAD for row in stuck):
         output.line("`sentinel deliver --retry-dead` tries again what was given up.")
     if snapshot.silences:

@@ -7,6 +7,7 @@ outbox, whose payload is frozen here.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -50,9 +51,11 @@ MOST_IN_ONE = 50
 FIRED_AND_RESOLVED = "fired_and_resolved"
 # What tells a channel that an episode is open.
 _OPENING = (Event.FIRING, Event.SEVERITY, Event.REMINDER, Event.ESCALATION)
+ENDS = (Event.RESOLVED, Event.ERROR_RESOLVED)
 # Numbers of an escalation are apart by this, so that `n` still tells which one it is.
 _STEP = 100
 _EARLY = timedelta(seconds=30)
+_NEXT = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ class Notification:
     @property
     def urgency(self) -> tuple[int, int, str, str]:
         """A sort key within a message: what is open before what is over, the worst first."""
-        over = self.event in (Event.RESOLVED, Event.ERROR_RESOLVED)
+        over = self.event in ENDS
         rank = Severity(self.payload["severity"]).rank
         return (int(over), -rank, self.payload["alert"], self.instance)
 
@@ -174,10 +177,15 @@ class _Planner:
     decisions: list[Decision] = field(default_factory=list)
     revived: list[str] = field(default_factory=list)
     _channels: dict[str, list[str]] = field(default_factory=dict)
+    _planned: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _moment: datetime = field(init=False)
 
     def __post_init__(self) -> None:
         for episode, channel in self.ledger:
             self._channels.setdefault(episode, []).append(channel)
+        # What is told is told in order of `created_at`, also when the clock has been set back.
+        known = [row.created_at + _NEXT for rows in self.ledger.values() for row in rows]
+        self._moment = max([self.now, *known])
 
     def told(self, episode_id: str, channel: str, *events: Event) -> list[Notification]:
         """The rows of the ledger for these events that still count, the oldest first."""
@@ -238,6 +246,8 @@ class _Planner:
         while n in taken:
             n += _STEP if change.event is Event.ESCALATION else 1
         identity = hash_id(change.episode_id, channel, change.event, str(n))
+        created_at = self._moment + self._planned[change.episode_id, channel] * _NEXT
+        self._planned[change.episode_id, channel] += 1
         self.notifications.append(
             Notification(
                 notification_id=identity,
@@ -253,7 +263,7 @@ class _Planner:
                 reason=reason,
                 payload=_payload(case, change, self.now, reason),
                 status=Status.PENDING,
-                created_at=self.now,
+                created_at=created_at,
                 not_before=self.now,
             )
         )
@@ -458,8 +468,6 @@ def _plan_resolved(planner: _Planner, case: _Case, change: Transition) -> None:
                 planner.decide(case, channel, Event.RESOLVED, "silenced")
             else:
                 planner.tell(case, channel, change, change.reason)
-        elif planner.traits(channel) is None:
-            planner.decide(case, channel, Event.RESOLVED, "channel_removed")
         elif not case.wants(Event.RESOLVED):
             planner.decide(case, channel, Event.RESOLVED, "not_wanted")
         else:
@@ -483,8 +491,18 @@ def _plan_end(
     never_told = len(unsent) == len(told)
     if never_told and silenced and not any(row.attempts for row in told):
         planner.decide(case, channel, Event.RESOLVED, "silenced")
+    elif planner.traits(channel) is None and _arrived(told, unsent):
+        planner.decide(case, channel, Event.RESOLVED, "channel_removed")
     else:
+        # To a channel that is gone too, if it was never told: that becomes visible, and goes to
+        # the fallback.
         planner.tell(case, channel, change, FIRED_AND_RESOLVED if never_told else change.reason)
+
+
+def _arrived(told: Sequence[Notification], unsent: Sequence[Notification]) -> bool:
+    """Whether something was told, and nothing of it is under way."""
+    rest = [row for row in told if row not in unsent]
+    return bool(rest) and all(row.status is Status.SENT for row in rest)
 
 
 # -- an episode of the health ------------------------------------------------------------------
@@ -525,12 +543,11 @@ def _plan_error_resolved(planner: _Planner, case: _Case, change: Transition) -> 
     for channel in planner.channels_of(change.episode_id):
         told = planner.told(change.episode_id, channel, Event.ERROR)
         unsent = [row for row in told if row.status in (Status.PENDING, Status.DEAD)]
-        if planner.traits(channel) is None:
-            planner.decide(case, channel, change.event, "channel_removed")
-            continue
         planner.superseded.extend(row.notification_id for row in unsent)
         maybe = [row for row in told if row not in unsent or row.attempts]
-        if maybe:
+        if planner.traits(channel) is None and (not maybe or _arrived(told, unsent)):
+            planner.decide(case, channel, change.event, "channel_removed")
+        elif maybe:
             planner.tell(case, channel, change, change.reason)
         else:
             planner.decide(case, channel, change.event, "error_never_told")
@@ -635,8 +652,20 @@ def example(project: str, channel: str, key: str, now: datetime) -> Notification
     )
 
 
-def handed_on(dead: Iterable[Notification], fallback: str, now: datetime) -> list[Notification]:
-    """The rows that tell a fallback channel of a dead message, as one message."""
+def handed_on(
+    dead: Iterable[Notification],
+    fallback: str,
+    now: datetime,
+    ledger: Iterable[Notification] = (),
+) -> list[Notification]:
+    """The rows that tell a fallback channel of a dead message, as one message.
+
+    `ledger` are the rows of these episodes. The end of an episode is left out where the fallback
+    was told of its beginning for the same channel, and so is told of its end anyway.
+    """
+    known = [
+        row for row in ledger if row.channel == fallback and row.status is not Status.CANCELLED
+    ]
     rows = [
         replace(
             row,
@@ -661,9 +690,20 @@ def handed_on(dead: Iterable[Notification], fallback: str, now: datetime) -> lis
             sent_at=None,
         )
         for row in dead
+        if not _ends_anyway(row, known)
     ]
     message_id = hash_id("message", *sorted(row.notification_id for row in rows))
     return [replace(row, message_id=message_id) for row in rows]
+
+
+def _ends_anyway(row: Notification, known: Sequence[Notification]) -> bool:
+    mine = [each for each in known if each.episode_id == row.episode_id]
+    return (
+        row.event in ENDS
+        and any((each.payload.get("undeliverable") or {}).get("channel") == row.channel
+                for each in mine)
+        and any(each.event is row.event and not each.payload.get("undeliverable") for each in mine)
+    )  # fmt: skip
 
 
 def muted(

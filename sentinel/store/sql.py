@@ -511,19 +511,25 @@ class SqlStore:
             "and earlier.status in ('pending', 'claimed')"
         )
         # The least tried first: what is tried in vain doesn't hold up what is new.
+        free = (
+            "((status = 'pending' and not_before <= :now) "
+            "or (status = 'claimed' and claim_until <= :now))"
+        )
         due = (
             f"select mine.message_id from {relation} as mine "
-            f"where mine.project = :project{narrowed} "
-            "and ((mine.status = 'pending' and mine.not_before <= :now) "
-            "or (mine.status = 'claimed' and mine.claim_until <= :now)) "
+            f"where mine.project = :project{narrowed} and {free} "
             f"and mine.message_id not in ({blocked}) group by mine.message_id "
             f"order by min(mine.attempts), min(mine.created_at), mine.message_id limit {int(limit)}"
         )
+        # One token for all that is taken: rows of a message may have been claimed without the others.
+        token = (
+            f"select coalesce(max(known.claim_token), 0) + 1 from {relation} as known "
+            f"where known.message_id in ({due})"
+        )
         sql = (
             f"update {relation} set status = 'claimed', claimed_by = :holder, "
-            "claim_token = coalesce(claim_token, 0) + 1, claim_until = :until, "
-            "attempts = attempts + 1 "
-            f"where message_id in ({due}) and status in ('pending', 'claimed')"
+            f"claim_token = ({token}), claim_until = :until, attempts = attempts + 1 "
+            f"where message_id in ({due}) and {free}"
         )
         taken = f"from {relation} where claimed_by = :holder and claim_until = :until"
 

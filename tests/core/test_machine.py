@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from sentinel.core.evaluation import Observation, Outcome, Reading
 from sentinel.core.lifecycle import Event, Judgement, Phase, State, Tick, acknowledge, judge
-from sentinel.core.planning import Notification, Plan, Status, ledger_of, plan, standing
+from sentinel.core.planning import Notification, Plan, Status, ledger_of, muted, plan, standing
 from sentinel.core.severity import Severity
 from sentinel.core.silence import Silence
 
@@ -37,43 +37,51 @@ class Model:
     last_good: bool = False
     errors: int = 0
     failing: bool = False
-    episodes: int = 0
+    peak: Severity | None = None
 
-    def see(self, word: str, as_of: datetime, now: datetime, *, gap: bool) -> None:
+    def see(
+        self, word: str, severity: Severity, as_of: datetime, now: datetime, *, gap: bool
+    ) -> list[str]:
+        """What is to be told of, in the order in which it comes about."""
         retried = self.last == as_of and not self.last_good and self.last is not None
         if self.last is not None and self.last <= now and as_of <= self.last and not retried:
-            return
+            return []
         went_on = self.last is not None and self.last_good and not gap and self.last < as_of
         passed = as_of - self.last if went_on and self.last else timedelta()
         self.last, self.last_good = as_of, word in ("ok", "alert")
         if word == "error":
             self.errors += 1
-            self.failing = self.failing or self.errors >= self.error_after
-            return
+            begins = not self.failing and self.errors >= self.error_after
+            self.failing = self.failing or begins
+            return ["error"] if begins else []
+        healed = ["error_resolved"] if self.failing else []
         self.errors, self.failing = 0, False
-        if word == "alert":
-            self._alert(passed)
-        else:
-            self._ok(passed)
+        told = self._alert(passed, severity) if word == "alert" else self._ok(passed)
+        return told + healed
 
-    def _alert(self, passed: timedelta) -> None:
-        if self.phase in ("firing", "recovering"):
+    def _alert(self, passed: timedelta, severity: Severity) -> list[str]:
+        if self.peak is not None:
+            rises = severity.rank > self.peak.rank
             self.phase, self.held = "firing", timedelta()
-            return
+            self.peak = severity if rises else self.peak
+            return ["severity"] if rises else []
         self.held = self.held + passed if self.phase == "pending" else timedelta()
-        if self.held >= self.for_:
-            self.phase, self.held, self.episodes = "firing", timedelta(), self.episodes + 1
-        else:
+        if self.held < self.for_:
             self.phase = "pending"
+            return []
+        self.phase, self.held, self.peak = "firing", timedelta(), severity
+        return ["firing"]
 
-    def _ok(self, passed: timedelta) -> None:
-        if self.phase not in ("firing", "recovering"):
+    def _ok(self, passed: timedelta) -> list[str]:
+        if self.peak is None:
             self.phase, self.held = "ok", timedelta()
-            return
+            return []
         self.held = self.held + passed if self.phase == "recovering" else timedelta()
-        over = self.held >= self.keep
-        self.phase = "ok" if over else "recovering"
-        self.held = timedelta() if over else self.held
+        if self.held < self.keep:
+            self.phase = "recovering"
+            return []
+        self.phase, self.held, self.peak = "ok", timedelta(), None
+        return ["resolved"]
 
 
 class Lifecycle(RuleBasedStateMachine):
@@ -160,20 +168,70 @@ class Lifecycle(RuleBasedStateMachine):
         self.acked |= {step.after.episode_id for step in steps if step.after.episode_id}
         self._take(Judgement(self.alert, Reading(Outcome.SKIPPED), steps, kind="acknowledgement"))
 
-    @rule(status=st.sampled_from([Status.SENT, Status.SENT, Status.DEAD]),
+    @rule(status=st.sampled_from([Status.SENT, Status.SENT, Status.DEAD, Status.PENDING,
+                                  Status.CLAIMED]),
           channel=st.sampled_from([*CHANNELS, "pager"]))  # fmt: skip
     def deliver(self, status: Status, channel: str) -> None:
-        """The oldest message of a channel is accepted, or given up."""
+        """A channel's next message is accepted, given up, tried in vain, or just being sent."""
+        self._deliver(status, channel)
+
+    @rule()
+    def settle(self) -> None:
+        """If from now on all went well, everybody would come to know what is so."""
+        kept = self.now, dict(self.outbox), self.silences
+        self.silences = []
+        for _ in range(3):
+            self.now += timedelta(hours=4)
+            self._take(standing(self.alert, self.states.values()))
+            while any(self._deliver(Status.SENT, name) for name in (*CHANNELS, "pager")):
+                pass
+        self._everybody_knows()
+        self.now, self.outbox, self.silences = kept
+
+    def _deliver(self, status: Status, channel: str) -> bool:
         waiting = [
             row
             for row in self.outbox.values()
-            if row.channel == channel and row.status is Status.PENDING
+            if row.channel == channel and row.status in (Status.PENDING, Status.CLAIMED)
         ]
-        for row in waiting[:1]:
-            later = self.now + timedelta(hours=1)
-            self.outbox[row.notification_id] = replace(
-                row, status=status, attempts=row.attempts + 1, not_before=later
-            )
+        # As a store gives them out, and as they were planned.
+        first = min(waiting, key=lambda row: row.created_at, default=None)
+        if first is None:
+            return False
+        before = waiting[: waiting.index(first)]
+        assert all(row.episode_id != first.episode_id for row in before), "out of order"
+        tried = replace(first, status=status, attempts=first.attempts + 1)
+        if muted(first, self.states.get(""), self.silences, self.now):
+            tried = replace(first, status=Status.CANCELLED)
+        else:
+            self._may_be_told(first)
+        if tried.status is Status.DEAD:
+            tried = replace(tried, not_before=self.now + timedelta(hours=1))
+        self.outbox[first.notification_id] = tried
+        return True
+
+    def _everybody_knows(self) -> None:
+        state = self.states.get("")
+        for channel in CHANNELS:
+            got = [
+                row
+                for row in self.outbox.values()
+                if row.channel == channel and row.status is Status.SENT
+            ]
+            if state and state.episode_id:
+                heard = [
+                    Severity(row.payload["severity"])
+                    for row in got
+                    if row.episode_id == state.episode_id and row.event in OPENING
+                ]
+                assert heard, "it fires, and nobody says so"
+                assert max(heard, key=lambda each: each.rank) is self.model.peak
+            if state and state.health_episode_id:
+                failed = [row for row in got if row.episode_id == state.health_episode_id]
+                assert [row.event for row in failed] == [Event.ERROR]
+            opened = {row.episode_id for row in got if row.event in OPENING}
+            closed = {row.episode_id for row in got if row.event is Event.RESOLVED}
+            assert opened.intersection(self.ended) <= closed, "it is over, and nobody says so"
 
     # -- how it is kept ----------------------------------------------------------------------------
 
@@ -187,7 +245,8 @@ class Lifecycle(RuleBasedStateMachine):
         judged = judge(self.alert, reading, self.states.values(), tick, "shop")
         assert judged == judge(self.alert, reading, self.states.values(), tick, "shop")
         self._take(judged)
-        self.model.see(word, as_of, self.now, gap=gap)
+        events = [str(change.event) for step in judged.steps for change in step.transitions]
+        assert events == self.model.see(word, severity, as_of, self.now, gap=gap)
         after = self.states[""]
         if before and before.episode_id and before.episode_id != after.episode_id:
             self.ended.append(before.episode_id)
@@ -233,6 +292,7 @@ class Lifecycle(RuleBasedStateMachine):
     def the_phase_is_the_model_s(self) -> None:
         if "" in self.states:
             state = self.states[""]
+            assert state.peak_severity is self.model.peak
             assert (state.phase or Phase.OK) == self.model.phase.replace("none", "ok")
             assert (state.health_episode_id is not None) == self.model.failing
 
@@ -242,7 +302,7 @@ class Lifecycle(RuleBasedStateMachine):
         told = Counter(
             (row.episode_id, row.channel, row.event)
             for row in self.outbox.values()
-            if row.event in once
+            if row.event in once and row.status is not Status.CANCELLED
         )
         assert not [key for key, number in told.items() if number > 1]
 
@@ -258,7 +318,7 @@ class Lifecycle(RuleBasedStateMachine):
     def nothing_stays_to_be_sent_of_an_episode_that_is_over(self) -> None:
         for row in self.outbox.values():
             if row.episode_id in self.ended and row.event in OPENING:
-                assert row.status in (Status.SENT, Status.SUPERSEDED)
+                assert row.status is not Status.PENDING or row.attempts, "it was under way"
 
 
 Lifecycle.TestCase.settings = settings(

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from sentinel.core.alert import Surroundings
+from sentinel.core.alert import Alert, Surroundings
 from sentinel.core.alert import judge as judge_definitions
 from sentinel.core.evaluation import Outcome, Reading
 from sentinel.core.lifecycle import Phase, Tick, judge
-from sentinel.core.planning import MOST_IN_ONE, Status, plan
+from sentinel.core.planning import MOST_IN_ONE, Status, handed_on, plan
 from sentinel.core.project import Owner
 from sentinel.core.routing import Route, Routing, Traits
 from sentinel.core.severity import Severity
@@ -24,6 +24,112 @@ def told(story: Story) -> list[tuple[str, str]]:
     """(channel, event) of what was sent, in order."""
     rows = [row for row in story.outbox.values() if row.status is Status.SENT]
     return [(row.channel, str(row.event)) for row in sorted(rows, key=lambda row: row.created_at)]
+
+
+# -- an episode and the next -------------------------------------------------------------------
+
+
+def test_what_flaps_is_told_each_time_unless_it_has_to_keep_firing() -> None:
+    flapping, calm = Story(make_alert()), Story(make_alert(keep_firing_for="15m"))
+    for minute in range(0, 60, 10):
+        reading = ok() if minute % 20 else alerting()
+        flapping.see(reading, minute)
+        calm.see(reading, minute)
+    assert told(flapping) == [("ops", "firing"), ("ops", "resolved")] * 3
+    assert len({row.episode_id for row in flapping.outbox.values()}) == 3
+    assert told(calm) == [("ops", "firing")]
+    calm.see(ok(), 60)
+    assert calm.see(ok(), 70).told == [("ops", "resolved", "recovered")]
+
+
+def test_flapping_below_its_hold_is_told_to_nobody() -> None:
+    story = Story(make_alert(for_="15m"))
+    for minute in range(0, 100, 10):
+        story.see(ok() if minute % 20 else alerting(), minute)
+    assert told(story) == []
+
+
+def test_a_severity_that_rises_while_pending_is_that_of_the_firing() -> None:
+    story = Story(make_alert(for_="10m"))
+    assert story.see(alerting(severity="warning"), 0).told == []
+    seen = story.see(alerting(severity="critical"), 10)
+    assert seen.told == [("ops", "firing", "first_firing")]
+    assert seen.plan.notifications[0].payload["severity"] == "critical"
+
+
+def test_a_severity_that_falls_and_rises_again_is_told_above_its_peak_only() -> None:
+    story = Story(make_alert())
+    for minute, severity in enumerate(["warning", "critical", "info", "warning", "critical"]):
+        story.see(alerting(severity=severity), minute)
+    assert told(story) == [("ops", "firing"), ("ops", "severity")]
+    seen = story.see(ok(), 10)
+    assert seen.plan.notifications[0].payload["severity"] == "critical"
+
+
+def test_an_error_in_between_moves_nothing_and_is_told_for_itself() -> None:
+    story = Story(make_alert(on_empty="keep"))
+    story.see(alerting(), 0)
+    assert story.see(failed(), 10).told == [("ops", "error", "evaluation_failed")]
+    assert story.see(Reading(Outcome.EMPTY, absent="unknown"), 20).told == [
+        ("ops", "error_resolved", "evaluated_again")
+    ]
+    assert story.state.phase is Phase.FIRING
+    assert story.see(ok(), 30).told == [("ops", "resolved", "recovered")]
+
+
+def test_an_alert_that_never_could_be_evaluated_is_not_told_to_be_over() -> None:
+    story = Story(make_alert())
+    assert story.see(failed(), 0).told == [("ops", "error", "evaluation_failed")]
+    assert story.state.phase is None
+    assert story.see(ok(), 10).told == [("ops", "error_resolved", "evaluated_again")]
+
+
+# -- instances and names -----------------------------------------------------------------------
+
+
+def test_an_instance_that_vanishes_is_resolved_and_fires_anew_when_it_returns() -> None:
+    story = Story(make_alert(dimensions=["region"]))
+    north, south = alerting(region="north"), ok(region="south")
+    story.see(read(north, south), 0)
+    assert story.see(read(south), 10).told == [("ops", "resolved", "instance_missing")]
+    assert story.see(read(south), 20).told == []
+    assert story.see(read(north, south), 30).told == [("ops", "firing", "first_firing")]
+    assert len({row.episode_id for row in story.outbox.values()}) == 2
+
+
+def test_an_instance_that_is_kept_is_reminded_of_while_it_is_not_seen() -> None:
+    story = Story(make_alert(dimensions=["region"], on_missing="keep", repeat_interval="1h"))
+    story.see(read(alerting(region="north"), ok(region="south")), 0)
+    assert story.see(read(ok(region="south")), 30).told == []
+    assert story.see(read(ok(region="south")), HOUR).told == [("ops", "reminder", "repeat_due")]
+    assert story.see(read(ok(region="north"), ok(region="south")), 70).told == [
+        ("ops", "resolved", "recovered")
+    ]
+
+
+def test_a_renamed_dimension_ends_the_old_instances_and_begins_new_ones() -> None:
+    story = Story(make_alert(dimensions=["region"]))
+    story.see(read(alerting(region="north")), 0)
+    story.alert = make_alert(dimensions=["area"])
+    assert sorted(story.see(read(alerting(area="north")), 10).told) == [
+        ("ops", "firing", "first_firing"),
+        ("ops", "resolved", "dimensions_changed"),
+    ]
+
+
+def test_an_alert_that_is_renamed_under_the_same_id_goes_on() -> None:
+    def named(name: str) -> Alert:
+        source = make_source({"id": "money", "channels": ["ops"]}, name=name)
+        (alert,), _ = judge_definitions([source], Surroundings(routing=ROUTING))
+        return alert
+
+    story = Story(named("revenue"))
+    story.see(alerting(), 0)
+    story.alert = named("income")
+    assert story.see(alerting(), 10).told == []
+    seen = story.see(ok(), 20)
+    assert seen.told == [("ops", "resolved", "recovered")]
+    assert seen.plan.notifications[0].payload["alert"] == "income"
 
 
 # -- silences ----------------------------------------------------------------------------------
@@ -204,6 +310,75 @@ def test_a_channel_that_is_taken_out_is_told_no_more() -> None:
     assert ("mail", "resolved", "channel_removed") in story.see(ok(), 5).untold
 
 
+def test_what_was_never_told_to_a_channel_that_is_taken_out_becomes_visible() -> None:
+    """It dies as one message, which a fallback is told of; the firing alone never does."""
+    story = Story(make_alert(channels=["ops", "mail"]), routing=ROUTING)
+    story.see(alerting(), 0)
+    story.deliver(Status.PENDING, "mail")
+    story.routing = Routing({"ops": Traits(groups=False)})
+    seen = story.see(ok(), 5)
+    assert ("mail", "resolved", "fired_and_resolved") in seen.told
+    assert [story.outbox[key].channel for key in seen.plan.superseded] == ["mail"]
+
+
+def test_a_reminder_that_waits_for_a_channel_that_is_taken_out_is_dropped_at_the_end() -> None:
+    story = Story(make_alert(channels=["mail"], repeat_interval="1h"), routing=ROUTING)
+    story.see(alerting(), 0)
+    story.see(alerting(), HOUR, delivered=Status.PENDING)
+    story.routing = Routing({})
+    seen = story.see(ok(), 2 * HOUR)
+    assert (seen.told, seen.untold) == ([], [("mail", "resolved", "channel_removed")])
+    assert len(seen.plan.superseded) == 1
+
+
+def test_an_error_that_waits_for_a_channel_that_is_taken_out_is_dropped_at_its_end() -> None:
+    story = Story(make_alert(channels=["mail"]), routing=ROUTING)
+    story.see(failed(), 0, delivered=Status.PENDING)
+    story.routing = Routing({})
+    assert story.see(ok(), 5).untold == [("mail", "error_resolved", "channel_removed")]
+    assert {row.status for row in story.outbox.values()} == {Status.SUPERSEDED}
+
+
+def handed(story: Story, fallback: str, minute: float) -> list[tuple[str, str]]:
+    """What is dead comes to the fallback, as delivery hands it on; (channel, event) of it."""
+    dead = [
+        row
+        for row in story.outbox.values()
+        if row.status is Status.DEAD and row.channel != fallback
+    ]
+    new = [
+        row
+        for row in handed_on(dead, fallback, at(minute), story.outbox.values())
+        if row.notification_id not in story.outbox
+    ]
+    story.outbox |= {row.notification_id: replace(row, status=Status.SENT) for row in new}
+    return [(row.channel, str(row.event)) for row in new]
+
+
+def test_a_fallback_that_was_told_of_the_firing_is_told_of_its_end_once() -> None:
+    story = Story(make_alert(), routing=ROUTING)
+    story.see(alerting(), 0, delivered=Status.DEAD)
+    assert handed(story, "mail", 1) == [("mail", "firing")]
+    assert story.see(ok(), 5, delivered=Status.DEAD).told == [
+        ("ops", "resolved", "fired_and_resolved"),
+        ("mail", "resolved", "recovered"),
+    ]
+    assert handed(story, "mail", 6) == []
+
+
+def test_a_fallback_is_told_of_an_end_that_could_not_be_told_elsewhere() -> None:
+    story = Story(make_alert(channels=["ops", "mail"]), routing=ROUTING)
+    story.see(alerting(), 0)
+    story.see(ok(), 5)
+    story.outbox = {
+        key: replace(row, status=Status.DEAD)
+        if (row.channel, str(row.event)) == ("ops", "resolved")
+        else row
+        for key, row in story.outbox.items()
+    }
+    assert handed(story, "mail", 6) == [("mail", "resolved")]
+
+
 def test_an_error_that_may_have_arrived_is_told_to_be_over() -> None:
     story = Story(make_alert())
     story.see(failed(), 0, delivered=Status.PENDING)
@@ -257,6 +432,17 @@ def test_what_has_to_wait_holds_up_nothing_else() -> None:
     assert len({row.message_id for row in seen.plan.notifications}) == 2
 
 
+def test_two_that_are_due_at_once_on_one_channel_come_one_after_the_other() -> None:
+    """A silence that ends late: the firing goes first, and the escalation waits for it."""
+    story = Story(make_alert(escalations=[{"after": "1h", "channels": ["ops"]}]))
+    story.silence(0, 2 * HOUR)
+    story.see(alerting(), 0)
+    rows = story.wait(2 * HOUR).plan.notifications
+    first, second = sorted(rows, key=lambda row: row.created_at)
+    assert (first.event, second.event) == ("firing", "escalation")
+    assert first.created_at < second.created_at
+
+
 # -- slots -------------------------------------------------------------------------------------
 
 
@@ -276,6 +462,25 @@ def test_without_a_schedule_each_run_counts() -> None:
     for minute in (0, 1):
         assert story.see(alerting(), minute, by_hand=True).told == []
     assert story.see(alerting(), 2, by_hand=True).told == [("ops", "firing", "first_firing")]
+
+
+def test_a_slot_that_comes_after_a_later_run_by_hand_is_only_recorded() -> None:
+    story = Story(make_alert(schedule="0 * * * *"))
+    story.see(ok(), 5, by_hand=True)
+    late = story.see(alerting(), 0, now=6)
+    assert (late.told, late.judged.steps[0].recorded_only) == ([], True)
+    assert story.see(alerting(), HOUR).told == [("ops", "firing", "first_firing")]
+    assert story.see(alerting(), HOUR).told == []
+
+
+def test_what_is_told_after_the_clock_was_set_back_still_comes_after_what_was_told_before() -> None:
+    story = Story(make_alert())
+    first = story.see(alerting(severity="warning"), 60, delivered=Status.PENDING)
+    second = story.see(alerting(severity="critical"), 10)
+    assert second.told == [("ops", "severity", "severity_rose")]
+    [earlier], [later] = first.plan.notifications, second.plan.notifications
+    assert earlier.created_at < later.created_at
+    assert later.not_before == at(10)
 
 
 def test_an_alert_that_fired_for_want_of_rows_recovers_when_they_come() -> None:

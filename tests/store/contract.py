@@ -651,6 +651,37 @@ class StoreContract:
         _write(store, Batch(notifications=rows))
         assert len(store.claim("me", MINUTE, 10)) == 2
 
+    def test_a_message_whose_parts_were_tried_apart_is_marked_whole(self, store: Store) -> None:
+        rows = tuple(_due(store, episode, message_id="together") for episode in ("a", "b"))
+        _write(store, Batch(notifications=rows))
+        dead = Attempt(Status.DEAD, error="refused")
+        assert mark(store, store.claim("me", MINUTE, 10), dead)
+        _write(store, Batch(revived=(rows[0].notification_id,)))
+        [alone] = store.claim("me", MINUTE, 10)
+        assert mark(store, [alone], dead)
+        _write(store, Batch(revived=tuple(row.notification_id for row in rows)))
+        claimed = store.claim("me", MINUTE, 10)
+        assert len({row.claim_token for row in claimed}) == 1
+        assert (alone.claim_token, claimed[0].claim_token) == (2, 3)
+        assert mark(store, claimed, Attempt(Status.SENT))
+        assert {row.status for row in store.notifications(Status)} == {Status.SENT}
+
+    def test_a_part_that_is_tried_again_takes_no_other_part_from_its_holder(
+        self, store: Store
+    ) -> None:
+        held, dead = (
+            _due(store, "a", message_id="together"),
+            _due(store, "b", message_id="together", status=Status.DEAD, claim_token=1),
+        )
+        _write(store, Batch(notifications=(held, dead)))
+        [mine] = store.claim("me", MINUTE, 10)
+        _write(store, Batch(revived=(dead.notification_id,)))
+        [theirs] = store.claim("another", MINUTE, 10)
+        assert (mine.episode_id, theirs.episode_id) == ("a", "b")
+        assert mark(store, [mine], Attempt(Status.SENT))
+        found = {row.episode_id: row.status for row in store.notifications(Status)}
+        assert found == {"a": Status.SENT, "b": Status.CLAIMED}
+
     def test_a_limited_claim_takes_the_least_tried_and_then_the_oldest(self, store: Store) -> None:
         rows = (
             _due(store, "tried", age=9, attempts=1),
