@@ -95,7 +95,9 @@ def _head(payloads: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _one(payload: Mapping[str, Any], length: int) -> list[dict[str, Any]]:
     facts = [
-        {"title": label, "value": markdown(cut(text, length))} for label, text in details(payload)
+        # One line break alone is none in Markdown.
+        {"title": label, "value": markdown(cut(text, length)).replace("\n", "\n\n")}
+        for label, text in details(payload)
     ]
     return [_head([payload]), {"type": "FactSet", "facts": facts}]
 

@@ -13,6 +13,7 @@ from sentinel.app.deliver import Delivery
 from sentinel.app.evaluate import BatchOptions, Evaluation
 from sentinel.core.planning import Status
 from sentinel.core.project import Compiled
+from sentinel.core.routing import Routing, Traits
 from sentinel.ports import Channel, HistoryQuery, Store
 from sentinel.store.postgres import PostgresDialect
 from sentinel.warehouses.contract import Database
@@ -114,6 +115,10 @@ def every_channel(folder: Path) -> Iterator[dict[str, Channel]]:
         }
 
 
+def _traits(channels: dict[str, Channel]) -> dict[str, Traits]:
+    return {name: channel.traits for name, channel in channels.items()}
+
+
 class Shop:
     """A warehouse that is its own store."""
 
@@ -142,7 +147,8 @@ class Shop:
             f"model.shop.{n}": Compiled(f"model.shop.{n}", q[0]) for n, q in queries.items()
         }
         with every_channel(folder) as channels:
-            evaluate = Evaluation(FakeProject(sources, compiled), self.database, self.store)
+            project, routing = FakeProject(sources, compiled), Routing(_traits(channels))
+            evaluate = Evaluation(project, self.database, self.store, routing=routing)
             evaluated = evaluate(alerts_of(*sources, channels=channels), BatchOptions(2))
             errors = {each.alert.name: each.reading.error for each in evaluated.observed}
             assert not any(errors.values()), errors
@@ -191,6 +197,10 @@ def test_whatever_stands_in_a_sample_is_told_by_every_channel(place: Place, tmp_
     shop = Shop(place, tmp_path)
     listed = ", ".join(f"{sql} as {name}_" for name, sql in columns(place.name).items())
     assert_all_sent(shop.tell(tmp_path, {"odd": (f"select {listed}", {"samples": 5})}), 1)
+    told = shop.store.notifications(Status)[0].payload
+    [sample] = told["context"]["samples"]
+    assert sample["megabyte_"].endswith("… (1,000,000 characters, cut)")
+    assert len(str(sample)) < 12_000
 
 
 @BOTH

@@ -88,3 +88,8 @@ def test_a_template_that_makes_more_than_teams_takes_is_cut_and_says_so(
     it.build().send(message())
     assert it.arrived() == [card(it.bodies[0])["body"][1]["text"]]
     assert it.arrived()[0].endswith("… (30,000 characters, cut)")
+
+
+def test_lines_stay_apart(it: TeamsUnderTest) -> None:
+    it.build().send(message(notification(payload=payload(message="one\ntwo"))))
+    assert "message one\n\ntwo" in it.arrived()[0]
