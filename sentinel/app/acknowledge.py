@@ -13,6 +13,7 @@ from sentinel.core.history import Execution, history_rows
 from sentinel.core.lifecycle import Judgement, State, Step, Tick, acknowledge
 from sentinel.core.planning import Notification, Status, ledger_of, plan
 from sentinel.core.routing import Routing
+from sentinel.core.silence import dimension_text
 from sentinel.ports import Batch, Snapshot, Store
 
 KIND = "acknowledgement"
@@ -37,7 +38,9 @@ class Acknowledgement:
 
     def covers(self, state: State) -> bool:
         wanted = self.dimensions or {}
-        return all(str(state.dimensions.get(name)) == value for name, value in wanted.items())
+        return all(
+            dimension_text(state.dimensions.get(name)) == value for name, value in wanted.items()
+        )
 
 
 def acknowledge_alerts(

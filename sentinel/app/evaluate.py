@@ -45,7 +45,7 @@ from sentinel.core.lifecycle import (
 from sentinel.core.planning import Notification, Plan, Status, ledger_of, plan, standing
 from sentinel.core.project import Compiled
 from sentinel.core.routing import Routing
-from sentinel.core.values import plain
+from sentinel.core.values import bounded, plain
 from sentinel.ports import Batch, Lease, Project, Query, Session, Snapshot, Store, Warehouse
 
 _AS_OF = re.compile(r"/\*sentinel:as_of\*/.*?/\*sentinel:end\*/", re.DOTALL)
@@ -569,11 +569,13 @@ class _Look:
         observations = []
         for seen in reading.observations:
             mine = [
-                {
-                    name: value
-                    for name, value in row.items()
-                    if not rules.sample_columns or name in rules.sample_columns
-                }
+                bounded(
+                    {
+                        name: value
+                        for name, value in row.items()
+                        if not rules.sample_columns or name in rules.sample_columns
+                    }
+                )
                 for row in rows
                 if all(row[name] == value for name, value in seen.dimensions.items())
             ]

@@ -15,17 +15,21 @@ Address = IPv4Address | IPv6Address
 # Where clouds tell a machine about itself, credentials included.
 _METADATA = frozenset(
     ipaddress.ip_address(each)
-    for each in ("169.254.169.254", "169.254.170.2", "100.100.100.200", "fd00:ec2::254")
-)
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+    for each in (
+        "169.254.169.254", "169.254.170.2", "100.100.100.200", "168.63.129.16", "192.0.0.192",
+        "fd00:ec2::254", "fd20:ce::254",
+    )
+)  # fmt: skip
+# What stands for an IPv4 address by its last 32 bits: RFC 6052, RFC 8215, RFC 4291 section 2.5.5.1.
+_TRANSLATED = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "::/96")))
 _SHARED = ipaddress.ip_network("100.64.0.0/10")
-_UNFIT = re.compile(r"[\s\x00-\x1f\x7f]")
+_UNFIT = re.compile(r"[\s\\\x00-\x1f\x7f]")
 
 
 def check_url(url: str) -> str:
     """A URL as a channel's setting. Raises ValueError, which never shows it: such URLs are secret."""
     if _UNFIT.search(url):
-        raise ValueError("the URL holds a space or a control character")
+        raise ValueError("the URL holds a space, a backslash or a control character")
     if not url.lower().startswith(("https://", "http://")):
         raise ValueError("the URL has to begin with https:// or http://")
     try:
@@ -73,6 +77,19 @@ def refused(text: str, *, allow_private: bool) -> str:
     return ""
 
 
+def literal(host: str) -> str | None:
+    """The address that a host is without any resolving, in whatever spelling: 127.1, 0x7f000001."""
+    bare = host.rstrip(".")
+    try:
+        return str(ipaddress.ip_address(bare))
+    except ValueError:
+        pass
+    try:
+        return socket.inet_ntoa(socket.inet_aton(bare))
+    except OSError:
+        return None
+
+
 def _inner(address: Address) -> Address:
     """The IPv4 address that an IPv6 address stands for, where it does."""
     if isinstance(address, IPv4Address):
@@ -83,6 +100,6 @@ def _inner(address: Address) -> Address:
         return address.sixtofour
     if address.teredo:
         return address.teredo[1]
-    if address in _NAT64:
+    if int(address) > 1 and any(address in each for each in _TRANSLATED):
         return IPv4Address(int(address) & 0xFFFFFFFF)
     return address

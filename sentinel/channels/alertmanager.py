@@ -12,12 +12,12 @@ from pydantic import Field, SecretStr
 
 from sentinel.channels.contract import ChannelContext
 from sentinel.channels.escape import cut, plain
-from sentinel.channels.http import HttpSettings, post
+from sentinel.channels.http import Headers, HttpSettings, post
 from sentinel.channels.text import details, headline, link
 from sentinel.core.alert import PositiveDuration
 from sentinel.core.lifecycle import Event
 from sentinel.core.routing import Traits
-from sentinel.core.values import isoformat
+from sentinel.core.values import hash_id, isoformat, to_json
 from sentinel.ports import Message, Receipt
 
 _UNFIT = re.compile(r"[^a-zA-Z0-9_]")
@@ -40,7 +40,7 @@ class AlertmanagerChannel:
             timedelta(days=7),
             description="After what time without news Alertmanager takes an alert for resolved.",
         )
-        headers: dict[str, SecretStr] = Field(
+        headers: Headers = Field(
             default_factory=dict, description="Further headers; their values are secret."
         )
 
@@ -92,9 +92,17 @@ def labels(event: Event, payload: Mapping[str, Any]) -> dict[str, str]:
         "project": payload["project"],
         "kind": "error" if health else "test" if event is Event.TEST else "alert",
     }
+    if payload["instance"]:
+        found["instance"] = payload["instance"]
     for name, value in payload["dimensions"].items():
-        found[f"dimension_{_name(name)}"] = cut(plain(value), _LONGEST)
-    return {name: plain(value) for name, value in found.items() if value != ""}
+        found[f"dimension_{_name(name)}"] = value if isinstance(value, str) else to_json(value)
+    return {name: _label(value) for name, value in found.items() if value != ""}
+
+
+def _label(value: str) -> str:
+    """A value as a label shows it; what had to be changed keeps apart what was different."""
+    shown = cut(plain(value), _LONGEST)
+    return shown if shown == value else f"{shown} #{hash_id(value)[:8]}"
 
 
 def _name(text: str) -> str:

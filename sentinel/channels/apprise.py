@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, SecretStr
 
 from sentinel.channels.contract import ChannelContext, ChannelSettings, SettingFault
-from sentinel.channels.escape import cut, line, plain
+from sentinel.channels.escape import cut, line, unpinged
+from sentinel.channels.http import DEADLINE
 from sentinel.channels.template import Template
-from sentinel.channels.text import brief, details, title
+from sentinel.channels.text import EACH, brief, details, title
 from sentinel.core.errors import DeliveryError
 from sentinel.core.lifecycle import Event
 from sentinel.core.planning import Notification
@@ -48,7 +50,7 @@ class AppriseChannel:
         self._settings = settings
         self._services = [_service(url, place) for place, url in enumerate(settings.urls, 1)]
         path = settings.template
-        self._template = Template.load("template", path, around, plain) if path else None
+        self._template = Template.load("template", path, around, unpinged) if path else None
 
     def __repr__(self) -> str:
         return f"AppriseChannel({self.name!r})"
@@ -58,12 +60,16 @@ class AppriseChannel:
         text = self._template.render(message) if self._template else _body(payloads)
         done = set(message.recipients_done)
         failed = []
+        deadline = time.monotonic() + DEADLINE.total_seconds()
         for place, service in enumerate(self._services, 1):
             key = f"url {place}"
             if key in done:
                 continue
-            if service.open().notify(
-                title=cut(line(title(payloads)), _TITLE),
+            # The library waits for each by itself; a claim doesn't last for ever.
+            if time.monotonic() > deadline:
+                failed.append(key)
+            elif service.open().notify(
+                title=unpinged(cut(line(title(payloads)), _TITLE)),
                 body=text,
                 notify_type=_type(message.notifications),
                 body_format="text",
@@ -121,6 +127,8 @@ def _type(rows: Sequence[Notification]) -> Any:
 
 def _body(payloads: Sequence[Any]) -> str:
     if len(payloads) > 1:
-        return "\n".join(cut(line(brief(each)), _LINE) for each in payloads)
-    lines = (f"{label}: {cut(text, _DETAIL)}" for label, text in details(payloads[0]))
-    return plain("\n".join(lines))
+        lines = [unpinged(cut(line(brief(each)), _LINE)) for each in payloads]
+        return "\n".join([*lines, "", EACH])
+    return "\n".join(
+        f"{label}: {unpinged(cut(text, _DETAIL))}" for label, text in details(payloads[0])
+    )

@@ -7,11 +7,13 @@ from collections.abc import Collection
 from pydantic import Field
 
 from sentinel.channels.contract import ChannelContext, ChannelSettings
-from sentinel.channels.escape import line, plain
+from sentinel.channels.escape import cut, line, plain
 from sentinel.channels.template import Template
 from sentinel.channels.text import details, headline
 from sentinel.core.routing import Traits
 from sentinel.ports import Message, Receipt
+
+_DETAIL = 10_000
 
 
 class ConsoleChannel:
@@ -43,7 +45,7 @@ class ConsoleChannel:
             payload = notification.payload
             lines.append(line(headline(payload)))
             for label, text in details(payload):
-                first, *rest = plain(text).splitlines()
+                first, *rest = plain(cut(text, _DETAIL)).splitlines()
                 lines.append(f"  {label + ':':<9} {first}")
                 lines += [f"  {'':<9} {more}" for more in rest]
         self._say("\n".join(lines))

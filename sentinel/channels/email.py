@@ -6,13 +6,14 @@ import re
 import smtplib
 import ssl
 import time
-from collections.abc import Collection, Mapping, Sequence
+import unicodedata
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
 from datetime import timedelta
 from email.message import EmailMessage
 from email.policy import SMTP
-from email.utils import formatdate, parseaddr
+from email.utils import formatdate, getaddresses, parseaddr
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,7 +22,7 @@ from pydantic import AfterValidator, Field, SecretStr
 from sentinel.channels.contract import ChannelContext, ChannelSettings, SettingFault
 from sentinel.channels.escape import cut, html, line, plain
 from sentinel.channels.template import Template
-from sentinel.channels.text import brief, details, link, title
+from sentinel.channels.text import brief, details, headline, link, title
 from sentinel.core.alert import Names
 from sentinel.core.errors import DeliveryError
 from sentinel.core.lifecycle import Event
@@ -35,17 +36,25 @@ _PORTS = {"starttls": 587, "tls": 465, "none": 25}
 _SUBJECT = 180
 _LINE = 500
 _DETAIL = 10_000
+_DETAIL_OF_MANY = 1_000
 _ADDRESS = re.compile(r"[^\s@<>,;:\"\\]+@[^\s@<>,;:\"\\]+")
+# Unicode's control and format characters, halves of pairs, and what separates lines.
+_UNFIT = ("Cc", "Cf", "Cs", "Zl", "Zp")
 _COLORS = {"info": "#2563eb", "warning": "#b45309", "critical": "#b91c1c"}
 _OVER = (Event.RESOLVED, Event.ERROR_RESOLVED)
 
 
 def address(text: str) -> str:
     """An address, alone or as `Name <address>`. Raises ValueError."""
-    if any(ord(sign) < 32 or ord(sign) == 127 for sign in text):
+    if any(unicodedata.category(sign) in _UNFIT for sign in text):
         raise ValueError("an address can't hold a line break or another control character")
-    if not _ADDRESS.fullmatch(parseaddr(text)[1]):
+    found = [mailbox for _, mailbox in getaddresses([text])]
+    if len(found) > 1 and all(_ADDRESS.fullmatch(each) for each in found):
+        raise ValueError(f"{text!r} is more than one address: write them as a list")
+    if len(found) != 1 or not _ADDRESS.fullmatch(found[0]):
         raise ValueError(f"{text!r} is no address of a mailbox")
+    if not found[0].isascii():
+        raise ValueError(f"the address in {text!r} has signs beyond ASCII; a name before it may")
     return text
 
 
@@ -93,9 +102,19 @@ class EmailChannel:
         self._to: Sequence[str] = settings.to
         if (settings.username is None) != (settings.password is None):
             raise SettingFault("username", "`username` and `password` go together")
+        _check_host(settings.host)
+        for key, given in (("username", settings.username), ("password", _password(settings))):
+            if given and not given.isascii():
+                raise SettingFault(key, "it has signs beyond ASCII, which SMTP's logins don't take")
         self._ca_file = str(around.project_dir / settings.ca_file) if settings.ca_file else None
         if self._ca_file and not Path(self._ca_file).is_file():
             raise SettingFault("ca_file", f"there is no file {settings.ca_file}")
+        try:
+            self._context()
+        except ssl.SSLError:
+            raise SettingFault(
+                "ca_file", f"{settings.ca_file} holds no certificate in PEM"
+            ) from None
 
         def load(key: str, escape: Any) -> Template | None:
             path = getattr(settings, key)
@@ -166,8 +185,8 @@ class EmailChannel:
                 server.starttls(context=self._context())
                 server.ehlo()
             _in_time(deadline)
-            if settings.username and settings.password:
-                server.login(settings.username, settings.password.get_secret_value())
+            if settings.username:
+                server.login(settings.username, _password(settings))
         except BaseException:
             server.close()
             raise
@@ -223,7 +242,22 @@ class EmailChannel:
             subtype="html",
             cte="base64",
         )
+        mail.set_boundary(f"=-{message.message_id}")  # or a second try would be other bytes
         return mail
+
+
+def _check_host(host: str) -> None:
+    """Raises SettingFault if it can't be the name of a host."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        host = ""
+    if not host or any(sign.isspace() or not sign.isprintable() for sign in host):
+        raise SettingFault("host", "it can't be the name of a host")
+
+
+def _password(settings: EmailChannel.Settings) -> str:
+    return settings.password.get_secret_value() if settings.password else ""
 
 
 def _in_time(deadline: float) -> None:
@@ -273,38 +307,63 @@ def _subject(payloads: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _plain_text(payloads: Sequence[Mapping[str, Any]]) -> str:
-    if len(payloads) > 1:
-        return "\n".join(f"- {cut(line(brief(each)), _LINE)}" for each in payloads) + "\n"
+    if len(payloads) == 1:
+        return "\n".join([line(title(payloads)), "", *_plain_details(payloads[0], _DETAIL)]) + "\n"
     lines = [line(title(payloads)), ""]
-    for label, text in details(payloads[0]):
-        first, *rest = plain(cut(text, _DETAIL)).splitlines() or [""]
-        lines.append(f"{label + ':':<9} {first}")
-        lines += [f"{'':<9} {more}" for more in rest]
+    lines += [f"- {cut(line(brief(each)), _LINE)}" for each in payloads]
+    for each in payloads:
+        lines += [
+            "",
+            line(headline(each)),
+            *(f"  {x}" for x in _plain_details(each, _DETAIL_OF_MANY)),
+        ]
     return "\n".join(lines) + "\n"
 
 
+def _plain_details(payload: Mapping[str, Any], most: int) -> Iterator[str]:
+    for label, text in details(payload):
+        first, *rest = plain(cut(text, most)).splitlines() or [""]
+        yield f"{label + ':':<9} {first}"
+        yield from (f"{'':<9} {more}" for more in rest)
+
+
 def _html_text(payloads: Sequence[Mapping[str, Any]]) -> str:
-    if len(payloads) > 1:
-        items = "".join(f"<li>{html(cut(line(brief(each)), _LINE))}</li>" for each in payloads)
-        body = f"<ul>{items}</ul>"
+    if len(payloads) == 1:
+        body = _html_details(payloads[0], _DETAIL)
     else:
-        body = _html_details(payloads[0])
-    worst = payloads[0]
-    color = "#15803d" if worst["event"] in _OVER else _COLORS.get(worst["severity"], "#374151")
+        items = "".join(f"<li>{html(cut(line(brief(each)), _LINE))}</li>" for each in payloads)
+        parts = "".join(
+            _html_heading(each, line(headline(each)), "h3", 15)
+            + _html_details(each, _DETAIL_OF_MANY)
+            for each in payloads
+        )
+        body = f'<ul style="padding-left: 20px">{items}</ul>{parts}'
     return (
-        '<html><body style="font-family: sans-serif; color: #1f2937">'
-        f'<h2 style="color: {color}; font-size: 18px">{html(line(title(payloads)))}</h2>'
-        f"{body}</body></html>"
+        '<!doctype html><html><head><meta charset="utf-8"></head>'
+        '<body style="font-family: sans-serif; font-size: 14px; color: #1f2937">'
+        f"{_html_heading(payloads[0], line(title(payloads)), 'h2', 18)}{body}</body></html>"
     )
 
 
-def _html_details(payload: Mapping[str, Any]) -> str:
+def _html_heading(payload: Mapping[str, Any], words: str, tag: str, size: int) -> str:
+    color = "#15803d" if payload["event"] in _OVER else _COLORS.get(payload["severity"], "#374151")
+    look = f"color: {color}; font-size: {size}px; margin: 16px 0 8px"
+    return f'<{tag} style="{look}">{html(words)}</{tag}>'
+
+
+def _html_details(payload: Mapping[str, Any], most: int) -> str:
+    url = link(payload)
     rows = "".join(
         f'<tr><td style="padding: 2px 12px 2px 0; color: #6b7280; vertical-align: top">'
         f'{html(label)}</td><td style="padding: 2px 0; white-space: pre-wrap">'
-        f"{html(cut(text, _DETAIL))}</td></tr>"
+        f"{_html_detail(label, text, most, url)}</td></tr>"
         for label, text in details(payload)
     )
-    url = link(payload)
-    runbook = f'<p><a href="{html(url)}">Runbook</a></p>' if url else ""
-    return f'<table style="border-collapse: collapse">{rows}</table>{runbook}'
+    return f'<table style="border-collapse: collapse; font-size: 14px">{rows}</table>'
+
+
+def _html_detail(label: str, text: str, most: int, url: str | None) -> str:
+    shown = html(cut(text, most))
+    if label == "runbook" and url:
+        return f'<a href="{html(url)}">{shown}</a>'
+    return f"<code>{shown}</code>" if label in ("silence", "rows") else shown

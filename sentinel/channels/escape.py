@@ -7,12 +7,21 @@ import re
 
 from sentinel.core.values import cut
 
-__all__ = ["cut", "html", "line", "markdown", "mrkdwn", "plain"]
+__all__ = [
+    "code", "cut", "cut_escaped", "html", "in_json", "line", "markdown", "mrkdwn", "plain", "unpinged"
+]  # fmt: skip
 
 # Terminal escapes and other control characters, line separators, and what turns text around.
 _CONTROL = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
+_EMPTY = "\N{ZERO WIDTH SPACE}"
+# Signs of mrkdwn where they may begin or end something; within a word, as in late_orders, they
+# don't, and a name has to stay as it is for those who copy it.
+_SIGN = re.compile(r"`|(?<![^\W_])[*_~]|[*_~](?![^\W_])|^(?=&gt;)", re.MULTILINE)
+_GRAVE = "\N{MODIFIER LETTER GRAVE ACCENT}"
+_ENTITY = re.compile(r"&(?:#?\w{0,6})?$")
+_PING = re.compile(r"@(?=everyone|here|channel|all\b)|<(?=[@!#&:])|\](?=\()", re.IGNORECASE)
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$&:])")
 _SPACES = re.compile(r"\s+")
 
@@ -38,8 +47,35 @@ def mrkdwn(value: object) -> str:
     Source: Slack's documentation, "Formatting text for app surfaces": `&`, `<` and `>` are
     escaped; a zero-width space keeps the signs of formatting from being taken for such.
     """
-    text = plain(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([*_~`])", "\N{ZERO WIDTH SPACE}\\1", text)
+    return _SIGN.sub(lambda sign: _EMPTY + sign[0], _entities(value))
+
+
+def code(value: object) -> str:
+    """Text as code of mrkdwn, which people can copy as it is."""
+    return f"`{_entities(line(value)).replace('`', _GRAVE)}`"
+
+
+def _entities(value: object) -> str:
+    return plain(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def cut_escaped(text: str, most: int) -> tuple[str, str]:
+    """The first `most` characters of escaped text and its rest, no entity taken apart."""
+    head = text[:most]
+    if len(text) > most:
+        head = _ENTITY.sub("", head) or head
+    return head, text[len(head) :]
+
+
+def unpinged(value: object) -> str:
+    """Text for a service whose format is not known: it calls nobody and hides no link, as chats
+    take it."""
+    return _PING.sub(lambda sign: sign[0] + _EMPTY, plain(value))
+
+
+def in_json(text: str) -> str:
+    """A JSON document for a terminal: control characters within its texts are escaped."""
+    return _CONTROL.sub(lambda sign: f"\\u{ord(sign[0]):04x}", text)
 
 
 def markdown(value: object) -> str:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import requests
-from pydantic import Field, SecretStr, field_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator
 from requests.adapters import HTTPAdapter
 from requests.utils import select_proxy
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from sentinel.channels.address import check_url, refused, resolve
+from sentinel.channels.address import check_url, literal, refused, resolve
 from sentinel.channels.contract import ChannelSettings
 from sentinel.channels.escape import plain as clean
 from sentinel.core.errors import DeliveryError
@@ -31,6 +32,21 @@ DEADLINE = timedelta(seconds=25)
 _RETRIED = frozenset({408, 425, 429})
 _READ = 4_096
 _SHOWN = 200
+# RFC 9110, sections 5.1 and 5.5, without the bytes above ASCII.
+_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
+_VALUE = re.compile(r"[!-~]([\t -~]*[!-~])?")
+
+
+def _can_be_sent(headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
+    for name, value in headers.items():
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r} can't be the name of a header")
+        if not _VALUE.fullmatch(value.get_secret_value()):
+            raise ValueError(f"the value of {name!r} holds what a header can't")
+    return headers
+
+
+Headers = Annotated[dict[str, SecretStr], AfterValidator(_can_be_sent)]
 
 
 class HttpSettings(ChannelSettings):
@@ -50,20 +66,37 @@ class HttpSettings(ChannelSettings):
 
 @dataclass(frozen=True)
 class Answer:
-    """What a receiver that accepted a request said: at most the first 4 KiB."""
+    """What a receiver said: as much of its text as was asked for. Names of headers are in lower case."""
 
     status: int
     text: str
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def post(
     url: str, body: bytes, headers: Mapping[str, str], *, allow_private: bool = False
 ) -> Answer:
-    """POST once, without following redirects, to an address that was checked.
+    """POST once, and have it accepted.
 
     Raises DeliveryError: permanent for redirects, most 4xx, addresses that are refused and what
     can't be sent at all; to be tried again for network errors, timeouts, 408, 425, 429 (with its
     Retry-After) and 5xx.
+    """
+    return _accepted(exchange(url, body, headers, allow_private=allow_private))
+
+
+def exchange(
+    url: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    *,
+    allow_private: bool = False,
+    most: int = _READ,
+) -> Answer:
+    """POST once, without following redirects, to an address that was checked.
+
+    Gives whatever was answered, at most `most` bytes of its text. Raises DeliveryError if nothing
+    was, or nothing could be sent.
     """
     authorized = any(name.lower() == "authorization" for name in headers)
     watch = _Watch()
@@ -82,7 +115,8 @@ def post(
                 auth=(lambda request: request) if authorized else None,
             ) as response,
         ):
-            answer = Answer(response.status_code, _read(response))
+            told = {name.lower(): value for name, value in response.headers.items()}
+            return Answer(response.status_code, _read(response, most), told)
     except DeliveryError:
         raise
     except ValueError as error:
@@ -94,10 +128,9 @@ def post(
             f"no answer within {DEADLINE.total_seconds():.0f} s" if watch.barked else _kind(error)
         )
         raise DeliveryError(f"the receiver can't be reached: {words}") from None
-    return _accepted(response, answer)
 
 
-def _accepted(response: requests.Response, answer: Answer) -> Answer:
+def _accepted(answer: Answer) -> Answer:
     if 200 <= answer.status < 300:
         return answer
     reason = f"the receiver answered {answer.status}"
@@ -107,7 +140,7 @@ def _accepted(response: requests.Response, answer: Answer) -> Answer:
     raise DeliveryError(
         reason,
         permanent=not retried(answer.status),
-        retry_after=retry_after(response.headers.get("Retry-After"), datetime.now(UTC)),
+        retry_after=retry_after(answer.headers.get("retry-after"), datetime.now(UTC)),
     )
 
 
@@ -116,7 +149,7 @@ def retried(status: int) -> bool:
     return status in _RETRIED or status >= 500
 
 
-def _read(response: requests.Response) -> str:
+def _read(response: requests.Response, most: int) -> str:
     """The beginning of the body, as far as it comes in time: the status is what counts."""
     said = bytearray()
     deadline = time.monotonic() + TIMEOUT.total_seconds()
@@ -124,7 +157,7 @@ def _read(response: requests.Response) -> str:
     with suppress(requests.RequestException, OSError):
         for piece in response.iter_content(1):
             said += piece
-            if len(said) >= _READ or time.monotonic() >= deadline:
+            if len(said) >= most or time.monotonic() >= deadline:
                 break
     return said.decode("utf-8", "replace")
 
@@ -203,10 +236,8 @@ def _session(url: str, watch: _Watch, *, allow_private: bool) -> Iterator[reques
 
 
 def _check_literal(host: str, *, allow_private: bool) -> None:
-    try:
-        refusal = refused(host, allow_private=allow_private)
-    except ValueError:
-        return  # a name
+    address = literal(host)
+    refusal = refused(address, allow_private=allow_private) if address else ""
     if refusal:
         raise DeliveryError(f"the host {host} is not reached: {refusal}", permanent=True)
 

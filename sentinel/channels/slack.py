@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+import logging
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import copy
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from sentinel.channels.address import check_url, resolve
+from sentinel.channels.address import check_url
 from sentinel.channels.contract import ChannelContext, ChannelSettings
-from sentinel.channels.escape import cut, line, mrkdwn, plain
-from sentinel.channels.http import TIMEOUT, post, retried, retry_after
+from sentinel.channels.escape import code, cut, cut_escaped, line, mrkdwn
+from sentinel.channels.http import exchange, post, retried, retry_after
 from sentinel.channels.template import Template
-from sentinel.channels.text import brief, details, link, title
+from sentinel.channels.text import EACH, brief, details, fitted, link, title
 from sentinel.core.errors import DeliveryError
 from sentinel.core.routing import Traits
 from sentinel.ports import Message, Receipt
 
 if TYPE_CHECKING:
     from slack_sdk import WebClient
-    from slack_sdk.errors import SlackApiError
 
 _API = "https://slack.com/api/"
 _HEADER = 150
 _SECTION = 2_900
+# Of all blocks together: Slack answers `msg_blocks_too_long` from about 12,000 characters on, which
+# its documentation doesn't say (slackapi/bolt-js, issues 2509 and 2867).
+_WHOLE = 10_000
 _LINE = 280
 _DETAIL = 1_200
+# Of an answer, which quotes the message: all of it has to be read.
+_READ = 1_000_000
 _GROUPED = ":grouped"
 # What Slack calls its own trouble, in an answer that has arrived (`ok: false`).
 _PASSING = frozenset(
@@ -110,34 +114,25 @@ class SlackChannel:
         content = {
             "text": mrkdwn(cut(line(title(payloads)), _SECTION)),
             "blocks": self._blocks(message, payloads),
+            "unfurl_links": False,
+            "unfurl_media": False,
         }
         if self._settings.webhook_url:
-            post(
+            answer = post(
                 self._settings.webhook_url.get_secret_value(),
                 json.dumps(content).encode("ascii"),
                 {"content-type": "application/json"},
                 allow_private=self._settings.allow_private,
             )
+            if (said := _denied(answer.text)) is not None:
+                raise _refusal(answer.status, said, answer.headers)
             return Receipt()
         return self._by_token(message, content)
 
     # -- with a token ------------------------------------------------------------------------------
 
     def _by_token(self, message: Message, content: Mapping[str, Any]) -> Receipt:
-        from slack_sdk import WebClient
-
-        assert self._settings.token
-        if self._settings.api_url != _API:
-            parts = urlsplit(self._settings.api_url)
-            resolve(
-                parts.hostname or "", parts.port or 443, allow_private=self._settings.allow_private
-            )
-        client = WebClient(
-            self._settings.token.get_secret_value(),
-            base_url=self._settings.api_url,
-            timeout=int(TIMEOUT.total_seconds()),
-            retry_handlers=[],  # the outbox tries again
-        )
+        client = _client(self._settings)
         refs = {message.earlier.get(row.episode_id) for row in message.notifications}
         ref = refs.pop() if len(refs) == 1 else None
         if ref is None:
@@ -163,28 +158,60 @@ class SlackChannel:
     # -- content -----------------------------------------------------------------------------------
 
     def _blocks(self, message: Message, payloads: Sequence[Mapping[str, Any]]) -> list[Any]:
-        from slack_sdk.models.blocks import HeaderBlock, PlainTextObject, SectionBlock
+        from slack_sdk.models.blocks import HeaderBlock, PlainTextObject
 
-        head = HeaderBlock(text=PlainTextObject(text=cut(plain(line(title(payloads))), _HEADER)))
+        words = cut(line(title(payloads)), _HEADER)
+        head = HeaderBlock(text=PlainTextObject(text=words, emoji=False)).to_dict()
         if self._template:
-            texts = _pieces(self._template.render(message).splitlines() or [""])
-            return [head.to_dict(), *(_section(text) for text in texts[:40])]
-        if len(payloads) > 1:
-            lines = [
-                f"{_SYMBOLS.get(each['event'], '')} {mrkdwn(cut(line(brief(each)), _LINE))}".strip()
-                for each in payloads
-            ]
-            return [head.to_dict(), *(_section(text) for text in _pieces(lines))]
-        first = payloads[0]
-        lines = []
-        for label, text in details(first):
-            shown = mrkdwn(cut(text, _DETAIL))
-            lines.append(f"*{label}*: {shown}" if "\n" not in shown else f"*{label}*:\n{shown}")
-        blocks = [head.to_dict(), *(_section(text) for text in _pieces(lines))]
-        if url := link(first):
-            button = SectionBlock(text=f"<{_target(url)}|Runbook>")
-            blocks.append(button.to_dict())
+            return [head, *_sections(_bounded(self._template.render(message)))]
+        many = len(payloads) > 1
+
+        def body(length: int) -> list[str]:
+            if many:
+                return [_listed(each, length) for each in payloads]
+            return [_told(label, text, length) for label, text in details(payloads[0])]
+
+        lines = fitted(body, _size, _WHOLE, _LINE if many else _DETAIL)
+        blocks = [head, *_sections(lines)]
+        if many:
+            return [*blocks, _aside(EACH)]
+        if url := link(payloads[0]):
+            blocks.append(_section(f"<{_target(url)}|Runbook>"))
         return blocks
+
+
+def _listed(payload: Mapping[str, Any], length: int) -> str:
+    """One of many, on a line."""
+    symbol = _SYMBOLS.get(payload["event"], "")
+    return f"{symbol} {mrkdwn(cut(line(brief(payload)), length))}".strip()
+
+
+def _told(label: str, text: str, length: int) -> str:
+    if label == "silence":
+        return f"*{label}*: {code(cut(text, length))}"
+    shown = mrkdwn(cut(text, length))
+    return f"*{label}*:\n{shown}" if "\n" in shown else f"*{label}*: {shown}"
+
+
+def _size(lines: Sequence[str]) -> int:
+    return sum(len(each) + 1 for each in lines)
+
+
+def _bounded(text: str) -> list[str]:
+    """What a template makes, as far as a message holds it; what is left out is said."""
+    head, rest = cut_escaped(text, _WHOLE)
+    return [*head.splitlines(), *([f"… ({len(text):,} characters, cut)"] if rest else [])]
+
+
+def _sections(lines: Sequence[str]) -> Iterator[Any]:
+    return (_section(text) for text in _pieces(lines))
+
+
+def _aside(text: str) -> Any:
+    return {
+        "type": "context",
+        "elements": [{"type": "mrkdwn", "text": mrkdwn(text), "verbatim": True}],
+    }
 
 
 def _section(text: str) -> Any:
@@ -196,14 +223,19 @@ def _section(text: str) -> Any:
 
 def _pieces(lines: Sequence[str]) -> list[str]:
     """Lines as texts that a section takes, nothing left out."""
-    texts: list[str] = []
+    texts: list[str] = [""]
     for each in lines:
-        for start in range(0, max(1, len(each)), _SECTION):
-            part = each[start : start + _SECTION]
-            if texts and len(texts[-1]) + 1 + len(part) <= _SECTION:
+        rest = each
+        while True:
+            part, rest = cut_escaped(rest, _SECTION)
+            if not texts[-1]:
+                texts[-1] = part
+            elif len(texts[-1]) + 1 + len(part) <= _SECTION:
                 texts[-1] += f"\n{part}"
             else:
                 texts.append(part)
+            if not rest:
+                break
     return texts
 
 
@@ -213,6 +245,30 @@ def _target(url: str) -> str:
     return "".join(safe.get(each, each) for each in url)
 
 
+def _client(settings: SlackChannel.Settings) -> WebClient:
+    """Slack's own client, on our way to the network: to a checked address, and no redirects."""
+    from slack_sdk import WebClient
+
+    class Client(WebClient):
+        def _perform_urllib_http_request(
+            self, *, url: str, args: dict[str, dict[str, Any]]
+        ) -> dict[str, Any]:
+            answer = exchange(
+                url,
+                json.dumps(args["json"]).encode("ascii"),
+                {**args["headers"], "content-type": "application/json;charset=utf-8"},
+                allow_private=settings.allow_private,
+                most=_READ,
+            )
+            return {"status": answer.status, "headers": answer.headers, "body": answer.text}
+
+    # It logs answers that are no JSON; here they are errors.
+    silent = logging.Logger("slack", logging.CRITICAL + 1)
+    token = settings.token.get_secret_value() if settings.token else None
+    # `retry_handlers`: the outbox tries again.
+    return Client(token, base_url=settings.api_url, logger=silent, retry_handlers=[])
+
+
 def _call(client: WebClient, method: str, content: Mapping[str, Any]) -> Any:
     """One call of the Web API. Raises DeliveryError."""
     from slack_sdk.errors import SlackApiError, SlackClientError
@@ -220,23 +276,33 @@ def _call(client: WebClient, method: str, content: Mapping[str, Any]) -> Any:
     try:
         return client.api_call(method, json=dict(content)).data
     except SlackApiError as error:
-        raise _refusal(error) from None
+        response: Any = error.response
+        status, known = response.status_code, isinstance(response.data, dict)
+        said = response.get("error") if known else None
+        if isinstance(said, str) and said.startswith("Received a response in a non-JSON format"):
+            said = None
+        raise _refusal(status, said, response.headers or {}) from None
     except SlackClientError as error:
         words = f"Slack can't be reached: {type(error).__name__}"
         raise DeliveryError(words) from None
-    except OSError as error:
-        words = getattr(error, "reason", None) or type(error).__name__
-        raise DeliveryError(f"Slack can't be reached: {line(words)}") from None
 
 
-def _refusal(error: SlackApiError) -> DeliveryError:
-    response: Any = error.response
-    status = response.status_code
-    said = response.get("error") if isinstance(response.data, dict) else None
-    headers = {str(name).lower(): value for name, value in (response.headers or {}).items()}
-    passing = said in _PASSING or (said is None and retried(status)) or status == 429
+def _denied(text: str) -> str | None:
+    """Why an answer says `ok: false`; None if it doesn't."""
+    try:
+        said = json.loads(text)
+    except ValueError:
+        return None
+    if isinstance(said, dict) and said.get("ok") is False:
+        return str(said.get("error") or "it answered `ok: false`")
+    return None
+
+
+def _refusal(status: int, said: str | None, headers: Mapping[str, str]) -> DeliveryError:
+    """For ever, unless Slack is busy, has trouble of its own, or it wasn't Slack that answered."""
+    passing = said in _PASSING or retried(status) or (said is None and 200 <= status < 300)
     return DeliveryError(
-        f"Slack refused it: {line(said or f'it answered {status}')}",
+        f"Slack refused it: {cut(line(said or f'it answered {status}'), 200)}",
         permanent=not passing,
         retry_after=retry_after(headers.get("retry-after"), datetime.now(UTC)),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pydantic import Field
@@ -12,13 +12,19 @@ from sentinel.channels.contract import ChannelContext
 from sentinel.channels.escape import cut, line, markdown
 from sentinel.channels.http import HttpSettings, post
 from sentinel.channels.template import Template
-from sentinel.channels.text import brief, details, link, title
+from sentinel.channels.text import EACH, brief, details, fitted, link, title
+from sentinel.core.lifecycle import Event
 from sentinel.core.routing import Traits
 from sentinel.ports import Message, Receipt
 
-# A card may have 28 KB. Fifty lines of at most this many characters fit, escapes included.
-_LINE = 200
+# Teams takes 28 KB, the card and what is around it.
+_WHOLE = 27_000
+_LINE = 280
 _FIELD = 1_500
+_TEMPLATE = 20_000
+# The worst first.
+_COLORS = {"critical": "attention", "warning": "warning", "info": "accent"}
+_OVER = (Event.RESOLVED, Event.ERROR_RESOLVED)
 
 
 class TeamsChannel:
@@ -44,38 +50,61 @@ class TeamsChannel:
         self._template = Template.load("template", path, around, markdown) if path else None
 
     def send(self, message: Message) -> Receipt:
-        card = {
-            "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
-            "type": "AdaptiveCard",
-            "version": "1.4",
-            "msteams": {"width": "Full"},
-            **self._content(message),
-        }
-        attachment = {"contentType": "application/vnd.microsoft.card.adaptive", "content": card}
-        body = json.dumps({"type": "message", "attachments": [attachment]}).encode("ascii")
+        payloads = [row.payload for row in message.notifications]
+        if self._template:
+            text, head = self._template.render(message), _head(payloads)
+            body = fitted(
+                lambda length: _body([head, _block(cut(text, length))]), len, _WHOLE, _TEMPLATE
+            )
+        elif len(payloads) > 1:
+            body = fitted(lambda length: _body(_many(payloads, length)), len, _WHOLE, _LINE)
+        else:
+            url = link(payloads[0])
+            body = fitted(lambda length: _body(_one(payloads[0], length), url), len, _WHOLE, _FIELD)
         post(
             self._settings.url.get_secret_value(),
             body,
-            {"content-type": "application/json"},
+            {"content-type": "application/json; charset=utf-8"},
             allow_private=self._settings.allow_private,
         )
         return Receipt()
 
-    def _content(self, message: Message) -> dict[str, Any]:
-        payloads = [row.payload for row in message.notifications]
-        head = _text(cut(line(title(payloads)), _LINE), weight="bolder", size="medium")
-        if self._template:
-            return {"body": [head, _block(cut(self._template.render(message), 20_000))]}
-        if len(payloads) > 1:
-            return {"body": [head, *(_text(cut(line(brief(each)), _LINE)) for each in payloads)]}
-        facts = [
-            {"title": label, "value": markdown(cut(text, _FIELD))}
-            for label, text in details(payloads[0])
-        ]
-        content: dict[str, Any] = {"body": [head, {"type": "FactSet", "facts": facts}]}
-        if url := link(payloads[0]):
-            content["actions"] = [{"type": "Action.OpenUrl", "title": "Runbook", "url": url}]
-        return content
+
+def _body(blocks: Sequence[Any], url: str | None = None) -> bytes:
+    card: dict[str, Any] = {
+        "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
+        "type": "AdaptiveCard",
+        "version": "1.4",
+        "msteams": {"width": "Full"},
+        "body": blocks,
+    }
+    if url:
+        card["actions"] = [{"type": "Action.OpenUrl", "title": "Runbook", "url": url}]
+    attachment = {"contentType": "application/vnd.microsoft.card.adaptive", "content": card}
+    # Not as ASCII: escapes of other signs would take up to three times the room.
+    return json.dumps({"type": "message", "attachments": [attachment]}, ensure_ascii=False).encode()
+
+
+def _head(payloads: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    over = all(each["event"] in _OVER for each in payloads)
+    worst = next((each for each in _COLORS if any(p["severity"] == each for p in payloads)), "")
+    color = "good" if over else _COLORS.get(worst, "default")
+    words = cut(line(title(payloads)), _LINE)
+    return _text(words, weight="bolder", size="medium", color=color)
+
+
+def _one(payload: Mapping[str, Any], length: int) -> list[dict[str, Any]]:
+    facts = [
+        # One line break alone is none in Markdown.
+        {"title": label, "value": markdown(cut(text, length)).replace("\n", "\n\n")}
+        for label, text in details(payload)
+    ]
+    return [_head([payload]), {"type": "FactSet", "facts": facts}]
+
+
+def _many(payloads: Sequence[Mapping[str, Any]], length: int) -> list[dict[str, Any]]:
+    lines = (_text(cut(line(brief(each)), length), spacing="small") for each in payloads)
+    return [_head(payloads), *lines, {**_text(EACH), "isSubtle": True, "size": "small"}]
 
 
 def _text(text: str, **look: str) -> dict[str, Any]:

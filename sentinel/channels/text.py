@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
 
+from sentinel.core.duration import format_duration
+from sentinel.core.severity import Severity
+from sentinel.core.silence import dimension_text
 from sentinel.core.values import to_json
 
+T = TypeVar("T")
+
 _LONGEST_LINK = 2_000
+_SHORTEST = 40
+_NAMED = 3
+# Stands under a list of many: what a single message says by itself.
+EACH = "more of each: sentinel explain ALERT; to silence: sentinel silence ALERT --for 2h --comment '...'"
 _WORDS = {
     "firing": "FIRING",
     "severity": "WORSE",
@@ -33,19 +43,31 @@ def headline(payload: Mapping[str, Any]) -> str:
 
 
 def brief(payload: Mapping[str, Any]) -> str:
-    """All of it on one line, for a list of many: headline, value, message. Not escaped."""
+    """All of it on one line, for a list of many: headline, value, message, since. Not escaped."""
     value = measured(payload["actual_value"], payload["threshold"])
     said = " ".join(str(payload["message"] or "").split())
-    rest = ", ".join(part for part in (value, said) if part)
-    return headline(payload) + (f": {rest}" if rest else "")
+    parts = (value, f"since {moment(payload['since'])}", said)
+    return f"{headline(payload)}: {', '.join(part for part in parts if part)}"
 
 
 def title(payloads: Sequence[Mapping[str, Any]]) -> str:
-    """What a message is about: its headline, or how many of each event. Not escaped."""
+    """What a message is about: its headline, or how many of each event, of what. Not escaped."""
     if len(payloads) == 1:
         return headline(payloads[0])
     words = Counter(_WORDS.get(each["event"], str(each["event"])).lower() for each in payloads)
-    return ", ".join(f"{number} {word}" for word, number in words.items())
+    events = ", ".join(f"{number} {word}" for word, number in words.items())
+    names = list(dict.fromkeys(each["alert"] for each in payloads))
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    worst = max((each["severity"] for each in payloads), key=lambda name: Severity(name).rank)
+    return f"{events}: {', '.join(names[:_NAMED])}{more} ({worst})"
+
+
+def fitted(make: Callable[[int], T], size: Callable[[T], int], most: int, longest: int) -> T:
+    """What `make` makes of texts cut at a length: the longest that leaves the whole within `most`."""
+    length = longest
+    while size(made := make(length)) > most and length > _SHORTEST:
+        length = max(_SHORTEST, length * 3 // 4)
+    return made
 
 
 def link(payload: Mapping[str, Any]) -> str | None:
@@ -63,7 +85,7 @@ def details(payload: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("value", measured(payload["actual_value"], payload["threshold"])),
         ("context", context(payload["context"])),
         ("rows", "\n".join(map(to_json, payload["context"].get("samples", ())))),
-        ("since", payload["since"]),
+        ("since", _since(payload)),
         ("acked", acked and f"by {acked['by']}: {acked['comment'] or 'no comment'}"),
         ("failed", payload.get("undeliverable") and undeliverable(payload["undeliverable"])),
         ("about", payload["description"]),
@@ -76,6 +98,25 @@ def details(payload: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
     texts = [(label, str(text).strip()) for label, text in found if text]
     return [(label, text) for label, text in texts if text]
+
+
+def moment(text: str) -> str:
+    """A time of the payload for people, in UTC to the second."""
+    try:
+        found = datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return text
+    return found.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _since(payload: Mapping[str, Any]) -> str:
+    """`2026-01-02 09:00:00 UTC, for 2h 5m`."""
+    try:
+        lasted = datetime.fromisoformat(payload["as_of"]) - datetime.fromisoformat(payload["since"])
+    except (ValueError, OverflowError):
+        return moment(payload["since"])
+    spent = f", for {format_duration(lasted)}" if lasted.total_seconds() >= 1 else ""
+    return moment(payload["since"]) + spent
 
 
 def context(values: Mapping[str, Any]) -> str:
@@ -98,8 +139,7 @@ def silence_command(payload: Mapping[str, Any]) -> str:
         return ""
     words = ["sentinel", "silence", payload["alert"]]
     for name, value in payload["dimensions"].items():
-        shown = value if isinstance(value, str) else to_json(value)
-        words += ["--dimension", f"{name}={shown}"]
+        words += ["--dimension", f"{name}={dimension_text(value)}"]
     return f"{shlex.join(words)} --for 2h --comment '...'"
 
 
@@ -115,4 +155,6 @@ def amount(value: float) -> str:
     """A number for people: at most four digits after the point, thousands apart."""
     if float(value).is_integer() and abs(value) < 1e15:
         return f"{int(value):,}"
+    if abs(value) >= 1e15:
+        return f"{value:.6g}"
     return f"{value:,.4g}" if abs(value) < 1 else f"{value:,.2f}"

@@ -7,7 +7,6 @@ import binascii
 import hashlib
 import hmac
 import json
-import re
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,7 +16,7 @@ from pydantic import Field, SecretStr, field_validator
 
 from sentinel import __version__
 from sentinel.channels.contract import ChannelContext
-from sentinel.channels.http import HttpSettings, post
+from sentinel.channels.http import Headers, HttpSettings, post
 from sentinel.channels.template import Template
 from sentinel.core.errors import DeliveryError
 from sentinel.core.planning import Notification
@@ -26,9 +25,6 @@ from sentinel.core.values import isoformat, to_json
 from sentinel.ports import Message, Receipt
 
 _PREFIX = "whsec_"
-# RFC 9110, sections 5.1 and 5.5, without the bytes above ASCII.
-_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
-_VALUE = re.compile(r"[!-~]([\t -~]*[!-~])?")
 
 
 class WebhookChannel:
@@ -40,7 +36,7 @@ class WebhookChannel:
         secret: SecretStr | None = Field(
             None, description="The signing key, `whsec_` and base64; unset, nothing is signed."
         )
-        headers: dict[str, SecretStr] = Field(
+        headers: Headers = Field(
             default_factory=dict, description="Further headers; their values are secret."
         )
         template: str | None = Field(
@@ -53,16 +49,6 @@ class WebhookChannel:
             if secret is not None:
                 signing_key(secret)
             return secret
-
-        @field_validator("headers")
-        @classmethod
-        def _can_be_sent(cls, headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
-            for name, value in headers.items():
-                if not _NAME.fullmatch(name):
-                    raise ValueError(f"{name!r} can't be the name of a header")
-                if not _VALUE.fullmatch(value.get_secret_value()):
-                    raise ValueError(f"the value of {name!r} holds what a header can't")
-            return headers
 
     traits = Traits(groups=False)
 
@@ -77,15 +63,26 @@ class WebhookChannel:
         self._template = Template.load("template", path, around, _in_json) if path else None
 
     def send(self, message: Message) -> Receipt:
+        """One request each; which were accepted already is remembered."""
+        done = set(message.recipients_done)
         for notification in message.notifications:
+            key = notification.notification_id
+            if key in done:
+                continue
             body = self._body(message, notification)
-            post(
-                self._settings.url.get_secret_value(),
-                body,
-                self._headers(notification.notification_id, body),
-                allow_private=self._settings.allow_private,
-            )
-        return Receipt()
+            try:
+                post(
+                    self._settings.url.get_secret_value(),
+                    body,
+                    self._headers(key, body),
+                    allow_private=self._settings.allow_private,
+                )
+            except DeliveryError as error:
+                error.recipients_done = tuple(sorted(done))
+                raise
+            if len(message.notifications) > 1:
+                done.add(key)
+        return Receipt(recipients_done=tuple(sorted(done)))
 
     def _body(self, message: Message, notification: Notification) -> bytes:
         if self._template is None:

@@ -18,6 +18,8 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
+from sentinel.channels.escape import in_json
+from sentinel.channels.escape import plain as clean
 from sentinel.core.duration import format_duration
 from sentinel.core.values import plain
 
@@ -30,9 +32,18 @@ _LEVELS = {"quiet": logging.ERROR, "script": logging.WARNING, "terminal": loggin
 def fail(message: str, hint: str | None = None) -> None:
     """An error on standard error, with its next step on a line of its own."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(Text.assemble(("error: ", "bold red"), message))
+    console.print(Text.assemble(("error: ", "bold red"), clean(message)))
     if hint:
-        console.print(Text.assemble(("hint: ", "bold"), hint))
+        console.print(Text.assemble(("hint: ", "bold"), clean(hint)))
+
+
+def shown(words: str | Text) -> Text:
+    """Text as a terminal only shows it: values of the warehouse, and names, are data."""
+    if isinstance(words, str):
+        return Text(clean(words))
+    safe = words.copy()
+    safe.plain = clean(words.plain)  # as many characters: styles stay where they are
+    return safe
 
 
 class Output:
@@ -83,7 +94,8 @@ class Output:
 
     def print_json(self, document: Mapping[str, Any]) -> None:
         """The one document of `--output json`."""
-        sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, default=plain) + "\n")
+        text = json.dumps(document, indent=2, ensure_ascii=False, default=plain)
+        sys.stdout.write(in_json(text) + "\n")
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:
         """A readable table; not on a terminal, whole lines instead of folded ones."""
@@ -92,7 +104,7 @@ class Output:
             right = name in ("value", "threshold")
             table.add_column(name, justify="right" if right else "left", overflow="fold")
         for row in rows:
-            table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
+            table.add_row(*map(shown, row))
         if self.stdout.is_terminal:
             self.stdout.print(table)
         else:
@@ -103,7 +115,7 @@ class Output:
 
     def line(self, text: str | Text = "") -> None:
         """A line of the result."""
-        self.stdout.print(text if isinstance(text, Text) else Text(text), soft_wrap=True)
+        self.stdout.print(shown(text), soft_wrap=True)
 
     def _working(self, phrase: str) -> None:
         if not self._lively:
@@ -122,7 +134,7 @@ class Output:
         if self._json_logs:
             self.log.warning("console message", text=text)
             return
-        self.stderr.print(Text(text))
+        self.stderr.print(shown(text))
 
     def _advance(self, done: int, total: int, name: str) -> None:
         if not self._lively:
@@ -154,7 +166,7 @@ class _Lines:
         self._console = console
 
     def msg(self, line: str) -> None:
-        self._console.print(Text(line))
+        self._console.print(shown(line))
 
     debug = info = warning = error = critical = msg
 

@@ -73,7 +73,9 @@ def command(**values: Any) -> int:
         for each in found:
             place = f"{each.location}: " if each.location else ""
             word = Text("warning: ", "yellow") if each.warning else Text("fault: ", "bold red")
-            subject = (f"{each.subject}: ", "bold")
+            # A fault of a file is named by its place alone.
+            known = each.location is not None and each.location.path == each.subject
+            subject = ("" if known else f"{each.subject}: ", "bold")
             output.line(Text.assemble(word, subject, place, each.message))
         for name, size in sorted(checked.estimates.items()):
             output.line(f"{name} would read {filesize.decimal(size)}")

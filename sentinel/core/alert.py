@@ -409,7 +409,7 @@ def _judge_one(source: AlertSource, around: Surroundings) -> Alert | BrokenAlert
 _SECRET_VALUE = re.compile(
     r"://[^/\s:@]*:[^/\s@]+@|hooks\.slack\.com/(services|workflows|triggers)/|\bxox[a-z]-|\bwhsec_"
     r"|\bAKIA[0-9A-Z]{16}|\bgh[a-z]_\w{20,}|-----BEGIN|logic\.azure\.com/|webhook\.office\.com/"
-    r"|[?&](token|key|sig|signature|secret|password|api_?key|access_token)=",
+    r"|[?&](token|key|sig|signature|secret|password|api_?key|access_token)=[^&\s]{12}",
     re.IGNORECASE,
 )
 _SECRET_KEY = re.compile(

@@ -14,7 +14,8 @@ def parse_duration(text: str) -> timedelta:
     """The length of time that `text` names. Raises ValueError for anything else."""
     compact = text.strip().lower()
     if not _DURATION.fullmatch(compact):
-        raise ValueError(f"{text!r} is not a duration; write it as 30s, 15m, 2h or 1d")
+        negative = " (it can't be negative)" if compact.startswith("-") else ""
+        raise ValueError(f"{text!r} is not a duration{negative}; write it as 30s, 15m, 2h or 1d")
     total = timedelta()
     try:
         for amount, unit in _PART.findall(compact):

@@ -7,6 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from sentinel.core.values import to_json
+
+
+def dimension_text(value: Any) -> str:
+    """A value of a dimension as people write it after `--dimension name=`."""
+    return value if isinstance(value, str) else to_json(value)
+
 
 @dataclass(frozen=True)
 class Silence:
@@ -42,7 +49,7 @@ class Silence:
             self.in_force(at)
             and any(each in self.alert_ids for each in alert_ids)
             and all(
-                name in dimensions and str(dimensions[name]) == str(value)
+                name in dimensions and dimension_text(dimensions[name]) == dimension_text(value)
                 for name, value in (self.dimensions or {}).items()
             )
         )

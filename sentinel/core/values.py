@@ -12,6 +12,8 @@ from decimal import Decimal
 from typing import Any
 
 _LONGEST_NAME = 500
+# What no float holds: Python and many readers of JSON refuse to read numbers of any length.
+_TOO_LARGE = 10**308
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _BARE = re.compile(r"[^\W\d][\w .:/@-]*")
 
@@ -56,14 +58,16 @@ def plain(value: Any) -> Any:
     Whole decimals and floats become int, times become ISO 8601 (UTC where the zone is known), bytes
     become hex, what JSON has no word for becomes text.
     """
-    if value is None or isinstance(value, bool | int):
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, int):
+        return value if abs(value) < _TOO_LARGE else f"{Decimal(value):.15E}"
     if isinstance(value, str):
         return text(value)
     if isinstance(value, float):
         return _plain_float(value)
     if isinstance(value, Decimal):
-        if not value.is_finite():
+        if not value.is_finite() or abs(value) >= _TOO_LARGE:
             return str(value)
         return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, datetime):

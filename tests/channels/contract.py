@@ -6,7 +6,7 @@ import traceback
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -20,6 +20,8 @@ from tests.fakes import message, notification, payload
 
 SECRET = "t0ps3cret"
 HERE = Location("sentinel.yml", 7)
+# What is longest where it is escaped, or written in bytes.
+WORST = ("&<*_`\N{GRINNING FACE}\u202e" * 3_000, "&" * 20_000, "😀" * 20_000, '"\\' * 10_000)
 ODD = 'it\'s "odd" <b>&amp; {{ x }} %s 😀 żółw\n  second line'
 
 
@@ -49,13 +51,20 @@ class ChannelUnderTest(ABC):
     kind: str = ""
     values: dict[str, Any] = field(default_factory=dict)
     said: Said = field(default_factory=Said)
+    # Others get the payload as it is.
+    for_people: ClassVar[bool] = True
 
     def build(self) -> Channel:
         return build(self.kind, self.values, self.folder, self.said)[0]
 
     @abstractmethod
     def arrived(self) -> list[str]:
-        """The text of what has arrived, one for each notification, in order."""
+        """The text of what has arrived, one for each notification, in order; what the receiver
+        would not have taken fails."""
+
+    def read(self, text: str) -> str:
+        """Of what has arrived, what a person sees."""
+        return text
 
 
 class RemoteUnderTest(ChannelUnderTest):
@@ -109,11 +118,61 @@ class ChannelContract:
         [text] = it.arrived()
         assert "revenue" in text
 
+    def test_a_message_says_all_there_is_to_say(self, it: ChannelUnderTest) -> None:
+        told = payload(
+            alert="late_orders",
+            instance="region=west",
+            dimensions={"region": "west"},
+            exposures=["weekly_report"],
+            depends_on=["model.shop.stg_orders", "source.shop.raw.orders"],
+        )
+        it.build().send(message(notification(payload=told)))
+        [text] = map(it.read, it.arrived())
+        known = [
+            "late_orders",
+            "region=west",
+            "critical",
+            "revenue is low",
+            "2026-01-02",
+            "09:00:00",
+        ]
+        known += ["Revenue of the last day.", "finance", "https://example.com/runbook"]
+        known += ["stg_orders", "weekly_report", "models/alerts/revenue.sql"]
+        if it.for_people:
+            known += ["8,120", "10,000", "sentinel silence late_orders --dimension region=west"]
+        assert [words for words in known if words not in text] == []
+
+    @pytest.mark.parametrize("worst", WORST, ids=["mixed", "escaped", "bytes", "quoted"])
+    @pytest.mark.parametrize("number", [1, 50])
+    def test_the_worst_values_are_taken_by_the_receiver_and_what_is_cut_says_so(
+        self, it: ChannelUnderTest, worst: str, number: int
+    ) -> None:
+        keys = ["message", "description", "owner", "runbook", "instance"]
+        rows = [
+            notification(
+                f"episode {place}",
+                message_id="together",
+                payload=payload(
+                    alert=f"alert_{place:04}",
+                    context={"a": worst[:4_000], "samples": [{"b": worst[:900]}] * 100},
+                    dimensions={"region": worst[:1_000]},
+                    **dict.fromkeys(keys, worst),
+                ),
+            )
+            for place in range(number)
+        ]
+        it.build().send(message(*rows))
+        arrived = it.arrived()
+        assert [f"alert_{place:04}" in it.read(text) for place, text in enumerate(arrived)] == (
+            [True] * number
+        )
+        assert not it.for_people or all("cut" in text for text in arrived)
+
     def test_text_of_every_kind_is_told(self, it: ChannelUnderTest) -> None:
         texts = ["message", "description", "owner", "runbook"]
-        for odd in (ODD, "   ", "\n", "\x00\x1b[31m\x7f\u202e", "x" * 20_000):
+        for odd in (ODD, "   ", "\n", "\x00\x1b[31m\x7f\u202e", "\ud800", "x" * 20_000):
             it.build().send(message(notification(payload=payload(**dict.fromkeys(texts, odd)))))
-        assert len(it.arrived()) == 5
+        assert len(it.arrived()) == 6
 
     def test_numbers_of_every_size_are_told(self, it: ChannelUnderTest) -> None:
         for number in (0, -0.0, 1e-300, 1e300, 2**53 + 1, -12.5):

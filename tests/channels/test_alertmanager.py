@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from sentinel.core.lifecycle import Event
+from sentinel.core.values import instance_name
 from tests.fakes import message, notification, payload
 
 from .by_http import PostUnderTest, many
-from .contract import RemoteChannelContract, build
+from .contract import ODD, WORST, RemoteChannelContract, build
 from .receiver import Receiver, closed_port
 
 PROGRAM = "prometheus-alertmanager"
@@ -68,6 +69,27 @@ def test_an_alert_that_fires_ends_in_the_future_and_one_that_is_over_has_ended(
 ) -> None:
     firing, over = alert_of(it, Event.FIRING), alert_of(it, Event.RESOLVED)
     assert firing["endsAt"] > over["endsAt"] > over["startsAt"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"größe": 1}, {"grüße": 1}),
+        ({"a": "x" * 5_000 + "1"}, {"a": "x" * 5_000 + "2"}),
+        ({"a": "\x01"}, {"a": "\x02"}),
+        ({"a": None}, {"a": "null"}),
+        ({"a": True}, {"a": "true"}),
+        ({"a": ""}, {"a": " "}),
+    ],
+)
+def test_instances_are_never_one_alert(
+    it: AlertmanagerUnderTest, one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    labels = [
+        alert_of(it, Event.FIRING, dimensions=each, instance=instance_name(each))["labels"]
+        for each in (one, other)
+    ]
+    assert labels[0] != labels[1]
 
 
 def test_its_errors_are_an_alert_of_their_own(it: AlertmanagerUnderTest) -> None:
@@ -132,7 +154,27 @@ def test_the_real_alertmanager_takes_an_alert_and_its_end(
     channel.send(message(notification(payload=payload(dimensions=where))))
     [alert] = known(alertmanager)
     assert alert["labels"]["alertname"] == "revenue"
+    assert alert["annotations"]["value"] == "8,120 (threshold 10,000)"
     assert alert["status"]["state"] in ("active", "unprocessed")
     told = payload(event="resolved", dimensions=where)
     channel.send(message(notification(event=Event.RESOLVED, payload=told)))
     assert known(alertmanager) == []
+
+
+def test_the_real_alertmanager_takes_the_worst_values(alertmanager: str, tmp_path: Path) -> None:
+    channel, _ = build("alertmanager", {"url": alertmanager, "allow_private": True}, tmp_path)
+    before = len(known(alertmanager))
+    for place, worst in enumerate((*WORST, ODD, "\ud800\x00\u202e")):
+        texts = dict.fromkeys(["message", "description", "owner", "runbook"], worst)
+        told = payload(alert=f"worst_{place}", dimensions={"a": worst}, instance=worst, **texts)
+        channel.send(message(notification(payload=told)))
+    assert len(known(alertmanager)) == before + 6
+
+
+def test_the_real_alertmanager_knows_fifty_that_come_together(
+    alertmanager: str, tmp_path: Path
+) -> None:
+    channel, _ = build("alertmanager", {"url": alertmanager, "allow_private": True}, tmp_path)
+    channel.send(message(*many(50)))
+    names = {alert["labels"]["alertname"] for alert in known(alertmanager)}
+    assert {f"alert_{place:04}" for place in range(50)} <= names

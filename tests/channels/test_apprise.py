@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from werkzeug.wrappers import Response
 
+from sentinel.channels.text import EACH
 from sentinel.core.errors import ConfigError, DeliveryError
 from tests.fakes import message, notification, payload
 
@@ -24,7 +25,7 @@ class ByApprise(PostUnderTest):
         for body in self.bodies:
             lines = body["message"].splitlines()
             grouped = body["title"][:1].isdigit()
-            found += lines if grouped else [f"{body['title']}\n{body['message']}"]
+            found += lines[:-2] if grouped else [f"{body['title']}\n{body['message']}"]
         return found
 
     def break_down(self) -> None:
@@ -78,3 +79,17 @@ def test_the_library_logs_no_url(it: ByApprise, caplog: pytest.LogCaptureFixture
     with caplog.at_level(logging.NOTSET), pytest.raises(DeliveryError):
         it.build().send(message())
     assert [record for record in caplog.records if SECRET in record.getMessage()] == []
+
+
+def test_values_call_nobody_in_the_chats_behind_it(it: ByApprise) -> None:
+    evil = "@everyone <!channel> <@U1> [x](http://evil) a@b.org"
+    it.build().send(message(notification(payload=payload(message=evil, instance=evil))))
+    [text] = it.arrived()
+    for sign in ("@everyone", "<!", "<@", "]("):
+        assert sign not in text
+    assert "a@b.org" in text
+
+
+def test_a_list_of_many_says_how_to_see_and_silence_each(it: ByApprise) -> None:
+    it.build().send(message(*many(2)))
+    assert it.bodies[0]["message"].endswith(EACH)

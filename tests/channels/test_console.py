@@ -46,7 +46,7 @@ def test_a_message_says_what_happened_how_bad_since_when_and_what_to_do(console:
         "FIRING revenue [region=north] (critical)",
         "  message:  revenue is low",
         "  value:    8,120 (threshold 10,000)",
-        "  since:    2026-01-02T09:00:00Z",
+        "  since:    2026-01-02 09:00:00 UTC",
         "  about:    Revenue of the last day.",
         "  owner:    finance",
         "  runbook:  https://example.com/runbook",
@@ -119,6 +119,8 @@ def test_the_headline_says_what_happened(
         (0.12345, 0.5, "0.1235 (threshold 0.5)"),
         (1234.567, None, "1,234.57"),
         (-3, 0, "-3 (threshold 0)"),
+        (1e300, None, "1e+300"),
+        (-0.0, None, "0"),
     ],
 )
 def test_numbers_read_easily(
@@ -126,3 +128,16 @@ def test_numbers_read_easily(
 ) -> None:
     lines = told(console, actual_value=value, threshold=threshold).split("\n")
     assert f"  value:    {shown}" in lines
+
+
+@pytest.mark.parametrize(
+    ("as_of", "shown"),
+    [
+        ("2026-01-02T11:05:00Z", "2026-01-02 09:00:00 UTC, for 2h 5m"),
+        ("2026-01-02T09:00:00Z", "2026-01-02 09:00:00 UTC"),
+        ("2026-01-01T09:00:00Z", "2026-01-02 09:00:00 UTC"),
+        ("9999-12-31T23:59:59.999999-05:00", "2026-01-02 09:00:00 UTC, for 2912441d 20h"),
+    ],
+)
+def test_how_long_it_has_lasted_is_said(console: Console, as_of: str, shown: str) -> None:
+    assert f"  since:    {shown}" in told(console, as_of=as_of).split("\n")

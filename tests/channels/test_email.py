@@ -96,6 +96,7 @@ def test_a_mail_keeps_its_id_and_mails_of_an_episode_make_a_thread(it: ByMail) -
     channel.send(message(notification("e", event=Event.RESOLVED)))
     one, again, over = (mail for _, mail in it.mailbox.mails)
     assert one["Message-ID"] == again["Message-ID"] == f"<{first.message_id}@example.org>"
+    assert one.get_boundary() == again.get_boundary()
     assert one["Message-ID"] != over["Message-ID"]
     assert one["References"] == over["References"] == "<e@example.org>"
 
@@ -120,7 +121,11 @@ def test_a_line_break_in_a_value_makes_no_header(it: ByMail) -> None:
 def test_a_mail_of_many_holds_them_all(it: ByMail) -> None:
     it.build().send(message(*many(50)))
     [(_, mail)] = it.mailbox.mails
-    assert mail["Subject"] == "[shop] 50 firing"
+    assert mail["Subject"].strip() == (
+        "[shop] 50 firing: alert_0000, alert_0001, alert_0002 and 47 more (critical)"
+    )
+    for kind in ("plain", "html"):
+        assert text_of(mail, kind).count("sentinel silence") == 50
     for place in range(50):
         assert f"alert_{place:04}" in text_of(mail)
         assert f"alert_{place:04}" in text_of(mail, "html")
@@ -235,6 +240,14 @@ def test_a_certificate_that_nobody_trusts_is_not_accepted(it: ByMail) -> None:
     [
         ({"to": "ann@example.org\r\nBcc: eve@evil.org"}, "can't hold a line break"),
         ({"to": ["nobody"]}, "no address"),
+        ({"to": "ann@example.org, bob@example.org"}, "more than one address: write them as a list"),
+        ({"to": "\u0142@example.org"}, "beyond ASCII"),
+        ({"to": "x\x85 <ann@example.org>"}, "another control character"),
+        ({"to": "x\ud800 <ann@example.org>"}, "another control character"),
+        ({"from": "x\u202e <ann@example.org>"}, "another control character"),
+        ({"host": "a..b"}, "`host`: it can't be the name of a host"),
+        ({"host": "mail.example.org\r\nX: y"}, "`host`: it can't be the name of a host"),
+        ({"username": "me", "password": "\u0142"}, "`password`: it has signs beyond ASCII"),
         ({"to": []}, "at least one address"),
         ({"from": "a@b.org\n"}, "can't hold a line break"),
         ({"port": 0}, "`port`"),
@@ -252,3 +265,18 @@ def test_what_is_wrong_is_named_with_its_line(
         build("email", good | values, tmp_path)
     assert str(caught.value).startswith("sentinel.yml:7: the channel `it`: ")
     assert words in str(caught.value)
+
+
+def test_a_file_that_is_no_certificate_is_named(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("nothing")
+    values = {"host": "mail.example.org", "from": "s@example.org", "to": ANN, "ca_file": "ca.pem"}
+    with pytest.raises(ConfigError, match=r"`ca_file`: ca\.pem holds no certificate in PEM"):
+        build("email", values, tmp_path)
+
+
+def test_names_beyond_ascii_arrive(it: ByMail) -> None:
+    it.values |= {"from": "Żółw <z@example.org>", "to": '"Doe, Łucja" <ann@example.org>'}
+    it.build().send(message())
+    [(to, mail)] = it.mailbox.mails
+    assert (to, mail["From"]) == ([ANN], "Żółw <z@example.org>")
+    assert mail["To"].addresses[0].display_name == "Doe, Łucja"

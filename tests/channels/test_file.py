@@ -19,6 +19,7 @@ from .contract import SECRET, RemoteChannelContract, RemoteUnderTest, build
 @dataclass
 class File(RemoteUnderTest):
     kind: str = "file"
+    for_people = False
 
     def __post_init__(self) -> None:
         self.values = {"path": "told/messages.jsonl"}

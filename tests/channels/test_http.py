@@ -15,7 +15,7 @@ from sentinel.channels.address import check_url, refused
 from sentinel.channels.http import post, retry_after
 from sentinel.core.errors import DeliveryError
 
-from .receiver import Receiver, answering, closed_port
+from .receiver import Receiver, answering, closed_port, rebinding
 
 NOW = datetime(2026, 1, 2, 9, 0, tzinfo=UTC)
 
@@ -68,6 +68,12 @@ def test_private_addresses_need_to_be_allowed(address: str, private: str) -> Non
         "::ffff:169.254.169.254",
         "64:ff9b::a9fe:a9fe",
         "2002:a9fe:a9fe::",
+        "64:ff9b:1::a9fe:a9fe",
+        "::a9fe:a9fe",
+        "2001:0:1:1:1:1:5601:5601",
+        "168.63.129.16",
+        "192.0.0.192",
+        "fd20:ce::254",
         "0.0.0.0",
         "::",
         "224.0.0.1",
@@ -99,39 +105,43 @@ def test_a_name_with_a_single_refused_address_is_refused(
     assert "private" in failure("http://example.org/", allow_private=False).message
 
 
+@pytest.mark.parametrize("second", ["169.254.169.254", "127.0.0.2", "::1"])
 def test_a_name_that_resolves_to_another_address_a_moment_later_is_not_followed(
-    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch, second: str
 ) -> None:
     """DNS rebinding: the answer that is checked is the one that is used."""
-    port = int(receiver.url.rsplit(":", 1)[1].split("/")[0])
-    answers = iter(["203.0.113.7", "127.0.0.1", "127.0.0.1", "127.0.0.1"])
-    asked: list[str] = []
-    connected: list[Any] = []
-
-    def getaddrinfo(host: str, *args: Any, **kwargs: Any) -> Any:
-        asked.append(host)
-        return resolver([next(answers)])(host, *args, **kwargs)
-
-    def connect(self: socket.socket, place: Any) -> None:
-        connected.append(place)
-        raise ConnectionRefusedError(111, "Connection refused")
-
-    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    monkeypatch.setattr("sentinel.channels.address._SHARED", http_shared())
-    monkeypatch.setattr(
-        "sentinel.channels.address.refused",
-        lambda text, *, allow_private: "loopback" if text.startswith("127.") else "",
-    )
-    monkeypatch.setattr(socket.socket, "connect", connect, raising=False)
-    error = failure(f"http://example.org:{port}/", allow_private=False)
-    assert (asked, connected) == (["example.org"], [("203.0.113.7", port)])
-    assert not error.permanent
+    asked = rebinding(monkeypatch, "127.0.0.1", second)
+    send(receiver.url.replace("127.0.0.1", "hook.example.org"))
+    assert (asked, len(receiver.got)) == (["hook.example.org"], 1)
+    assert receiver.got[0].headers["host"].startswith("hook.example.org:")
 
 
-def http_shared() -> Any:
-    from sentinel.channels import address
+def test_the_first_answer_is_the_one_that_is_checked(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rebinding(monkeypatch, "169.254.169.254", "127.0.0.1")
+    error = failure(receiver.url.replace("127.0.0.1", "hook.example.org"))
+    assert (error.permanent, "metadata" in error.message, receiver.got) == (True, True, [])
 
-    return address._SHARED
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "127.0.0.1.", "[::ffff:127.0.0.1]",
+        "[::127.0.0.1]", "localhost", "LOCALHOST.", "user:pw@127.0.0.1", "hook.example.org@127.0.0.1",
+    ],
+)  # fmt: skip
+def test_however_an_address_is_spelled_it_is_checked(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    port = receiver.url.rsplit(":", 1)[1].split("/")[0]
+    error = failure(f"http://{host}:{port}/", allow_private=False)
+    assert (error.permanent, "its address is private" in error.message) == (True, True)
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("NO_PROXY", "")
+    if "localhost" not in host.lower():  # behind a proxy, which resolves names by itself
+        assert "private" in failure(f"http://{host}:{port}/", allow_private=False).message
+    assert receiver.got == []
 
 
 def resolver(addresses: list[str]) -> Any:
@@ -189,8 +199,11 @@ def test_behind_a_proxy_it_is_the_proxy_that_resolves(
         ("http:///path", "names no host"),
         ("https://example.org:port/", "malformed"),
         ("https://[::1/", "malformed"),
-        ("https://example.org/a b", "a space or a control character"),
-        ("https://example.org/\r\nHost: evil", "a space or a control character"),
+        ("https://example.org/a b", "a space, a backslash or a control character"),
+        ("https://example.org\\@169.254.169.254/", "a backslash"),
+        ("ftp://example.org/", "has to begin with"),
+        ("javascript:alert(1)", "has to begin with"),
+        ("https://example.org/\r\nHost: evil", "a space, a backslash or a control character"),
     ],
 )
 def test_a_url_that_is_none_is_refused_without_showing_it(url: str, words: str) -> None:
@@ -260,7 +273,7 @@ def test_a_receiver_that_trickles_is_cut_off(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_receiver_that_trickles_its_headers_has_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "DEADLINE", timedelta(seconds=1))
+    monkeypatch.setattr(http, "DEADLINE", timedelta(seconds=2))
     with answering(b"HTTP/1.1 200 OK\r\n", then=b"X-A: b\r\n", every=0.2) as url:
         assert send(url).status == 200
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from werkzeug.wrappers import Response
 
 from sentinel.core.errors import ConfigError, DeliveryError
 from sentinel.core.lifecycle import Event
@@ -16,21 +18,34 @@ from tests.fakes import message, notification, payload
 
 from .by_http import PostUnderTest, many
 from .contract import SECRET, RemoteChannelContract, RemoteUnderTest, build
-from .receiver import Receiver, closed_port
+from .receiver import Receiver, closed_port, rebinding
 from .slack_stub import SlackStub, said, slack
 
 
 def lines_of(content: Any) -> list[str]:
-    """What a message tells, one text for each notification."""
+    """What a message tells, one text for each notification. Slack takes it, as far as we know."""
     head, *rest = content["blocks"]
-    texts = [block["text"]["text"] for block in rest]
+    assert len(content["blocks"]) <= 50
+    assert 0 < len(head["text"]["text"]) <= 150
+    assert len(content["text"]) < 40_000
+    texts = [block["text"]["text"] for block in rest if block["type"] == "section"]
+    assert all(0 < len(text) <= 3_000 for text in texts)
+    assert sum(map(len, texts)) <= 12_000, "msg_blocks_too_long"
+    assert not [text for text in texts if re.search(r"&(?!(amp|lt|gt);)", text)]
     if re.match(r"\d", head["text"]["text"]) and "," in head["text"]["text"] + ",":
         return [line for text in texts for line in text.splitlines()]
     return ["\n".join([head["text"]["text"], *texts])]
 
 
+def seen(text: str) -> str:
+    return html.unescape(text.replace("\u200b", ""))
+
+
 class ByWebhook(PostUnderTest):
     key = "webhook_url"
+
+    def read(self, text: str) -> str:
+        return seen(text)
 
     def arrived(self) -> list[str]:
         return [line for body in self.bodies for line in lines_of(body)]
@@ -51,6 +66,9 @@ class ByToken(RemoteUnderTest):
 
     def arrived(self) -> list[str]:
         return [line for _, content in self.stub.calls for line in lines_of(content)]
+
+    def read(self, text: str) -> str:
+        return seen(text)
 
     def break_down(self) -> None:
         self.values["api_url"] = f"http://127.0.0.1:{closed_port()}/"
@@ -88,9 +106,10 @@ def test_a_message_of_many_holds_them_all_within_what_slack_takes(bot: ByToken) 
     assert [
         f"alert_{n:04}" in text.replace("\u200b", "") for n, text in enumerate(lines_of(content))
     ] == [True] * 50
-    assert len(content["blocks"]) <= 50
-    assert max(len(block["text"]["text"]) for block in content["blocks"]) <= 3_000
-    assert content["blocks"][0]["text"]["text"] == "50 firing"
+    assert content["blocks"][0]["text"]["text"] == (
+        "50 firing: alert_0000, alert_0001, alert_0002 and 47 more (critical)"
+    )
+    assert "sentinel silence ALERT" in content["blocks"][-1]["elements"][0]["text"]
 
 
 def test_values_ping_nobody_and_make_no_links(bot: ByToken) -> None:
@@ -116,6 +135,26 @@ def test_a_template_of_the_project_makes_the_text(tmp_path: Path, bot: ByToken) 
     bot.values["template"] = "slack.txt"
     bot.build().send(message(notification(payload=payload(message="<low>"))))
     assert bot.stub.calls[0][1]["blocks"][1]["text"]["text"] == "*revenue*: &lt;low&gt;"
+
+
+def test_a_template_that_makes_more_than_slack_takes_is_cut_and_says_so(
+    tmp_path: Path, bot: ByToken
+) -> None:
+    (tmp_path / "slack.txt").write_text("{% for i in range(30000) %}{{ i }}&amp;\n{% endfor %}")
+    bot.values["template"] = "slack.txt"
+    bot.build().send(message())
+    [text] = bot.arrived()
+    assert "0&amp;\n1&amp;" in text
+    assert text.endswith("characters, cut)")
+
+
+def test_names_and_the_command_to_silence_can_be_copied(bot: ByToken) -> None:
+    told = payload(alert="late_orders", dimensions={"shop": "a_b*c <&> `d`"})
+    bot.build().send(message(notification(payload=told)))
+    text = bot.arrived()[0]
+    command = "sentinel silence late_orders --dimension 'shop=a_b*c &lt;&amp;&gt; \u02cbd\u02cb'"
+    assert f"*silence*: `{command} --for 2h --comment '...'`" in text
+    assert "models/alerts/revenue.sql" in text
 
 
 # -- episodes ----------------------------------------------------------------------------------
@@ -191,6 +230,9 @@ def test_an_owner_is_told_in_the_owner_s_channel(bot: ByToken) -> None:
         ),
         (lambda: said({}, 500), False, None),
         (lambda: said({}, 404), True, None),
+        (lambda: Response("<html>bad gateway</html>", 502), False, None),
+        (lambda: Response("<html>log in</html>", 200), False, None),
+        (lambda: Response("", 302, {"Location": "https://example.org"}), True, None),
     ],
 )
 def test_what_slack_refuses_is_for_ever_unless_it_is_its_own_trouble(
@@ -233,3 +275,39 @@ def test_the_web_api_is_not_reached_at_a_private_address_unasked(bot: ByToken) -
     with pytest.raises(DeliveryError, match="allow_private"):
         bot.build().send(message())
     assert bot.stub.calls == []
+
+
+def test_the_token_follows_no_redirect(bot: ByToken) -> None:
+    """urllib, which Slack's client uses by itself, would send it along."""
+    location = {"Location": bot.stub.url + "chat.postMessage"}
+    bot.stub.answers = [Response("", 307, location), Response("", 302, location)]
+    for _ in range(2):
+        with pytest.raises(DeliveryError) as caught:
+            bot.build().send(message())
+        assert caught.value.permanent
+    assert len(bot.stub.calls) == 2
+
+
+def test_the_web_api_is_reached_at_the_address_that_was_checked(
+    bot: ByToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = rebinding(monkeypatch, "127.0.0.1", "169.254.169.254")
+    bot.values["api_url"] = bot.stub.url.replace("127.0.0.1", "slack.example.org")
+    bot.build().send(message())
+    assert (asked, len(bot.stub.calls)) == (["slack.example.org"], 1)
+
+
+def test_a_webhook_that_says_no_in_its_answer_has_refused(
+    tmp_path: Path, receiver: Receiver
+) -> None:
+    receiver.answers = [said({"ok": False, "error": "no_service"}), said({"ok": True})]
+    channel = ByWebhook(tmp_path, "slack", receiver=receiver, key="webhook_url").build()
+    with pytest.raises(DeliveryError) as caught:
+        channel.send(message())
+    assert (caught.value.permanent, caught.value.message) == (True, "Slack refused it: no_service")
+    channel.send(message())
+
+
+def test_an_answer_as_long_as_the_message_is_read(bot: ByToken) -> None:
+    bot.stub.answers = [said({"message": "x" * 30_000, "ok": True, "channel": "C1", "ts": "1.2"})]
+    assert bot.build().send(message()).remote_ref == "C1:1.2"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sentinel.channels.contract import ChannelContext, SettingFault
-from sentinel.channels.escape import html, line, markdown, mrkdwn, plain
+from sentinel.channels.escape import html, line, markdown, mrkdwn, plain, unpinged
 from sentinel.channels.template import Template
 from sentinel.core.errors import ConfigError, DeliveryError
 from tests.fakes import message, notification, payload
@@ -43,6 +43,22 @@ def test_a_message_of_many_is_a_loop(tmp_path: Path) -> None:
         ("{{ first.__class__ }}", "t.txt:1: a template has no access to `__class__`"),
         ("\n\n{{ first['__class__'] }}", "t.txt:3: a template has no access to `__class__`"),
         ("{{ ''.__class__.__mro__ }}", "has no access to"),
+        (
+            "\n{{ first.alert | attr('__class__') }}",
+            "t.txt:2: a template has no access to `__class_",
+        ),
+        ("{{ notifications | map(attribute='a.__class__') }}", "has no access to `__class__`"),
+        ("{{ cycler.__init__.__globals__ }}", "has no access to"),
+        ("{{ joiner['__init__'] }}", "has no access to `__init__`"),
+        ("{{ self._TemplateReference__context }}", "has no access to"),
+        (
+            "\n{{ nowhere }}",
+            "t.txt:2: there is no `nowhere` in a template; there are notifications",
+        ),
+        ("{{ lipsum(9999) }}", "there is no `lipsum`"),
+        ("a\n{% include 't.txt' %}", "t.txt:2: a template can't take in other files"),
+        ("{% from 't.txt' import a %}", "t.txt:1: a template can't take in other files"),
+        ("{{ " + "(" * 3_000 + ")" * 3_000 + " }}", "t.txt: the template is nested too deeply"),
     ],
 )
 def test_a_template_that_is_wrong_is_named_with_its_line(
@@ -65,9 +81,15 @@ def test_a_template_that_is_not_there_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "{{ nowhere }}",
         "{{ first.nowhere }}",
-        "{{ first.alert | attr('__class__') }}",
+        "{{ first.mro }}",
+        "{{ first.alert | attr('_' ~ '_class__') }}",
+        "{{ first['_' ~ '_class__'] }}",
+        "{{ '{0.__class__}'.format(first) }}",
+        "{{ headline({'event': 3}) }}",
+        "{{ 'x' * 10**10 }}",
+        "{{ 7 ** 9999999999 }}",
+        "{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}",
         "{{ 1 / 0 }}",
         "{{ range(999999999) | list }}",
         "{{ first.context.update({'a': 1}) }}",
@@ -78,6 +100,33 @@ def test_a_template_that_fails_is_a_permanent_failure(tmp_path: Path, text: str)
         load(tmp_path, text).render(message())
     assert caught.value.permanent
     assert "the template t.txt can't be rendered" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+        "{% for a in first.alert * 9999 %}{% for b in first.alert * 9999 %}{% endfor %}{% endfor %}",
+        "{% macro a(n) %}{{ a(n - 1) ~ a(n - 1) if n }}{% endmacro %}{{ a(60) }}",
+    ],
+)
+def test_a_template_that_would_go_on_for_ever_ends(tmp_path: Path, text: str) -> None:
+    template = load(tmp_path, text)
+    for _ in range(2):
+        with pytest.raises(DeliveryError, match="takes more than 100,000 steps") as caught:
+            template.render(message())
+        assert caught.value.permanent
+
+
+def test_loops_keep_what_jinja_gives_them(tmp_path: Path) -> None:
+    template = load(
+        tmp_path,
+        "{% for each in notifications %}{{ loop.index }}/{{ loop.length }}{{ ' ' if not loop.last }}"
+        "{% else %}none{% endfor %}{% for x in [1, [2]] recursive %}"
+        "{{ loop(x) if x is iterable else x }}{% endfor %}",
+    )
+    rows = [notification(name, message_id="m") for name in "ab"]
+    assert template.render(message(*rows)) == "1/2 2/212"
 
 
 def test_a_webhook_s_body_can_be_the_project_s(tmp_path: Path, receiver: Receiver) -> None:
@@ -107,6 +156,9 @@ def test_a_webhook_s_body_that_is_no_json_is_a_permanent_failure(
         (line, " a\r\n\tb ", "a b"),
         (html, '<a href="x">\'&', "&lt;a href=&quot;x&quot;&gt;&#x27;&amp;"),
         (mrkdwn, "<!here> & *b*", "&lt;!here&gt; &amp; \u200b*b\u200b*"),
+        (mrkdwn, "late_orders _x_ `y`", "late_orders \u200b_x\u200b_ \u200b`y\u200b`"),
+        (mrkdwn, "> a\n> b", "\u200b&gt; a\n\u200b&gt; b"),
+        (unpinged, "@here <!here> [a](b) a@b.c", "@\u200bhere <\u200b!here> [a]\u200b(b) a@b.c"),
         (markdown, "[a](b) `c` #d", "\\[a\\]\\(b\\) \\`c\\` \\#d"),
         (plain, "żółw 😀 \u05d0", "żółw 😀 \u05d0"),
     ],

@@ -34,6 +34,7 @@ SIGNED = {"secret": "whsec_" + base64.b64encode(KEY).decode()}
 @dataclass
 class Webhook(RemoteUnderTest):
     kind: str = "webhook"
+    for_people = False
     receiver: Receiver = field(default_factory=Receiver)
 
     def __post_init__(self) -> None:
@@ -281,9 +282,18 @@ def test_what_the_receiver_says_is_told_short_and_harmless(receiver: Receiver) -
 def test_the_first_notification_that_is_refused_stops_the_message(receiver: Receiver) -> None:
     receiver.answers = [Response(status=204), Response(status=500), Response(status=204)]
     rows = [notification(name, message_id="together") for name in "abc"]
-    with pytest.raises(DeliveryError):
+    with pytest.raises(DeliveryError) as caught:
         send(receiver, *rows)
     assert len(receiver.got) == 2
+    assert caught.value.recipients_done == (rows[0].notification_id,)
+
+
+def test_what_was_accepted_of_a_message_is_not_sent_again(receiver: Receiver) -> None:
+    names = ["a", "b"]
+    done = [notification("a").notification_id]
+    rows = [notification(name, message_id="together", recipients_done=done) for name in names]
+    [got] = send(receiver, *rows)
+    assert got.headers["webhook-id"] == rows[1].notification_id
 
 
 # -- the network -------------------------------------------------------------------------------

@@ -196,3 +196,68 @@ def test_a_missing_database_names_dbt_build(acme: Project) -> None:
     ran = acme.sentinel("run")
     assert ran.code == 2
     assert "dbt build" in ran.err
+
+
+# -- channels ----------------------------------------------------------------------------------
+
+CHANNELS = """\
+defaults: {channels: [console]}
+channels:
+  console: {type: console}
+  unknown: {type: slak}
+  file: {type: webhook, url: 'file:///t0ps3cret'}
+  malformed: {type: webhook, url: 'https://[::1/t0ps3cret'}
+  mail:
+    type: email
+    host: mail.example.org
+    from: a@example.org
+    to: "a@example.org\\r\\nBcc: eve@example.org"
+  syntax: {type: console, template: syntax.txt}
+  dunder: {type: console, template: dunder.txt}
+  zero: {type: alertmanager, url: 'https://example.org', ttl: 0s}
+  negative: {type: alertmanager, url: 'https://example.org', ttl: -5m}
+"""
+WRONG = """\
+4: the channel `unknown` has the unknown type 'slak'; did you mean `slack`?
+5: the channel `file`: `url`: the URL has to begin with https:// or http://
+6: the channel `malformed`: `url`: the URL is malformed: its host or its port can't be read
+11: the channel `mail`: `to`: an address can't hold a line break or another control character
+12: the channel `syntax`: `template`: syntax.txt:2: the template is not Jinja:
+13: the channel `dunder`: `template`: dunder.txt:3: a template has no access to `__class__`
+14: the channel `zero`: `ttl`: must be longer than 0
+15: the channel `negative`: `ttl`: '-5m' is not a duration (it can't be negative); write it
+"""
+
+
+def test_every_wrong_channel_is_named_with_its_line_and_nothing_is_evaluated(acme: Project) -> None:
+    acme.write("syntax.txt", "a\n{% if x %}")
+    acme.write("dunder.txt", "\n\n{{ first.__class__ }}")
+    acme.write("sentinel.yml", CHANNELS)
+    ran = acme.sentinel("validate", "--offline")
+    assert ran.code == 2
+    found = [line for line in ran.out.splitlines() if line.startswith("fault: ")]
+    for line, said in zip(found, WRONG.splitlines(), strict=True):
+        assert line.startswith(f"fault: sentinel.yml:{said}")
+    assert "t0ps3cret" not in ran.out + ran.err
+    ran = acme.sentinel("run")
+    assert ran.code == 2
+    assert ran.err.startswith("error: sentinel.yml:4: the channel `unknown`")
+    assert acme.query("select count(*) from sentinel_history") == [(0,)]
+
+
+def test_durations_and_secrets_that_can_t_be_meant_are_named_with_their_line(acme: Project) -> None:
+    wrong = {
+        "'for': '-1h'": "`for`: '-1h' is not a duration (it can't be negative)",
+        "'repeat_interval': '0s'": "`repeat_interval`: must be longer than 0",
+        "'webhook_url': 'https://a.org/t0ps3cret'": "`webhook_url` looks like a secret",
+        "'runbook': 'https://me:t0ps3cret@a.org/'": "`runbook` looks like a secret",
+        "'channels': ['https://hooks.slack.com/services/t0ps3cret']": "`channels.0` looks like a",
+    }
+    for number, block in enumerate(wrong):
+        sql = f"{{{{ config(\n  meta={{'sentinel': {{\n    {block}\n  }}}}) }}}}\nselect 1\n"
+        acme.alert(f"bad_{number}", sql)
+    ran = acme.sentinel("validate", "--offline")
+    assert ran.code == 2
+    for number, said in enumerate(wrong.values()):
+        assert f"bad_{number}: models/alerts/bad_{number}.sql:3: {said}" in ran.out
+    assert "t0ps3cret" not in ran.out + ran.err

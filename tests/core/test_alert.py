@@ -255,7 +255,8 @@ def test_a_hold_is_a_length_of_time_or_a_count(
         (
             {"keep_firing_for": "-5m"},
             "keep_firing_for",
-            "`keep_firing_for`: '-5m' is not a duration; write it as 30s, 15m, 2h or 1d",
+            "`keep_firing_for`: '-5m' is not a duration (it can't be negative); "
+            "write it as 30s, 15m, 2h or 1d",
         ),
         (
             {"repeat_interval": "0s"},

@@ -10,7 +10,6 @@ import pytest
 from sentinel.core.alert import Alert
 from sentinel.core.due import Slot, Timetable, due_slot, last_slot, last_slots, start_offset
 from sentinel.core.lifecycle import State
-
 from tests.fakes import alerts_of, source
 
 MINUTE = timedelta(minutes=1)

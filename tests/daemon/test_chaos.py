@@ -102,5 +102,6 @@ def check(shop: Shop, done: Counter[str]) -> None:
     assert done["kills"] and done["pauses"] and changes
     print(  # noqa: T201 - what the run at length is for
         f"{dict(done)}, {leaders} changes of leader: {slots} slots of {len(ALERTS)} alerts recorded "
-        f"once each, {missed} passed by while nobody led, {changes} changes told, {again} messages again under their id"
+        f"once each, {missed} passed by while nobody led, {changes} changes told, "
+        f"{again} messages again under their id"
     )
