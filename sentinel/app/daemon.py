@@ -217,7 +217,7 @@ class Daemon:
                 now, moment = time.monotonic(), self._clock()
                 drift = (moment - wall).total_seconds() - (now - before)
                 if abs(drift) > _STEP_S:
-                    self._log.warning("the clock was set, or stood still", seconds=round(drift, 1))
+                    self._log.warning("clock was set or stood still", seconds=round(drift, 1))
                     self._look_anew()
                 before, wall = now, moment
                 if self._scheduler.running:
@@ -285,7 +285,7 @@ class Daemon:
 
     def _fault(self, error: Exception) -> None:
         words = f"unexpected {type(error).__name__}: this is a fault of Sentinel"
-        self._log.error(words, exc_info=error)
+        self._log.error("fault", error=words, exc_info=error)
 
     def _next_start(self) -> datetime | None:
         with self._lock:
@@ -632,7 +632,7 @@ class Daemon:
 
         def failed(error: SentinelError) -> None:
             if isinstance(error, WarehouseLocked):
-                self._log.debug("nothing delivered: the store is held", reason=error.message)
+                self._log.debug("not delivered, tried again", reason=error.message)
             else:
                 self._problem("delivery", error)
 
@@ -679,7 +679,7 @@ class Daemon:
         try:
             self._leadership.let_go()
         except SentinelError as error:
-            self._log.warning("its lease runs out by itself", reason=error.message)
+            self._log.warning("lease runs out by itself", reason=error.message)
         self._log.info("stopped", unfinished=sorted(self._running.slots))
 
     # -- problems ----------------------------------------------------------------------------------
@@ -692,7 +692,7 @@ class Daemon:
             known = self._problems.get(what)
             self._problems[what] = words
         if known != words:
-            self._log.error(words, concerns=what, hint=hint)
+            self._log.error("problem", concerns=what, error=words, hint=hint)
 
     def _solved(self, what: str) -> None:
         with self._lock:

@@ -67,7 +67,7 @@ def command(**values: Any) -> int:
     bound = server.start()
     log.info("listening", host=host, port=bound)
     if token is None and not local:
-        log.warning("without `web.token` only health is shown", host=host)
+        log.warning("only health is shown", detail="`web.token` is not set", host=host)
     stopping = False
 
     def stop(number: int, _frame: FrameType | None) -> None:
@@ -99,7 +99,7 @@ class _Forward(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         say = self._log.error if record.levelno >= logging.ERROR else self._log.warning
-        say(record.getMessage(), logger=record.name, exc_info=record.exc_info)
+        say("library", logger=record.name, detail=record.getMessage(), exc_info=record.exc_info)
 
 
 def route_logging(log: Any) -> None:

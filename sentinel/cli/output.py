@@ -118,7 +118,9 @@ class Output:
         self.stdout.print(shown(text), soft_wrap=True)
 
     def _working(self, phrase: str) -> None:
-        if not self._lively:
+        if self._service:
+            self.log.debug("working", detail=phrase)
+        elif not self._lively:
             self.log.info(phrase)
         elif self._status is None:
             self._status = self.stderr.status(phrase)
@@ -127,7 +129,10 @@ class Output:
             self._status.update(phrase)
 
     def _waiting(self, phrase: str) -> None:
-        self.log.warning(phrase)
+        if self._service:
+            self.log.warning("waiting", detail=phrase)
+        else:
+            self.log.warning(phrase)
 
     def _say(self, text: str) -> None:
         self._still()

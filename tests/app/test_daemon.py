@@ -68,7 +68,8 @@ class Lines:
         self.said.append(("error", event, fields))
 
     def of(self, level: str) -> list[str]:
-        return [event for each, event, _ in self.said if each == level]
+        """The events of a level; of problems and faults what is wrong."""
+        return [fields.get("error", event) for each, event, fields in self.said if each == level]
 
 
 @dataclass
@@ -558,8 +559,9 @@ def test_missing_tables_keep_it_from_leading_and_name_the_command(rig: Rig) -> N
     rig.store.missing = True
     daemon = rig.daemon()
     assert (daemon.condition().leading, daemon.condition().ready) == (False, False)
-    [(_, words, fields)] = [each for each in rig.log.said if each[0] == "error"]
-    assert (words, fields["hint"]) == ("there are no tables", "`dbt run` makes them")
+    [(_, event, fields)] = [each for each in rig.log.said if each[0] == "error"]
+    assert (event, fields["concerns"]) == ("problem", "store")
+    assert (fields["error"], fields["hint"]) == ("there are no tables", "`dbt run` makes them")
     rig.store.missing = False
     daemon.elect()
     rig.tick()

@@ -27,7 +27,13 @@ from sentinel.channels.http import TIMEOUT, Answer
 from sentinel.channels.registry import channel_types
 from sentinel.channels.text import headline
 from sentinel.cli.main import COMMANDS, cli
-from sentinel.config.settings import FileSettings, StoreSettings
+from sentinel.config.settings import (
+    FileSettings,
+    HeartbeatSettings,
+    SchedulerSettings,
+    StoreSettings,
+    WebSettings,
+)
 from sentinel.core.alert import KEYS, Definition, Hold
 from sentinel.core.duration import format_duration
 from sentinel.core.errors import ConfigError, NothingSelected, SentinelError
@@ -154,7 +160,20 @@ def keys_of(model: type[BaseModel]) -> list[str]:
 def test_every_key_of_sentinel_yml_is_described_and_no_other() -> None:
     sections = reference("configuration").sections
     assert [row[0].strip("`") for row in sections["Keys"].rows()] == keys_of(FileSettings)
-    assert [row[0].strip("`") for row in sections["store"].rows()] == keys_of(StoreSettings)
+    for name, model in (
+        ("store", StoreSettings),
+        ("scheduler", SchedulerSettings),
+        ("web", WebSettings),
+        ("heartbeat", HeartbeatSettings),
+    ):
+        rows = {row[0].strip("`"): row for row in sections[name].rows()}
+        assert list(rows) == keys_of(model)
+        for key, field in model.model_fields.items():
+            default = as_written(field.default)
+            assert ("secret" in rows[key][1]) == is_secret(field), key
+            assert (rows[key][2] == "required") == field.is_required(), key
+            if default is not None:
+                assert rows[key][2] == f"`{default}`", key
 
 
 @pytest.mark.parametrize("kind", channel_types())
