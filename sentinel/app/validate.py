@@ -48,8 +48,8 @@ def find_hidden(project: Project, alerts: Alerts) -> list[Finding]:
     return found
 
 
-def find_in_channels(checks: Iterable[Callable[[], object]]) -> list[Finding]:
-    """The faults of channels: each check builds one, and raises ConfigError."""
+def find_in_settings(checks: Iterable[Callable[[], object]]) -> list[Finding]:
+    """The faults of sentinel.yml: each check builds a part of it, and raises ConfigError."""
     found = []
     for check in checks:
         try:

@@ -6,6 +6,7 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
@@ -160,10 +161,40 @@ class Installation:
     def _built(self) -> dict[str, tuple[Channel, list[str]]]:
         return {name: self.build_channel(name) for name in self.settings.channels}
 
+    def heartbeat(self) -> Callable[[], None] | None:
+        """What posts to the URL of `heartbeat`, which raises DeliveryError. Raises ConfigError."""
+        from sentinel.channels.address import check_url
+        from sentinel.channels.http import post
+
+        given = self.settings.heartbeat
+        if given is None:
+            return None
+        url = given.url.get_secret_value()
+        try:
+            check_url(url)
+        except ValueError as error:
+            assert self.settings.document is not None
+            where = self.settings.document.location("heartbeat", "url")
+            raise ConfigError.at([(where, f"`heartbeat.url`: {error}")]) from None
+
+        def beat() -> None:
+            post(url, b"", {}, allow_private=given.allow_private)
+
+        return beat
+
+    @cached_property
+    def _daemons_secrets(self) -> list[str]:
+        """Those of the blocks that only the daemon needs; of one that can't be read there is none."""
+        found: list[str] = []
+        for block in ("web", "heartbeat"):
+            with suppress(ConfigError):
+                found += secrets_in(getattr(self.settings, block))
+        return found
+
     def scrub(self, text: str) -> str:
         """Text without the secrets of channels, settings and profile."""
         secrets = [secret for _, found in self._built.values() for secret in found]
-        secrets += [*secrets_in(self.settings.web), *secrets_in(self.settings.heartbeat)]
+        secrets += self._daemons_secrets
         return self.profile.scrub(self.store_profile.scrub(Scrubber(secrets)(text)))
 
     def evaluation(self) -> Evaluation:

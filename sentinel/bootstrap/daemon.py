@@ -11,9 +11,6 @@ from sentinel.app.alerts import select_alerts
 from sentinel.app.daemon import Daemon, Instruments, Loaded, Log, Pace
 from sentinel.app.deliver import Delivery
 from sentinel.bootstrap import Installation, Voice
-from sentinel.channels.address import check_url
-from sentinel.channels.http import post
-from sentinel.config.settings import Settings
 from sentinel.core.errors import ConfigError
 from sentinel.core.project import Selection
 from sentinel.dbt.options import DbtOptions
@@ -21,6 +18,8 @@ from sentinel.dbt.picture import DbtProcess, PicturedProject
 from sentinel.dbt.watch import Watch
 from sentinel.ports import Leadership
 from sentinel.store.leadership import FileLeadership, TableLeadership
+
+_UNUSED = timedelta(minutes=1)
 
 
 class DaemonSetup:
@@ -66,7 +65,8 @@ class DaemonSetup:
             fallback,
             installation.threads,
             (fallback,) if fallback else tuple(told),
-            *_heartbeat(settings),
+            installation.heartbeat(),
+            settings.heartbeat.interval if settings.heartbeat else _UNUSED,
         )
         self.installation = installation
         return loaded
@@ -126,22 +126,3 @@ class DaemonSetup:
             self._watch.close()
         for process in self._processes.values():
             process.close()
-
-
-def _heartbeat(settings: Settings) -> tuple[Callable[[], None] | None, timedelta]:
-    """What posts to the URL of `heartbeat`, and how often. Raises ConfigError."""
-    given = settings.heartbeat
-    if given is None:
-        return None, timedelta(minutes=1)
-    url = given.url.get_secret_value()
-    try:
-        check_url(url)
-    except ValueError as error:
-        assert settings.document is not None
-        where = settings.document.location("heartbeat", "url")
-        raise ConfigError.at([(where, f"`heartbeat.url`: {error}")]) from None
-
-    def beat() -> None:
-        post(url, b"", {}, allow_private=given.allow_private)
-
-    return beat, given.interval

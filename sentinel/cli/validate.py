@@ -15,8 +15,8 @@ from sentinel.app.validate import (
     Finding,
     check_queries,
     find_hidden,
-    find_in_channels,
     find_in_definitions,
+    find_in_settings,
     find_in_sql,
 )
 from sentinel.cli.options import (
@@ -50,8 +50,13 @@ def command(**values: Any) -> int:
     installation = open_installation(values, output)
     with output.at_work():
         project, surroundings = installation.project, installation.surroundings
-        found = find_in_channels(
-            partial(installation.build_channel, name) for name in installation.settings.channels
+        settings = installation.settings
+        found = find_in_settings(
+            [
+                *(partial(installation.build_channel, name) for name in settings.channels),
+                lambda: settings.web,
+                installation.heartbeat,
+            ]
         )
         alerts = select_alerts(project, surroundings, read_selection(values))
         found += find_in_definitions(project, alerts)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sentinel.app.deliver import SEND_DEADLINE, Delivered, Delivery
-from sentinel.core.errors import DeliveryError
+from sentinel.core.errors import DeliveryError, StoreError
 from sentinel.core.lifecycle import Event, Phase
 from sentinel.core.planning import Notification, Status
 from sentinel.core.routing import Traits
@@ -549,3 +549,150 @@ def test_a_claim_lasts_longer_than_twice_the_longest_send() -> None:
     it.store = Watching(it.clock, "shop", it.store.tables)
     it.deliver()
     assert min(leases) > 2 * SEND_DEADLINE
+
+
+# -- all the time ------------------------------------------------------------------------------
+
+
+@dataclass
+class Serving:
+    """A delivery that serves in a thread, by real time."""
+
+    channels: dict[str, FakeChannel] = field(default_factory=lambda: {"log": FakeChannel()})
+    store: MemoryStore = field(default_factory=MemoryStore)
+    told: list[Delivered] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    leads: bool = True
+    interval: timedelta = timedelta(milliseconds=50)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> Serving:
+        self.delivery = Delivery(self.store, self.channels, "me")
+        self.thread = threading.Thread(
+            target=self.delivery.serve,
+            args=(
+                self.stop,
+                lambda: self.leads,
+                self.told.append,
+                lambda error: self.failed.append(error.message),
+                lambda: None,
+                self.interval,
+            ),
+        )
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        self.delivery.wake()
+        self.thread.join(30)
+        assert not self.thread.is_alive()
+
+    def add(self, *rows: Notification) -> None:
+        self.store.commit([], lambda _: Batch(notifications=rows))
+
+    def statuses(self) -> list[Status]:
+        rows = sorted(self.store.tables.notifications.values(), key=lambda row: row.episode_id)
+        return [row.status for row in rows]
+
+    def until(self, *wanted: Status) -> None:
+        for _ in range(1_000):
+            if self.statuses() == list(wanted):
+                return
+            self.stop.wait(0.01)
+        raise AssertionError(f"it did not come to {wanted}: {self.statuses()}")
+
+
+def test_what_comes_into_the_outbox_is_sent_as_long_as_it_serves() -> None:
+    with Serving() as it:
+        it.add(notification("a"))
+        it.until(Status.SENT)
+        it.add(notification("b"))
+        it.until(Status.SENT, Status.SENT)
+    assert sorted(row.episode_id for each in it.told for row in each.sent) == ["a", "b"]
+
+
+def test_what_is_handed_in_is_sent_at_once_and_never_claimed_again() -> None:
+    with Serving(interval=timedelta(hours=1)) as it:
+        it.delivery.wake()
+        it.add(notification("a", at=NOW - MINUTE))
+        rows = it.store.claim("me", MINUTE, 1)
+        it.delivery.hand_in(rows)
+        it.until(Status.SENT)
+    assert [row.attempts for row in it.store.tables.notifications.values()] == [1]
+
+
+def test_who_does_not_lead_claims_nothing() -> None:
+    with Serving(leads=False) as it:
+        it.add(notification("a"))
+        it.stop.wait(0.3)
+        assert it.statuses() == [Status.PENDING]
+        it.leads = True
+        it.until(Status.SENT)
+
+
+def test_a_slow_channel_holds_up_no_other_one() -> None:
+    held = threading.Event()
+    slow = FakeChannel("slow", before=lambda _: _wait(held))
+    with Serving({"slow": slow, "log": FakeChannel()}) as it:
+        it.add(notification("a", "slow"))
+        it.until(Status.CLAIMED)
+        it.add(notification("b", "log"))
+        it.until(Status.CLAIMED, Status.SENT)
+        held.set()
+        it.until(Status.SENT, Status.SENT)
+
+
+def test_what_was_sent_is_recorded_later_if_the_store_is_lost_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lost = threading.Event()
+    mark = MemoryStore.mark
+
+    def failing(self: MemoryStore, attempts: Any) -> Any:
+        if lost.is_set():
+            raise StoreError("no connection")
+        return mark(self, attempts)
+
+    monkeypatch.setattr(MemoryStore, "mark", failing)
+    with Serving() as it:
+        lost.set()
+        it.add(notification("a"))
+        while not it.failed:
+            it.stop.wait(0.01)
+        assert it.statuses() == [Status.CLAIMED]
+        lost.clear()
+        it.until(Status.SENT)
+    assert len(it.channels["log"].tried) == 1, "it is sent once"
+    assert set(it.failed) == {"no connection"}
+
+
+def test_in_the_end_what_is_being_sent_is_finished_and_the_rest_given_back() -> None:
+    held = threading.Event()
+    slow = FakeChannel("log", before=lambda _: _wait(held))
+    with Serving({"log": slow}) as it:
+        it.add(*(notification(f"{n}") for n in range(6)))
+        while len(slow.tried) < 4:
+            it.stop.wait(0.01)
+        it.stop.set()
+        held.set()
+    assert sorted(it.statuses()) == [Status.PENDING] * 2 + [Status.SENT] * 4
+    waiting = [r for r in it.store.tables.notifications.values() if r.status is Status.PENDING]
+    assert {row.attempts for row in waiting} == {0}, "what was not tried counts as no attempt"
+
+
+def test_it_goes_on_with_channels_that_were_configured_anew() -> None:
+    with Serving({"log": FakeChannel(always=DOWN)}) as it:
+        it.add(notification("a"))
+        while not it.told:
+            it.stop.wait(0.01)
+        new = FakeChannel()
+        it.delivery.configure(it.store, {"log": new}, None)
+        it.add(notification("b"))
+        while not new.accepted:
+            it.store.clock.pass_by(MINUTE)
+            it.stop.wait(0.01)
+
+
+def _wait(held: threading.Event) -> None:
+    held.wait(20)

@@ -13,8 +13,8 @@ from sentinel.app.validate import (
     Finding,
     check_queries,
     find_hidden,
-    find_in_channels,
     find_in_definitions,
+    find_in_settings,
     find_in_sql,
 )
 from sentinel.core.alert import Alert
@@ -56,7 +56,7 @@ def test_every_channel_is_checked_though_others_are_wrong() -> None:
         return run
 
     here = Location("sentinel.yml", 3)
-    found = find_in_channels([check("a", "x", "y"), check("b"), check("c", "z")])
+    found = find_in_settings([check("a", "x", "y"), check("b"), check("c", "z")])
     assert checked == ["a", "b", "c"]
     assert found == [
         Finding("sentinel.yml", here, "x"),
