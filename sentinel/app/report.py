@@ -112,7 +112,7 @@ def report(
         if row.status is Status.DEAD and row.notification_id not in evaluated.plan.revived
     ]
     undelivered = {
-        f"{_title(row)} to {row.channel}": delivered.errors.get(row.message_id)
+        f"{title(row)} to {row.channel}": delivered.errors.get(row.message_id)
         or row.last_error
         or ""
         for row in (*dead, *delivered.waiting, *delivered.dead)
@@ -127,7 +127,7 @@ def report(
     )
 
 
-def _title(row: Notification) -> str:
+def title(row: Notification) -> str:
     """Which event of which instance a message tells, so that no two have the same title."""
     instance = f" [{row.instance}]" if row.instance else ""
     return f"{row.payload['alert']}{instance} ({row.event})"

@@ -7,7 +7,8 @@ from typing import Any
 import click
 from rich.text import Text
 
-from sentinel.app.report import EXIT_OK, EXIT_UNDELIVERABLE
+from sentinel.app.report import EXIT_OK, EXIT_UNDELIVERABLE, title
+from sentinel.channels.escape import plain as clean
 from sentinel.cli.options import (
     DbtCommand,
     dbt_options,
@@ -55,7 +56,7 @@ def command(**values: Any) -> int:
     for row in (*delivered.waiting, *delivered.dead):
         error = delivered.errors.get(row.message_id, "")
         output.line(
-            Text(f"not delivered: {row.payload['alert']} to {row.channel}: {error}", "bold red")
+            Text(clean(f"not delivered: {title(row)} to {row.channel}: {error}"), "bold red")
         )
     if dead:
         output.line(f"{count(len(dead), 'notification')} given up before: --retry-dead tries again")

@@ -21,7 +21,7 @@ from sentinel.cli.options import (
     output_option,
     read_output,
 )
-from sentinel.cli.output import Output, ago, shown_time
+from sentinel.cli.output import Output, ago, count, shown_time
 from sentinel.core.alert import Alert
 from sentinel.core.history import HistoryRow
 from sentinel.core.lifecycle import Health, Phase, State
@@ -166,7 +166,9 @@ def _print(output: Output, found: Explanation) -> None:
     for each_row in found.undelivered:
         word = "undeliverable" if each_row.status is Status.DEAD else "not delivered yet"
         said = line(each_row.last_error or "never tried")
-        words = f"{word}: {each_row.event} to {each_row.channel}, {each_row.attempts} tries: {said}"
+        where = f" [{line(each_row.instance)}]" if each_row.instance else ""
+        tries = count(each_row.attempts, "try", "tries")
+        words = f"{word}: {each_row.event}{where} to {each_row.channel}, {tries}: {said}"
         output.line(Text(words, style="bold red"))
 
 
@@ -188,7 +190,9 @@ def _definition(found: Explanation) -> Iterator[str | Text]:
     yield f"  tells:    {told + ', ' if told else ''}{_FROM[found.recipients]}"
     if head and head.health is Health.FAILING:
         since = ago(head.health_since, found.snapshot.now)
-        yield Text(f"  failing:  for {since}, {head.error_count} errors", style="bold magenta")
+        yield Text(
+            f"  failing:  for {since}, {count(head.error_count, 'error')}", style="bold magenta"
+        )
 
 
 def _instance(found: Explanation, state: State) -> Iterator[str | Text]:

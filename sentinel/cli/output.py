@@ -218,9 +218,9 @@ def _plain_line(_logger: Any, _name: str, event: dict[str, Any]) -> str:
     return f"{line}\n{trace}" if trace else line
 
 
-def count(number: int, noun: str) -> str:
+def count(number: int, noun: str, nouns: str | None = None) -> str:
     """`1 alert`, `2 alerts`."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+    return f"{number:,} {noun if number == 1 else nouns or f'{noun}s'}"
 
 
 def ago(moment: datetime | None, now: datetime | None = None) -> str:

@@ -95,7 +95,7 @@ def _print(
     for row in stuck:
         word = "undeliverable" if row.status is Status.DEAD else "not delivered yet"
         name = row.payload["alert"] + (f" [{row.instance}]" if row.instance else "")
-        tries = f"{row.attempts} {'try' if row.attempts == 1 else 'tries'}"
+        tries = count(row.attempts, "try", "tries")
         words = f"{row.event} of {name} to {row.channel}, {tries}: {row.last_error or 'not tried'}"
         output.line(Text(clean(f"{word}: {words}"), style="bold red"))
     if any(row.status is Status.DEAD for row in stuck):

@@ -380,7 +380,7 @@ def _plan_channel(
     risen = told and _risen(after, told)
     due = told and not risen and _reminder_due(case, told, planner.now)
     event = Event.SEVERITY if risen else Event.REMINDER if due else Event.FIRING
-    if silenced and (risen or due or not told):
+    if silenced and (risen or due or _unsent(told)):
         planner.decide(case, channel, event, "silenced")
     elif not told:
         fired = case.changes.get(Event.FIRING) or _going_on(after, Event.FIRING, "not_told_yet")
@@ -396,6 +396,11 @@ def _plan_channel(
     else:
         planner.repeat(case, channel, Event.FIRING, told)
     _plan_acknowledged(planner, case, channel, episode, told)
+
+
+def _unsent(told: Sequence[Notification]) -> bool:
+    """Whether nothing has been told, nor is just being sent."""
+    return all(row.status in (Status.PENDING, Status.DEAD) for row in told)
 
 
 def _risen(state: State, told: Sequence[Notification]) -> bool:
@@ -517,12 +522,13 @@ def _plan_health(planner: _Planner, case: _Case) -> None:
         return
     silenced = planner.silenced(replace(case.after, dimensions={}))
     for channel in case.alert.recipients.at(case.rules.severity):
+        told = planner.told(episode, channel, Event.ERROR)
         if not case.wants(Event.ERROR):
             planner.decide(case, channel, Event.ERROR, "not_wanted")
-        elif told := planner.told(episode, channel, Event.ERROR):
-            planner.repeat(case, channel, Event.ERROR, told)
-        elif silenced:
+        elif silenced and _unsent(told):
             planner.decide(case, channel, Event.ERROR, "silenced")
+        elif told:
+            planner.repeat(case, channel, Event.ERROR, told)
         else:
             failed = case.changes.get(Event.ERROR) or _failing(case)
             planner.tell(case, channel, failed, failed.reason)

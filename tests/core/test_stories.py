@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -170,6 +171,21 @@ def test_what_waits_unsent_when_silence_and_end_come_is_dropped() -> None:
     story.silence(1, 60)
     assert story.see(ok(), 5).told == []
     assert {row.status for row in story.outbox.values()} == {Status.SUPERSEDED}
+
+
+@pytest.mark.parametrize("reading", [alerting(), failed()])
+@pytest.mark.parametrize("status", [Status.PENDING, Status.DEAD])
+def test_what_waits_unsent_stays_so_in_a_silence_and_goes_on_after_it(
+    reading: Any, status: Status
+) -> None:
+    story = Story(make_alert())
+    story.see(reading, 0, delivered=status)
+    story.silence(1, 2 * HOUR)
+    during = story.see(reading, HOUR + 5)
+    assert ([reason for *_, reason in during.untold], during.plan.revived) == (["silenced"], ())
+    after = story.see(reading, 2 * HOUR)
+    assert len(after.plan.revived) == (status is Status.DEAD)
+    assert after.told == []
 
 
 def test_what_may_have_arrived_is_told_to_be_over_in_a_silence_too() -> None:
