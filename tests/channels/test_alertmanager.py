@@ -77,6 +77,7 @@ def test_an_alert_that_fires_ends_in_the_future_and_one_that_is_over_has_ended(
         ({"größe": 1}, {"grüße": 1}),
         ({"a": "x" * 5_000 + "1"}, {"a": "x" * 5_000 + "2"}),
         ({"a": "\x01"}, {"a": "\x02"}),
+        ({"a": "\u202d"}, {"a": "\u202e"}),
         ({"a": None}, {"a": "null"}),
         ({"a": True}, {"a": "true"}),
         ({"a": ""}, {"a": " "}),
