@@ -10,6 +10,9 @@ DBT_TESTS := tests/dbt_room tests/package/test_tables.py tests/init/test_with_db
 COMPILE_ALONE := $(BIN)/uv pip compile --universal --generate-hashes --no-strip-extras \
 	--no-emit-index-url --no-header --quiet
 COMPILE := $(COMPILE_ALONE) pyproject.toml
+# What may go into the image beside DuckDB: names of extras.
+IMAGE_EXTRAS := postgres bigquery apprise
+COMPILE_IMAGE := $(COMPILE) -c requirements.lock --overrides deploy/docker/left_out.txt
 
 export DO_NOT_TRACK := 1
 
@@ -28,12 +31,15 @@ demo: setup ## Run the main job on a copy of the sample project
 
 test: lint unit ## Check and test everything
 
-lint: setup ## Style, types, the direction of imports, SQL
+lint: setup ## Style, types, the direction of imports, SQL, deployment
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/sqlfmt --check --no-progressbar --quiet dbt_package macros sample_project/models sample_project/macros sample_project/tests
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
+	$(BIN)/kubernetes-validate --strict --quiet deploy/kubernetes/*.yaml
 
 unit: setup setup-places ## The tests, with coverage
 	$(BIN)/python -m pytest -n auto --dist loadscope --cov --cov-report=term --cov-fail-under=90
@@ -47,6 +53,9 @@ MINUTES ?= 60
 
 chaos-test: setup ## Kill and stop three daemons at random for so many minutes
 	SENTINEL_CHAOS_MINUTES=$(MINUTES) SENTINEL_CHAOS_PACE=60 $(BIN)/python -m pytest tests/daemon/test_chaos.py -s
+
+test-image: setup setup-places ## Fill the image without a container engine, and run what it runs; as root
+	$(BIN)/python -m pytest tests/deploy/image.py -s
 
 format: setup ## Format Python and SQL
 	$(BIN)/ruff check --fix .
@@ -67,6 +76,11 @@ lock: $(BIN)/uv ## Write the locks anew
 	done
 	$(COMPILE) --no-config --group test tests/locks/sqlite.in -o tests/locks/sqlite.lock
 	$(COMPILE_ALONE) tests/locks/bqemulator.in -o tests/locks/bqemulator.lock
+	$(COMPILE_ALONE) -c requirements.lock deploy/docker/build.in -o deploy/docker/build.lock
+	$(COMPILE_IMAGE) -o deploy/docker/duckdb.lock
+	for extra in $(IMAGE_EXTRAS); do \
+		$(COMPILE_IMAGE) --extra $$extra -o deploy/docker/$$extra.lock || exit 1; \
+	done
 
 clean: ## Remove what these targets have made
 	rm -rf .venv .venv-dbt-* .venv-sqlite .venv-bqemulator .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
