@@ -69,6 +69,13 @@ class Report:
     results: tuple[Result, ...]
     undelivered: Mapping[str, str]
     dry_run: bool = False
+    sent: tuple[Notification, ...] = ()
+
+    @property
+    def sent_of_others(self) -> tuple[Notification, ...]:
+        """What was sent of instances that were not evaluated: it came by time, or was left over."""
+        shown = {(each.alert, each.instance) for each in self.results}
+        return tuple(row for row in self.sent if (row.payload["alert"], row.instance) not in shown)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -112,7 +119,7 @@ def report(
         if row.status is Status.DEAD and row.notification_id not in evaluated.plan.revived
     ]
     undelivered = {
-        f"{_title(row)} to {row.channel}": delivered.errors.get(row.message_id)
+        f"{title(row)} to {row.channel}": delivered.errors.get(row.message_id)
         or row.last_error
         or ""
         for row in (*dead, *delivered.waiting, *delivered.dead)
@@ -124,10 +131,11 @@ def report(
         tuple(sorted(results, key=lambda result: result.urgency)),
         undelivered,
         dry_run,
+        delivered.sent,
     )
 
 
-def _title(row: Notification) -> str:
+def title(row: Notification) -> str:
     """Which event of which instance a message tells, so that no two have the same title."""
     instance = f" [{row.instance}]" if row.instance else ""
     return f"{row.payload['alert']}{instance} ({row.event})"
