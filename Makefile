@@ -63,7 +63,7 @@ test-orchestrators: setup .venv-dagster/.ready .venv-airflow/.ready .venv-airflo
 	$(BIN)/python -m pytest tests/orchestrators/test_airflow.py
 
 lock: $(BIN)/uv ## Write the locks anew
-	$(COMPILE) --all-extras --group dev -o requirements.lock
+	$(COMPILE) --extra all --group dev -o requirements.lock
 	for version in $(DBT_VERSIONS); do \
 		echo "dbt-core~=$$version.0" | $(COMPILE) --no-config --group test \
 			--overrides tests/dbt_versions/left_out.txt -c /dev/stdin \
