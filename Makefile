@@ -16,7 +16,7 @@ COMPILE_IMAGE := $(COMPILE) -c requirements.lock --overrides deploy/docker/left_
 
 export DO_NOT_TRACK := 1
 
-.PHONY: help setup setup-places demo test lint unit crash-test chaos-test format lock test-dbt clean
+.PHONY: help setup setup-places demo test lint unit crash-test chaos-test format lock test-dbt test-orchestrators clean
 .PRECIOUS: .venv-dbt-%/.ready
 
 help: ## What can be made
@@ -67,8 +67,12 @@ test-dbt: setup $(DBT_VERSIONS:%=test-dbt-%) ## The tests that meet dbt, on its 
 test-dbt-%: .venv-dbt-%/.ready
 	.venv-dbt-$*/bin/python -m pytest -n auto --dist loadscope $(DBT_TESTS)
 
+test-orchestrators: setup .venv-dagster/.ready .venv-airflow/.ready .venv-airflow2/.ready ## The tests with the real Dagster and Airflow
+	.venv-dagster/bin/python -m pytest tests/orchestrators/test_dagster.py
+	$(BIN)/python -m pytest tests/orchestrators/test_airflow.py
+
 lock: $(BIN)/uv ## Write the locks anew
-	$(COMPILE) --all-extras --group dev -o requirements.lock
+	$(COMPILE) --extra all --group dev -o requirements.lock
 	for version in $(DBT_VERSIONS); do \
 		echo "dbt-core~=$$version.0" | $(COMPILE) --no-config --group test \
 			--overrides tests/dbt_versions/left_out.txt -c /dev/stdin \
@@ -81,9 +85,12 @@ lock: $(BIN)/uv ## Write the locks anew
 	for extra in $(IMAGE_EXTRAS); do \
 		$(COMPILE_IMAGE) --extra $$extra -o deploy/docker/$$extra.lock || exit 1; \
 	done
+	$(COMPILE) --extra dagster --group test tests/locks/dagster.in -o tests/locks/dagster.lock
+	$(COMPILE_ALONE) tests/locks/airflow.in -o tests/locks/airflow.lock
+	$(COMPILE_ALONE) tests/locks/airflow2.in -o tests/locks/airflow2.lock
 
 clean: ## Remove what these targets have made
-	rm -rf .venv .venv-dbt-* .venv-sqlite .venv-bqemulator .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-dbt-* .venv-sqlite .venv-bqemulator .venv-dagster .venv-airflow .venv-airflow2 .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(BIN)/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
@@ -118,4 +125,19 @@ $(VENV)/.ready: requirements.lock pyproject.toml $(BIN)/uv
 	@echo "setting up .venv-bqemulator"
 	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-bqemulator
 	@$(BIN)/uv pip sync --quiet --python .venv-bqemulator/bin/python $<
+	@touch $@
+
+# Sentinel's integration runs inside Dagster. Airflow's pins conflict with dbt's: its tasks call the
+# `sentinel` of .venv.
+.venv-dagster/.ready: tests/locks/dagster.lock pyproject.toml $(VENV)/.ready
+	@echo "setting up .venv-dagster"
+	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-dagster
+	@$(BIN)/uv pip sync --quiet --python .venv-dagster/bin/python $<
+	@$(BIN)/uv pip install --quiet --python .venv-dagster/bin/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv-airflow/.ready .venv-airflow2/.ready: .venv-%/.ready: tests/locks/%.lock $(VENV)/.ready
+	@echo "setting up .venv-$*"
+	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-$*
+	@$(BIN)/uv pip sync --quiet --python .venv-$*/bin/python $<
 	@touch $@

@@ -69,6 +69,13 @@ class Report:
     results: tuple[Result, ...]
     undelivered: Mapping[str, str]
     dry_run: bool = False
+    sent: tuple[Notification, ...] = ()
+
+    @property
+    def sent_of_others(self) -> tuple[Notification, ...]:
+        """What was sent of instances that were not evaluated: it came by time, or was left over."""
+        shown = {(each.alert, each.instance) for each in self.results}
+        return tuple(row for row in self.sent if (row.payload["alert"], row.instance) not in shown)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -124,6 +131,7 @@ def report(
         tuple(sorted(results, key=lambda result: result.urgency)),
         undelivered,
         dry_run,
+        delivered.sent,
     )
 
 

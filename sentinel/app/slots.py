@@ -9,14 +9,15 @@ from datetime import datetime, timedelta
 
 from sentinel.app.alerts import Alerts
 from sentinel.core.alert import Alert, BrokenAlert
-from sentinel.core.due import Slot, due_slot, last_slot, last_slots
+from sentinel.core.due import Slot, due_slot, last_slot, last_slots, this_slot
 from sentinel.core.errors import UsageError
-from sentinel.core.evaluation import Outcome
+from sentinel.core.lifecycle import Health
 from sentinel.core.values import isoformat
-from sentinel.ports import Store
+from sentinel.ports import Snapshot, Store
 
 # A scheduler's clock may be a little ahead of the store's.
 _AHEAD = timedelta(minutes=1)
+_DIGITS = 6
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,12 @@ class Slotted:
     slots: dict[str, Slot] = field(default_factory=dict)
 
 
-def due(alerts: Alerts, store: Store) -> Slotted:
+def due_now(alerts: Alerts, store: Store) -> Slotted:
     """Those alerts that are due by the store's clock, each for its latest slot.
 
     A definition that is wrong has no schedule: it is due until its error is recorded.
     """
-    snapshot = store.snapshot(
-        {each for alert in alerts.all for each in (alert.id, alert.source.unique_id)}
-    )
+    snapshot = _snapshot(alerts, store)
     last = last_slots(snapshot.states)
     slots = {
         alert.id: slot
@@ -44,21 +43,36 @@ def due(alerts: Alerts, store: Store) -> Slotted:
     failed = {
         state.alert_id
         for state in snapshot.states
-        if state.is_head and state.last_outcome is Outcome.ERROR
+        # One failed evaluation is not enough: an alert may allow for a few, its definition may not.
+        if state.is_head and state.health is Health.FAILING
     }
     chosen = _only(alerts, lambda a: a.id in slots or isinstance(a, BrokenAlert))
     broken = tuple(alert for alert in chosen.broken if alert.id not in failed)
     return Slotted(replace(chosen, broken=broken), slots)
 
 
-def at_slot(alerts: Alerts, moment: datetime, now: datetime) -> Slotted:
+def at_slot(alerts: Alerts, moment: datetime, store: Store) -> Slotted:
     """All the alerts, for one slot. Raises UsageError if it has not come yet."""
+    snapshot = _snapshot(alerts, store)
+    now = snapshot.now
     if moment > now + _AHEAD:
         raise UsageError(
             f"the slot {isoformat(moment)} lies in the future: it is {isoformat(now)} by the store",
             hint="--slot takes a time in UTC, or with its offset: 2026-01-31T08:00+01:00",
         )
-    return Slotted(alerts, {alert.id: Slot(moment) for alert in alerts.all})
+    last = last_slots(snapshot.states)
+    slots = {alert.id: Slot(moment) for alert in alerts.broken}
+    slots |= {
+        alert.id: this_slot(alert, last_slot(alert, last), moment, now) for alert in alerts.good
+    }
+    return Slotted(alerts, slots)
+
+
+def _snapshot(alerts: Alerts, store: Store) -> Snapshot:
+    """The store, of these alerts under all the ids that their rows may go by."""
+    return store.snapshot(
+        {each for alert in alerts.all for each in (alert.id, alert.source.unique_id)}
+    )
 
 
 @dataclass(frozen=True)
@@ -72,9 +86,13 @@ class Shard:
     def parse(cls, text: str) -> Shard:
         """Raises ValueError."""
         number, slash, of = text.partition("/")
-        if not (slash and number.isdigit() and of.isdigit() and 1 <= int(number) <= int(of)):
+        plain = slash and all(each.isascii() and each.isdigit() for each in (number, of))
+        if not plain or len(of) > _DIGITS or not 1 <= int(number) <= int(of):
             raise ValueError(f"{text!r} is not a shard; write the second of five as 2/5")
         return cls(int(number), int(of))
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
 
     def holds(self, alert: Alert | BrokenAlert) -> bool:
         """Whether an alert is in this share: by its id, so that it stays where it is."""

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,8 +17,8 @@ from sentinel.app.alerts import Alerts, select_alerts
 from sentinel.app.deliver import Delivered
 from sentinel.app.documents import json_time
 from sentinel.app.evaluate import BatchOptions
-from sentinel.app.report import Report, Result, report
-from sentinel.app.slots import Shard, Slotted, at_slot, due
+from sentinel.app.report import Report, Result, report, title
+from sentinel.app.slots import Shard, at_slot, due_now
 from sentinel.channels.escape import plain as clean
 from sentinel.channels.text import amount
 from sentinel.cli.options import (
@@ -36,6 +37,7 @@ from sentinel.core.due import Slot
 from sentinel.core.errors import UsageError
 from sentinel.core.evaluation import Outcome
 from sentinel.core.lifecycle import Phase
+from sentinel.core.planning import Notification
 from sentinel.core.severity import Severity
 from sentinel.dbt.files import write_private
 
@@ -62,13 +64,18 @@ def _read_shard(_ctx: click.Context, _param: click.Parameter, value: str | None)
         raise click.BadParameter(str(error)) from None
 
 
+def _read_slot(_ctx: click.Context, _param: click.Parameter, value: str | None) -> datetime | None:
+    return None if value is None else read_moment(value, "UTC")
+
+
 @click.command("run", cls=DbtCommand)
 @selection_options
 @click.option("--dry-run", is_flag=True, help="Evaluate, but neither record nor notify.")
-@click.option("--due", "only_due", is_flag=True, help="Only what is due by its schedule.")
+@click.option("--due", is_flag=True, help="Only what is due by its schedule.")
 @click.option(
     "--slot",
     metavar="TIME",
+    callback=_read_slot,
     help="Evaluate for this slot, once: 2026-01-31T08:00Z. A second time changes nothing.",
 )
 @click.option(
@@ -103,31 +110,34 @@ def command(**values: Any) -> int:
       sentinel run --slot 2026-01-31T08:00Z --shard 2/5
     """
     started = time.perf_counter()
+    if values["due"] and values["slot"] is not None:
+        raise UsageError("--due and --slot exclude each other: --due finds the slots itself")
     output = read_output(values)
     installation = open_installation(values, output)
-    if values["only_due"] and values["slot"]:
-        raise UsageError("--due and --slot exclude each other: --due finds the slots itself")
     with output.at_work():
         surroundings = installation.surroundings
         selected = select_alerts(installation.project, surroundings, read_selection(values))
         # A channel that can't be built is found before anything is evaluated.
         evaluate, deliver = installation.evaluation(), installation.delivery()
         chosen = _chosen(installation, selected, values)
+        by_schedule = values["due"] or values["slot"] is not None
         options = BatchOptions(
             threads=installation.threads,
             dry_run=values["dry_run"],
             fail_fast=values["fail_fast"],
-            triggered_by="schedule" if chosen.slots else "manual",
+            triggered_by="schedule" if by_schedule else "manual",
             holder=installation.holder,
             slots=chosen.slots,
         )
         evaluated = evaluate(chosen.alerts, options)
         delivered = Delivered()
         if not options.dry_run:
-            messages, claimed = evaluated.messages, evaluated.claimed
-            if values["only_due"]:
+            messages: list[str] | None = evaluated.messages
+            claimed = evaluated.claimed
+            if values["due"]:
                 tended = installation.tending()(chosen.whole, installation.holder)
-                messages, claimed = messages + tended.messages, claimed + tended.claimed
+                # Nothing else may be running: what an earlier run could not send is sent too.
+                messages, claimed = None, claimed + tended.claimed
             delivered = deliver(messages, values["delivery_timeout"], claimed)
     told = report(evaluated, delivered, time.perf_counter() - started, dry_run=options.dry_run)
     document = run_document(told)
@@ -137,7 +147,7 @@ def command(**values: Any) -> int:
     if output.json:
         output.print_json(document)
     else:
-        print_report(output, told)
+        print_report(output, told, "" if chosen.alerts.all else _why_nothing(chosen, values))
     fail_on = None if values["fail_on"] == "never" else Severity(values["fail_on"])
     return told.exit_code(fail_on)
 
@@ -154,14 +164,23 @@ class _Chosen:
 def _chosen(installation: Installation, selected: Alerts, values: Mapping[str, Any]) -> _Chosen:
     shard: Shard | None = values["shard"]
     whole = selected if shard is None else shard.of_alerts(selected)
-    if values["only_due"]:
-        found = due(whole, installation.store)
-    elif values["slot"]:
-        moment = read_moment(values["slot"], "UTC")
-        found = at_slot(whole, moment, installation.store.now())
+    if not values["due"] and values["slot"] is None:
+        return _Chosen(whole, {}, whole)
+    installation.store.check()
+    if values["due"]:
+        found = due_now(whole, installation.store)
     else:
-        found = Slotted(whole)
+        found = at_slot(whole, values["slot"], installation.store)
     return _Chosen(found.alerts, found.slots, whole)
+
+
+def _why_nothing(chosen: _Chosen, values: Mapping[str, Any]) -> str:
+    """Why there was nothing to evaluate, though something is selected."""
+    if not chosen.whole.all:
+        return f"None of the selected alerts is in shard {values['shard']}."
+    if all(alert.cron is None for alert in chosen.whole.good):
+        return "Nothing is due: none of the selected alerts has a schedule."
+    return "Nothing is due."
 
 
 def run_document(told: Report) -> dict[str, Any]:
@@ -171,7 +190,17 @@ def run_document(told: Report) -> dict[str, Any]:
         "started_at": json_time(told.started_at),
         "elapsed_s": round(told.elapsed_s, 3),
         "results": [_result_document(each) for each in told.results],
+        "told": [_told_document(row) for row in told.sent],
         "counts": told.counts,
+    }
+
+
+def _told_document(row: Notification) -> dict[str, Any]:
+    return {
+        "alert": row.payload["alert"],
+        "instance": row.instance,
+        "event": str(row.event),
+        "channel": row.channel,
     }
 
 
@@ -197,15 +226,21 @@ def _result_document(result: Result) -> dict[str, Any]:
     }
 
 
-def print_report(output: Output, told: Report) -> None:
-    """The results as a table that reads at a glance, and one line of sums."""
-    rows = [_row(result, told) for result in told.results]
-    output.table(["state", "alert", "value", "threshold", "for", "told", "message"], rows)
-    output.line()
-    words = Counter(_word(result) for result in told.results)
-    sums = ", ".join(f"{words[word]} {word}" for word in _STYLES if words[word])
+def print_report(output: Output, told: Report, nothing: str = "") -> None:
+    """The results as a table that reads at a glance, and one line of sums; or why there is
+    `nothing`. Below it what was told of alerts that were not evaluated."""
     dry = " Dry run: nothing was recorded, nobody was told." if told.dry_run else ""
-    output.line(f"{sums} in {told.elapsed_s:.1f} s.{dry}")
+    if nothing:
+        output.line(f"{nothing}{dry}")
+    else:
+        rows = [_row(result, told) for result in told.results]
+        output.table(["state", "alert", "value", "threshold", "for", "told", "message"], rows)
+        output.line()
+        words = Counter(_word(result) for result in told.results)
+        sums = ", ".join(f"{words[word]} {word}" for word in _STYLES if words[word])
+        output.line(f"{sums} in {told.elapsed_s:.1f} s.{dry}")
+    for row in told.sent_of_others:
+        output.line(f"told: {clean(title(row))} to {row.channel}")
     for what, error in told.undelivered.items():
         output.line(Text(f"not delivered: {what}: {error}", style="bold red"))
     if told.undelivered:

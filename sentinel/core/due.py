@@ -52,6 +52,18 @@ def due_slot(alert: Alert, last: datetime | None, now: datetime) -> Slot | None:
     return Slot(at, alert.cron.count_between(last, at))
 
 
+def this_slot(alert: Alert, last: datetime | None, moment: datetime, now: datetime) -> Slot:
+    """A slot that somebody else's clock has chosen, and how many before it were never evaluated.
+
+    Where the moment is none of the alert's own schedule, nobody can tell what was missed.
+    """
+    if alert.cron is None or last is None or not last < moment <= now:
+        return Slot(moment)
+    if alert.cron.latest_until(moment) != moment:
+        return Slot(moment)
+    return Slot(moment, alert.cron.count_between(last, moment))
+
+
 def last_slots(states: Iterable[State]) -> dict[str, datetime | None]:
     """The last slot of each alert, by the id that its rows go by."""
     return {state.alert_id: state.last_slot for state in states if state.is_head}

@@ -60,6 +60,9 @@ class Shop:
         return alerts_of(*self.sources)
 
     def run(self, threads: int = 1, **options: Any) -> Evaluated:
+        return self.evaluate(self.alerts, threads, **options)
+
+    def evaluate(self, alerts: Alerts, threads: int = 1, **options: Any) -> Evaluated:
         evaluation = Evaluation(
             self.project,
             self.warehouse,
@@ -67,7 +70,7 @@ class Shop:
             scrub=lambda text: text.replace("t0ps3cret", "***"),
             progress=lambda *each: self.progress.append(each),
         )
-        return evaluation(self.alerts, BatchOptions(threads, **options))
+        return evaluation(alerts, BatchOptions(threads, **options))
 
     def answer(self, name: str, answer: Any) -> None:
         """What the warehouse answers to every query of an alert."""

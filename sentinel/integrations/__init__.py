@@ -1,0 +1,1 @@
+"""Sentinel inside orchestrators. Each module needs the extra of its name."""
