@@ -12,6 +12,8 @@ from sentinel.core.errors import ProjectError
 from sentinel.core.project import Compiled, Selection
 from sentinel.dbt.options import DbtOptions
 
+# What YAML doesn't take unless it is quoted, as dbt shows the line.
+_UNQUOTED = re.compile(r"\|\s+schedule:\s*([@*][^\n#]*)")
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -108,9 +110,13 @@ def clean(message: object) -> str:
 
 def dbt_failed(message: object) -> ProjectError:
     """dbt's own words as a ProjectError."""
+    words = clean(message)
+    unquoted = _UNQUOTED.search(words)
     return ProjectError(
-        clean(message) or "dbt failed without a message",
-        hint="`dbt parse` shows the same; correct the project and try again",
+        words or "dbt failed without a message",
+        hint=f"quote it: schedule: '{unquoted[1].strip()}'"
+        if unquoted
+        else "`dbt parse` shows the same; correct the project and try again",
     )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from sentinel.core.errors import ConfigError
+from sentinel.dbt.engine import dbt_failed
 from sentinel.dbt.files import ProjectFile
 from sentinel.dbt.options import DbtOptions
 from sentinel.dbt.project import DbtProject
@@ -70,3 +71,10 @@ def test_outside_a_project_the_error_says_how_to_name_one(tmp_path: Path) -> Non
     with pytest.raises(ConfigError, match=r"no dbt_project\.yml") as error:
         project.alerts()
     assert "--project-dir" in str(error.value.hint)
+
+
+@pytest.mark.parametrize("schedule", ["@daily", "*/10 * * * *"])
+def test_a_schedule_that_dbt_cannot_read_is_to_be_quoted(schedule: str) -> None:
+    said = f"Syntax error near line 6\n    5  |   sentinel:\n    6  |     schedule: {schedule}\n"
+    assert dbt_failed(said).hint == f"quote it: schedule: '{schedule}'"
+    assert "dbt parse" in str(dbt_failed("something else").hint)
