@@ -16,7 +16,7 @@ COMPILE_IMAGE := $(COMPILE) -c requirements.lock --overrides deploy/docker/left_
 
 export DO_NOT_TRACK := 1
 
-.PHONY: help setup setup-places demo test lint unit crash-test chaos-test format lock test-dbt test-orchestrators clean
+.PHONY: help setup setup-places demo test lint unit crash-test chaos-test soak format lock test-dbt test-orchestrators clean
 .PRECIOUS: .venv-dbt-%/.ready
 
 help: ## What can be made
@@ -56,6 +56,9 @@ chaos-test: setup ## Kill and stop three daemons at random for so many minutes
 
 test-image: setup setup-places ## Fill the image without a container engine, and run what it runs; as root
 	$(BIN)/python -m pytest tests/deploy/image.py -s
+
+soak: setup ## Measure the daemon's memory with 10,000 alerts, and a minute in which all are due
+	$(BIN)/python -m tests.daemon.soak 10000 600
 
 format: setup ## Format Python and SQL
 	$(BIN)/ruff check --fix .
