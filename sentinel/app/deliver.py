@@ -365,6 +365,9 @@ class Delivery:
             return line.channel.send(message)
         except DeliveryError as error:
             return error
+        except Exception as error:  # noqa: BLE001 - a fault of one channel is none of the others'
+            # Without its words: nobody knows what they hold.
+            return DeliveryError(f"a fault of the channel: unexpected {type(error).__name__}")
 
     def _start(self, batch: _Batch) -> None:
         """Start what may go now."""

@@ -551,6 +551,22 @@ def test_a_claim_lasts_longer_than_twice_the_longest_send() -> None:
     assert min(leases) > 2 * SEND_DEADLINE
 
 
+def test_a_fault_of_one_channel_is_told_and_holds_up_no_other_one() -> None:
+    def fault(_: Message) -> None:
+        raise RuntimeError("t0ps3cret")
+
+    it = post(
+        notification("a", "odd"),
+        notification("b"),
+        odd=FakeChannel(before=fault),
+        log=FakeChannel(),
+    )
+    delivered = it.deliver(patience=timedelta())
+    assert [row.episode_id for row in delivered.sent] == ["b"]
+    assert list(delivered.errors.values()) == ["a fault of the channel: unexpected RuntimeError"]
+    assert it.row(notification("a", "odd")).status is Status.PENDING
+
+
 # -- all the time ------------------------------------------------------------------------------
 
 

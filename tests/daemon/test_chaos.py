@@ -35,8 +35,8 @@ def test_three_daemons_survive_kills_and_pauses(place: Place, tmp_path: Path) ->
         done = torment(shop, daemons, timedelta(minutes=MINUTES))
         # Left in peace, they see what is there, and tell it.
         wanted = {name: shop.amounts()[name] > 0 for name in ALERTS}
-        until(lambda: shop.phases() == wanted, "the state is as the data", 90)
-        until(lambda: shop.unsent() == 0, "all is sent", 150)
+        until(lambda: shop.phases() == wanted, "the state is as the data", 3 * PACE_S + 90)
+        until(lambda: shop.unsent() == 0, "all is sent", 240)
         for each in daemons:
             each.stop()
         check(shop, done)
