@@ -11,9 +11,10 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from queue import Empty, SimpleQueue
 from threading import Event as Flag
 
 from sentinel.app.alerts import Alerts
@@ -246,20 +247,23 @@ class Evaluation:
         if not alerts:
             return
         with self.warehouse.open() as session, ThreadPoolExecutor(options.threads) as pool:
-            work = {
-                pool.submit(look, session, alert, compiled[alert.source.unique_id])
-                for alert in alerts
-            }
+            # A queue, for waiting on thousands of futures looks at each of them each time.
+            finished: SimpleQueue[Future[Observed]] = SimpleQueue()
+            for alert in alerts:
+                work = pool.submit(look, session, alert, compiled[alert.source.unique_id])
+                work.add_done_callback(finished.put)
             patience = None if self.warehouse.alone else options.patience
             pause = patience.total_seconds() if patience else None
-            since = time.monotonic()
+            since, left = time.monotonic(), len(alerts)
             try:
-                while work:
-                    left = None if pause is None else max(0.0, since + pause - time.monotonic())
-                    done, work = wait(work, left, FIRST_COMPLETED)
-                    for each in done:
-                        yield each.result()
-                    if pause is not None and time.monotonic() >= since + pause and work:
+                while left:
+                    timeout = None if pause is None else since + pause - time.monotonic()
+                    try:
+                        yield finished.get(timeout=timeout and max(0.0, timeout)).result()
+                        left -= 1
+                    except Empty:
+                        pass
+                    if pause is not None and left and time.monotonic() >= since + pause:
                         yield None
                         since = time.monotonic()
             finally:

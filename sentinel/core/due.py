@@ -33,7 +33,8 @@ class Due:
 
 def start_offset(alert: Alert) -> timedelta:
     """How long after its slots an alert starts; always the same for one alert."""
-    return jitter_offset(alert.id, alert.rules.jitter)
+    jitter = alert.rules.jitter
+    return jitter_offset(alert.id, jitter) if jitter else jitter
 
 
 def due_slot(alert: Alert, last: datetime | None, now: datetime) -> Slot | None:
