@@ -535,6 +535,30 @@ def test_the_first_route_that_matches_decides_unless_it_goes_on(
     assert alert.recipients.at(severity) == channels
 
 
+@pytest.mark.parametrize(
+    ("route", "matches"),
+    [
+        (Route(("mail",), name="rev*"), True),
+        (Route(("mail",), name="Revenue"), False),
+        (Route(("mail",), name="rev"), False),
+        (Route(("mail",), owner="ann"), True),
+        (Route(("mail",), owner="Money"), True),
+        (Route(("mail",), owner="money@example.org"), True),
+        (Route(("mail",), owner="bob"), False),
+        (Route(("mail",), name="rev*", owner="bob"), False),
+        (Route(("mail",), path="models/alerts/rev*.sql"), True),
+        (Route(("mail",), path="models/alert"), False),
+        (Route(("mail",), tag="money"), True),
+        (Route(("mail",), tag="mon"), False),
+        (Route(("mail",)), True),
+    ],
+)
+def test_a_route_is_for_the_alerts_that_all_of_it_matches(route: Route, matches: bool) -> None:
+    owner = Owner("Money", "money@example.org")
+    source = make_source({}, tags=("money",), group_owner=owner)
+    assert route.matches(source, "ann", Severity.CRITICAL) is matches
+
+
 def test_a_channel_that_a_rise_brings_in_is_told_of_the_firing() -> None:
     (alert,), _ = judge_definitions(
         [make_source({}, tags=("money",))], Surroundings(routing=ROUTED)
