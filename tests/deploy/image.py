@@ -13,6 +13,7 @@ import os
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -301,6 +302,13 @@ def ask(port: int, path: str, token: str | None = None) -> tuple[int, str]:
         return 0, ""
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 def wait_ready(port: int, process: subprocess.Popen[str], log: Path) -> None:
     deadline = time.monotonic() + 90
     while ask(port, "/readyz")[0] != 200 or '"leading":true' not in ask(port, "/readyz")[1]:
@@ -312,7 +320,7 @@ def wait_ready(port: int, process: subprocess.Popen[str], log: Path) -> None:
 def test_the_sample_project_is_built_and_served_as_compose_does(
     slim: Built, postgres: PostgresPlace
 ) -> None:
-    env, port = settings_of(postgres), 18642
+    env, port = settings_of(postgres), free_port()
     sample = "/project/sample_project"
     with container(slim) as box, closed_to_nobody() as checkout:
         source = source_of_sample(checkout)
