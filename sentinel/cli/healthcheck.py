@@ -15,8 +15,17 @@ _TIMEOUT_S = 5.0
 
 @click.command("healthcheck")
 @click.option("--ready", is_flag=True, help="Ask whether it is ready, not just alive.")
-@click.option("--host", help="Where it listens; unset, `web.host` of sentinel.yml.")
-@click.option("--port", type=click.IntRange(1, 65_535), help="Its port; unset, `web.port`.")
+@click.option(
+    "--host",
+    envvar=["SENTINEL_HEALTHCHECK_HOST", "SENTINEL_DAEMON_HOST"],
+    help="Where it listens; unset, `web.host` of sentinel.yml.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65_535),
+    envvar=["SENTINEL_HEALTHCHECK_PORT", "SENTINEL_DAEMON_PORT"],
+    help="Its port; unset, `web.port`.",
+)
 @dbt_options
 def command(**values: Any) -> int:
     """Whether the daemon on this machine is alive: exits with 0 if it is, else with 1.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from typing import Any
 
@@ -90,6 +91,9 @@ def cli() -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Run a command; what goes wrong is told on standard error and by the exit code."""
+    if os.getpid() == 1:
+        # The first process of a container ignores what it has no handler for.
+        signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
     try:
         result: Any = cli.main(args=args, prog_name="sentinel", standalone_mode=False)
     except click.exceptions.Abort:

@@ -64,6 +64,14 @@ def test_a_daemon_that_is_not_ready_says_what_it_waits_for(acme: Project, asked:
     assert (ran.code, ran.out) == (1, "not well: store, warehouse\n")
 
 
+def test_what_the_daemon_is_told_by_the_environment_the_health_check_reads_too(
+    acme: Project, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SENTINEL_DAEMON_PORT", str(asked.port))
+    monkeypatch.setenv("SENTINEL_DAEMON_HOST", "0.0.0.0")
+    assert acme.sentinel("healthcheck").code == 0
+
+
 def test_where_nobody_listens_nobody_is_alive(acme: Project) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
