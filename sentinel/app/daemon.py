@@ -53,7 +53,7 @@ _PATIENCE = timedelta(seconds=3)
 _BATCHES = 8
 _SOONEST_AGAIN = timedelta(seconds=2)
 _LATEST_AGAIN = timedelta(minutes=1)
-_LONELY = timedelta(minutes=1)
+_LONELY = timedelta(seconds=5)
 _RELOAD_AGAIN_S = 30.0
 _ALIVE_S = 60.0
 _FAULT_PAUSE_S = 5.0
@@ -649,16 +649,19 @@ class Daemon:
 
     def _beat(self) -> None:
         while not self._stop.is_set():
+            self._beat_once()
             loaded = self._loaded
-            pause = loaded.beat if loaded else _LONELY
-            if loaded and loaded.heartbeat and self._leading and self.condition().ready:
-                try:
-                    loaded.heartbeat()
-                except SentinelError as error:
-                    self._problem("heartbeat", error)
-                else:
-                    self._solved("heartbeat")
-            self._stop.wait(pause.total_seconds())
+            self._stop.wait((loaded.beat if loaded else _LONELY).total_seconds())
+
+    def _beat_once(self) -> None:
+        loaded = self._loaded
+        if loaded and loaded.heartbeat and self._leading and self.condition().ready:
+            try:
+                loaded.heartbeat()
+            except SentinelError as error:
+                self._problem("heartbeat", error)
+            else:
+                self._solved("heartbeat")
 
     # -- the end -----------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -629,6 +629,58 @@ def test_a_silence_of_another_process_is_seen_by_the_next_look(rig: Rig) -> None
             assert rig.told() == [("revenue", "firing")]
         _sent(rig)
     assert rig.told()[1] == ("revenue", "reminder")
+
+
+# -- by itself ---------------------------------------------------------------------------------
+
+
+def test_it_works_by_itself_until_it_is_asked_to_stop(rig: Rig) -> None:
+    """With its own threads and the real clock: an alert that was never evaluated is due at once."""
+    rig.warehouse.answers["select revenue"] = status("ALERT")
+    beats: list[bool] = []
+    load = rig.load
+    rig.load = lambda: replace(  # type: ignore[method-assign]  # a daemon with a heartbeat
+        load(), heartbeat=lambda: beats.append(True), beat=timedelta(milliseconds=10)
+    )
+    rig.clock.now = lambda: datetime.now(UTC)  # type: ignore[method-assign]  # the real one
+    daemon = Daemon(
+        rig.load,
+        TableLeadership(lambda: rig.store, "shop", "me", MINUTE),
+        lambda loaded: Delivery(loaded.store, loaded.channels, "me"),
+        rig.counted,
+        rig.log,
+        "me",
+        Pace(plan_interval=timedelta(seconds=1), lease_ttl=MINUTE),
+    )
+    daemon.load_first()
+    thread = threading.Thread(target=daemon.run)
+    thread.start()
+    _until(lambda: bool(rig.channel.accepted))
+    _until(lambda: rig.counted.depth is not None)
+    _until(lambda: len(beats) > 3)
+    daemon.reload()
+    _until(lambda: len(rig.counted.readings) == 2)
+    assert daemon.condition().ready
+    daemon.stop()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert rig.channel.told == ["firing"]
+    assert rig.log.of("info")[-1] == "stopped"
+    lease = rig.tables.leases["daemon:shop"]
+    assert lease.expires_at is not None and lease.expires_at <= datetime.now(UTC), "it is given up"
+
+
+def test_it_beats_only_while_it_leads_and_is_ready(rig: Rig) -> None:
+    beats: list[bool] = []
+    load = rig.load
+    rig.load = lambda: replace(load(), heartbeat=lambda: beats.append(True))  # type: ignore[method-assign]  # with a heartbeat
+    one, two = rig.daemon("one"), rig.daemon("two")
+    for each in (one, two):
+        each._beat_once()
+    assert len(beats) == 1, "who stands by is silent"
+    one._problem("warehouse", "it is lost")
+    one._beat_once()
+    assert len(beats) == 1
 
 
 # -- words -------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.pages import reference
 from tests.places.place import Place
 
 from .rig import PACE_S, Shop, open_shop, until
@@ -57,6 +58,9 @@ class DaemonScenes:
         # Asked to stop, it ends well; what comes meanwhile is missed, and said to be.
         assert daemon.stop() == 0
         assert daemon.odd == [], f"lines that are no JSON: {daemon.odd}"
+        described = reference("logs").sections["Events"].names()
+        assert {line["event"] for line in daemon.lines} <= set(described)
+        assert all({"timestamp", "level"} <= line.keys() for line in daemon.lines)
         known = len(shop.evaluations("revenue"))
         time.sleep(PACE_S * 2.5)
         second = shop.daemon()
