@@ -489,6 +489,15 @@ def test_a_slot_that_comes_after_a_later_run_by_hand_is_only_recorded() -> None:
     assert story.see(alerting(), HOUR).told == []
 
 
+def test_a_run_by_hand_uses_no_slot_up() -> None:
+    story = Story(make_alert(schedule="0 * * * *"))
+    story.see(ok(), 0)
+    story.see(alerting(), HOUR, by_hand=True)
+    assert story.state.last_slot == at(0)
+    story.see(ok(), 2 * HOUR)
+    assert story.state.last_slot == at(2 * HOUR)
+
+
 def test_what_is_told_after_the_clock_was_set_back_still_comes_after_what_was_told_before() -> None:
     story = Story(make_alert())
     first = story.see(alerting(severity="warning"), 60, delivered=Status.PENDING)
@@ -604,7 +613,7 @@ def test_an_owner_without_a_contact_is_nobody() -> None:
     [
         {"channels": ["https://hooks.slack.com/services/T0/B0/t0ps3cret"]},
         {"runbook": "https://me:t0ps3cret@example.org/"},
-        {"runbook": "https://example.org/?token=t0ps3cret"},
+        {"runbook": "https://example.org/?token=t0ps3cret-0123"},
         {"webhook_url": "t0ps3cret"},
         {"escalations": [{"after": "1h", "channels": ["xoxb-t0ps3cret"]}]},
         {"password": "t0ps3cret"},
