@@ -151,10 +151,11 @@ def run_slot(context: AssetCheckExecutionContext) -> datetime | None:
     The end of its time partition, else the time for which its schedule has started it. A run that
     is tried again has the same one, so that it neither records nor tells twice.
     """
-    if context.has_partition_key or context.has_partition_key_range:
+    op = context.op_execution_context  # Dagster 1.8 has no partitions on the context itself
+    if op.has_partition_key or op.has_partition_key_range:
         # Dagster raises for partitions that aren't of time; there is no public way to ask before.
         try:
-            end: datetime = context.partition_time_window.end
+            end: datetime = op.partition_time_window.end
         except Exception:  # noqa: BLE001 - whichever it raises, the run has no window
             context.log.debug("the run's partition is not one of time")
         else:
