@@ -29,7 +29,10 @@ class Watch:
             return
         self.close()
         self._watched, self._stop = watched, threading.Event()
-        flat = {folder: names for folder, names in watched.flat if folder.is_dir()}
+        flat: dict[Path, frozenset[str]] = {}
+        for folder, names in watched.flat:
+            if folder.is_dir():  # one may be named for several reasons
+                flat[folder] = flat.get(folder, frozenset()) | names
         deep = [folder for folder in watched.deep if folder.is_dir()]
         for folders, wanted, recursive in (
             (deep, DefaultFilter(), True),

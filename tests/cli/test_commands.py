@@ -197,7 +197,8 @@ def test_what_can_never_be_delivered_is_undeliverable(
     ran = acme.sentinel("run", "-s", "by_region")
     assert ran.code == 4
     assert "the receiver answered 410" in ran.out
-    assert "undeliverable: firing of by_region to hook" in acme.sentinel("status").out
+    told = "undeliverable: firing of by_region [region=south] to hook, 1 try: the receiver"
+    assert told in acme.sentinel("status").out
     document = acme.sentinel("status", "--output", "json").document
     assert [each["status"] for each in document["undelivered"]] == ["dead"]
 

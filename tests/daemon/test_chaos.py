@@ -65,7 +65,7 @@ def torment(shop: Shop, daemons: list[DaemonProcess], length: timedelta) -> Coun
             daemons[victim].kill()
             daemons[victim] = shop.daemon()
             done["kills"] += 1
-        else:
+        elif not stopped:  # of three, one stands still and one is killed: the third can lead
             daemons[victim].signal(signal.SIGSTOP)
             pause = chance.choice((TTL_S / 4, TTL_S * 2, PACE_S * 2))
             stopped.append((time.monotonic() + pause, daemons[victim]))

@@ -43,19 +43,21 @@ def test_what_a_project_is_made_of_is_watched(tmp_path: Path, noticing: Noticing
     noticing.watch.look_at(DbtProject(DbtOptions(root)).watched())
     threading.Event().wait(1)  # the system has to have begun
     model = root / "models" / "alerts" / "vars.sql"
-    for change in (
-        lambda: model.write_text("select 2"),
-        lambda: (root / "models" / "new").mkdir(),
-        lambda: (root / "models" / "new" / "a.sql").write_text("select 1"),
-        lambda: model.rename(model.with_name("others.sql")),
-        lambda: (root / "sentinel.yml").write_text("timezone: UTC\n"),
-        lambda: (root / "profiles.yml").write_text("shop: {}\n"),
-        lambda: (root / "packages.yml").unlink(),
-        lambda: (root / "macros").mkdir(),
-        lambda: (root / "dbt_packages" / "another").mkdir(),
-        lambda: (tmp_path / "helper" / "macros" / "helper.sql").write_text("{# none #}"),
+    for place, change in enumerate(
+        (
+            lambda: model.write_text("select 2"),
+            lambda: (root / "models" / "new").mkdir(),
+            lambda: (root / "models" / "new" / "a.sql").write_text("select 1"),
+            lambda: model.rename(model.with_name("others.sql")),
+            lambda: (root / "sentinel.yml").write_text("timezone: UTC\n"),
+            lambda: (root / "profiles.yml").write_text("shop: {}\n"),
+            lambda: (root / "packages.yml").unlink(),
+            lambda: (root / "macros").mkdir(),
+            lambda: (root / "dbt_packages" / "another").mkdir(),
+            lambda: (tmp_path / "helper" / "macros" / "helper.sql").write_text("{# none #}"),
+        )
     ):
-        assert noticing.notices(change)
+        assert noticing.notices(change), place
         threading.Event().wait(0.6)  # what belongs to the same change
     (root / "target").mkdir(exist_ok=True)
     for quiet in (
