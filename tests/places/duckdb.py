@@ -20,7 +20,13 @@ class DuckDbPlace:
 
     @property
     def output(self) -> dict[str, Any]:
-        return {"type": "duckdb", "path": str(self.file), "schema": self.schema, "threads": 1}
+        return {
+            "type": "duckdb",
+            "path": str(self.file),
+            "schema": self.schema,
+            "threads": 1,
+            "retries": {"connect_attempts": 7},  # a daemon may hold the file: 1, 2, 4, ... seconds
+        }
 
     def execute(self, sql: str) -> Rows:
         """Opens the file for one statement only: an open one locks every other process out."""
