@@ -11,7 +11,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from queue import Empty, SimpleQueue
@@ -246,12 +246,20 @@ class Evaluation:
         """What each query saw, as it comes; None where what has come is worth recording by now."""
         if not alerts:
             return
-        with self.warehouse.open() as session, ThreadPoolExecutor(options.threads) as pool:
-            # A queue, for waiting on thousands of futures looks at each of them each time.
-            finished: SimpleQueue[Future[Observed]] = SimpleQueue()
-            for alert in alerts:
-                work = pool.submit(look, session, alert, compiled[alert.source.unique_id])
-                work.add_done_callback(finished.put)
+        threads = min(options.threads, len(alerts))
+        with self.warehouse.open() as session, ThreadPoolExecutor(threads) as pool:
+            finished: SimpleQueue[Observed | BaseException] = SimpleQueue()
+            todo = iter(alerts)  # one for all threads: each takes the next
+
+            def work() -> None:
+                for alert in todo:
+                    try:
+                        finished.put(look(session, alert, compiled[alert.source.unique_id]))
+                    except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+                        finished.put(error)
+
+            for _ in range(threads):
+                pool.submit(work)
             patience = None if self.warehouse.alone else options.patience
             pause = patience.total_seconds() if patience else None
             since, left = time.monotonic(), len(alerts)
@@ -259,10 +267,14 @@ class Evaluation:
                 while left:
                     timeout = None if pause is None else since + pause - time.monotonic()
                     try:
-                        yield finished.get(timeout=timeout and max(0.0, timeout)).result()
-                        left -= 1
+                        seen = finished.get(timeout=timeout and max(0.0, timeout))
                     except Empty:
                         pass
+                    else:
+                        if isinstance(seen, BaseException):
+                            raise seen
+                        yield seen
+                        left -= 1
                     if pause is not None and left and time.monotonic() >= since + pause:
                         yield None
                         since = time.monotonic()
