@@ -504,6 +504,8 @@ class Daemon:
             self._stand_by(error.message)
         except (StateConflict, WarehouseLocked) as error:
             self._log.warning("not recorded, tried again", reason=error.message)
+        except StoreError as error:
+            self._store_fails(loaded, error)
         except SentinelError as error:
             self._problem(_concern(error), error)
         except Exception as error:  # noqa: BLE001 - a fault of one batch must not end the others
@@ -600,9 +602,10 @@ class Daemon:
         except (StateConflict, WarehouseLocked) as error:
             self._log.debug("not planned, tried again", reason=error.message)
         except SentinelError as error:
-            self._problem("store", error)
+            self._store_fails(loaded, error)
         else:
-            self._solved("store")
+            if not self._tries:  # nothing is left that could not be recorded
+                self._solved("store")
             self._hand_in(tended.claimed, more=bool(tended.messages))
             self._instruments.tended(tended)
             self._count_outbox(loaded, tended.now)
@@ -696,6 +699,14 @@ class Daemon:
             self._problems[what] = words
         if known != words:
             self._log.error("problem", concerns=what, error=words, hint=hint)
+
+    def _store_fails(self, loaded: Loaded, error: SentinelError) -> None:
+        """Say what is wrong with the store: of missing or old tables, what makes them."""
+        try:
+            loaded.store.check()
+        except SentinelError as found:
+            error = found
+        self._problem("store", error)
 
     def _solved(self, what: str) -> None:
         with self._lock:

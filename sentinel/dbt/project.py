@@ -145,8 +145,7 @@ class DbtProject:
         `alerts` does.
         """
         with self._lock:
-            self._current()
-            manifest = reading.load_manifest(self.folder / "manifest.json")
+            manifest = self._manifest(self._current())
             root = self.profile().credentials.get("external_root") or "."
             return tuple(reading.external_files(manifest, str(root)))
 
@@ -206,10 +205,19 @@ class DbtProject:
         self._save()
         return kept.answers
 
+    def _manifest(self, answers: Answers) -> dict[str, Any]:
+        """The manifest that these answers are from; where it is torn or gone, dbt makes it anew."""
+        path = self.folder / "manifest.json"
+        try:
+            return reading.load_manifest(path)
+        except ProjectError:
+            with self._dbt("", answers.stamp, parse=True):
+                return reading.load_manifest(path)
+
     def _keep(self, answers: Answers, fresh: Mapping[str, Compiled]) -> None:
         if self._compares_states():
             return  # --defer looks at the warehouse for every ref
-        manifest = reading.load_manifest(self.folder / "manifest.json")
+        manifest = self._manifest(answers)
         stability = Stability(manifest, plain_vars=self._plain_vars())
         for unique_id, compiled in fresh.items():
             if compiled.sql is not None and stability.why_volatile(unique_id) is None:

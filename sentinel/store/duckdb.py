@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 
 from sentinel.store.sql import Returning
@@ -17,11 +18,17 @@ _TYPES: dict[Kind, str] = {
 }
 
 
+# A commit that fails for other reasons, such as a full disk, has an exception of the same type.
+_LOST_RACE = re.compile(r"conflict|constraint violation", re.IGNORECASE)
+
+
 class DuckDbDialect(Returning):
     clock = "make_timestamp(epoch_us(now()))"
 
     def lost_race(self, error: BaseException) -> bool:
-        return type(error).__name__ == "TransactionException"
+        return type(error).__name__ == "TransactionException" and bool(
+            _LOST_RACE.search(str(error))
+        )
 
     def missing_table(self, error: BaseException) -> bool:
         return type(error).__name__ == "CatalogException"
