@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
@@ -25,6 +25,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 from sentinel.app.alerts import Alerts
 from sentinel.app.deliver import Delivered, Delivery
 from sentinel.app.evaluate import BatchOptions, Evaluated, Evaluation
+from sentinel.app.problems import Log, Problems
 from sentinel.app.project_health import record_project
 from sentinel.app.tend import Tended, Tending
 from sentinel.core.alert import BrokenAlert
@@ -57,15 +58,6 @@ _LONELY = timedelta(seconds=5)
 _RELOAD_AGAIN_S = 30.0
 _ALIVE_S = 60.0
 _FAULT_PAUSE_S = 5.0
-
-
-class Log(Protocol):
-    """structlog's loggers."""
-
-    def debug(self, event: str, **fields: Any) -> None: ...
-    def info(self, event: str, **fields: Any) -> None: ...
-    def warning(self, event: str, **fields: Any) -> None: ...
-    def error(self, event: str, **fields: Any) -> None: ...
 
 
 class Instruments(Protocol):
@@ -179,7 +171,7 @@ class Daemon:
         self._leading = False
         self._token: int | None = None
         self._led_at = 0.0
-        self._problems: dict[str, str] = {}
+        self._problems = Problems(log)
         self._tries: dict[str, int] = {}
         self._reload = threading.Event()
         self._stop = threading.Event()
@@ -206,7 +198,7 @@ class Daemon:
         except ConfigError:
             raise
         except SentinelError as error:
-            self._problem("project", error)
+            self._problems.say("project", error)
 
     def run(self) -> None:
         """Work until `stop`; then finish what is under way."""
@@ -236,7 +228,7 @@ class Daemon:
     def condition(self) -> Condition:
         """How it is, now."""
         with self._lock:
-            loaded, problems = self._loaded, dict(self._problems)
+            loaded, problems = self._loaded, self._problems.current()
             alive = time.monotonic() - self._pulse < _ALIVE_S
             worked = loaded is not None and (self._leading or "lease" not in problems)
             return Condition(
@@ -313,7 +305,7 @@ class Daemon:
         try:
             loaded = self._load()
         except SentinelError as error:
-            self._problem("project", error)
+            self._problems.say("project", error)
             self._instruments.loaded(None)
             self._tell_of_project(error.message)
             return
@@ -329,7 +321,7 @@ class Daemon:
             self._delivery = self._make_delivery(loaded)
         else:
             self._delivery.configure(loaded.store, loaded.channels, loaded.fallback)
-        self._solved("project")
+        self._problems.solve("project")
         self._instruments.loaded(loaded.alerts)
         self._log.info(
             "project loaded",
@@ -341,7 +333,7 @@ class Daemon:
             try:
                 self._fill()
             except SentinelError as error:
-                self._problem("store", error)
+                self._problems.say("store", error)
                 self._stand_by("the store can't be read")
 
     def _tell_of_project(self, error: str | None) -> None:
@@ -353,7 +345,7 @@ class Daemon:
                 loaded.store, loaded.project, error, loaded.told, loaded.routing, self._holder
             )
         except SentinelError as failure:
-            self._problem("store", failure)
+            self._problems.say("store", failure)
         else:
             self._hand_in(rows)
 
@@ -377,11 +369,11 @@ class Daemon:
         try:
             held = self._leadership.hold()
         except SentinelError as error:
-            self._problem("lease", error)
+            self._problems.say("lease", error)
             if self._leading and time.monotonic() - self._led_at > ttl:
                 self._stand_by("its lease could not be renewed")
             return
-        self._solved("lease")
+        self._problems.solve("lease")
         if held:
             self._led_at = asked
             lease = self._leadership.lease
@@ -400,9 +392,9 @@ class Daemon:
             self._fill()
         except SentinelError as error:
             self._leading = False
-            self._problem("store", error)
+            self._problems.say("store", error)
             return
-        self._solved("store")
+        self._problems.solve("store")
         self._instruments.leads(True)
         self._log.info("leading", token=token)
         self._look_anew()
@@ -493,23 +485,17 @@ class Daemon:
             patience=_PATIENCE,
         )
         waiting = {key: slot.at for key, slot in slots.items() if key not in busy}
+
+        def again(reason: str) -> None:
+            self._log.warning("not recorded, tried again", reason=reason)
+
         # Where one session at a time is open, a batch waits for its turn and not for a lock.
         turn = self._alone if loaded.evaluation.warehouse.alone else nullcontext()
         try:
-            with turn:
+            with turn, self._surviving(loaded, again):
                 for part in loaded.evaluation.in_parts(alerts, options):
                     self._recorded(part, slots, waiting)
-            self._solved("store")
-        except LeaseLost as error:
-            self._stand_by(error.message)
-        except (StateConflict, WarehouseLocked) as error:
-            self._log.warning("not recorded, tried again", reason=error.message)
-        except StoreError as error:
-            self._store_fails(loaded, error)
-        except SentinelError as error:
-            self._problem(_concern(error), error)
-        except Exception as error:  # noqa: BLE001 - a fault of one batch must not end the others
-            self._fault(error)
+                self._problems.solve("store")
         finally:
             self._released(waiting)
 
@@ -528,9 +514,9 @@ class Daemon:
                     self._tries.pop(seen.alert.id, None)
         self._instruments.evaluated(part, slots)
         if lost:
-            self._problem("warehouse", lost[0].reading.error or "the warehouse is lost")
+            self._problems.say("warehouse", lost[0].reading.error or "the warehouse is lost")
         elif any(seen.duration_ms is not None for seen in part.observed):
-            self._solved("warehouse")
+            self._problems.solve("warehouse")
         self._log_part(part, slots)
 
     def _released(self, left: Mapping[str, datetime]) -> None:
@@ -578,34 +564,44 @@ class Daemon:
             messages=len(part.messages),
         )
 
+    @contextmanager
+    def _surviving(self, loaded: Loaded, again: Callable[[str], None]) -> Iterator[None]:
+        """Whatever goes wrong in the block with what has to be recorded, the daemon goes on.
+
+        `again` is told why it was not recorded where that needs nobody: it is tried again.
+        """
+        try:
+            yield
+        except LeaseLost as error:
+            self._stand_by(error.message)
+        except (StateConflict, WarehouseLocked) as error:
+            again(error.message)
+        except (ProjectError, ConfigError) as error:
+            self._problems.say("project", error)
+        except SentinelError as error:
+            self._problems.say("store", _cause(loaded.store, error))
+        except Exception as error:  # noqa: BLE001 - a fault here must not end anything else
+            self._fault(error)
+
     # -- what comes by time ------------------------------------------------------------------------
 
     def tend(self) -> None:
         """Plan for what comes by time, and count what stands: the other job of the scheduler."""
-        try:
-            self._tend()
-        except Exception as error:  # noqa: BLE001 - the next time may go well
-            self._fault(error)
-
-    def _tend(self) -> None:
         loaded = self._loaded
         if loaded is None or not self._leading or self._stop.is_set():
             return
         known = None if "project" in self._problems else loaded.alerts.known
         alerts = replace(loaded.alerts, known=known)
-        try:
+
+        def again(reason: str) -> None:
+            self._log.debug("not planned, tried again", reason=reason)
+
+        with self._surviving(loaded, again):
             tended = loaded.tending(
                 alerts, self._holder, self._leadership.lease, self._pace.lease_ttl
             )
-        except LeaseLost as error:
-            self._stand_by(error.message)
-        except (StateConflict, WarehouseLocked) as error:
-            self._log.debug("not planned, tried again", reason=error.message)
-        except SentinelError as error:
-            self._store_fails(loaded, error)
-        else:
             if not self._tries:  # nothing is left that could not be recorded
-                self._solved("store")
+                self._problems.solve("store")
             self._hand_in(tended.claimed, more=bool(tended.messages))
             self._instruments.tended(tended)
             self._count_outbox(loaded, tended.now)
@@ -637,10 +633,10 @@ class Daemon:
             if isinstance(error, WarehouseLocked):
                 self._log.debug("not delivered, tried again", reason=error.message)
             else:
-                self._problem("delivery", error)
+                self._problems.say("delivery", error)
 
         def fine() -> None:
-            self._solved("delivery")
+            self._problems.solve("delivery")
 
         while self._delivery is None and not self._stop.wait(_PULSE_S):
             pass
@@ -662,9 +658,9 @@ class Daemon:
             try:
                 loaded.heartbeat()
             except SentinelError as error:
-                self._problem("heartbeat", error)
+                self._problems.say("heartbeat", error)
             else:
-                self._solved("heartbeat")
+                self._problems.solve("heartbeat")
 
     # -- the end -----------------------------------------------------------------------------------
 
@@ -688,38 +684,14 @@ class Daemon:
             self._log.warning("lease runs out by itself", reason=error.message)
         self._log.info("stopped", unfinished=sorted(self._running.slots))
 
-    # -- problems ----------------------------------------------------------------------------------
 
-    def _problem(self, what: str, error: SentinelError | str) -> None:
-        """Something keeps it from its work: said once, until it is solved or another thing."""
-        words = error if isinstance(error, str) else error.message
-        hint = None if isinstance(error, str) else error.hint
-        with self._lock:
-            known = self._problems.get(what)
-            self._problems[what] = words
-        if known != words:
-            self._log.error("problem", concerns=what, error=words, hint=hint)
-
-    def _store_fails(self, loaded: Loaded, error: SentinelError) -> None:
-        """Say what is wrong with the store: of missing or old tables, what makes them."""
-        try:
-            loaded.store.check()
-        except SentinelError as found:
-            error = found
-        self._problem("store", error)
-
-    def _solved(self, what: str) -> None:
-        with self._lock:
-            known = self._problems.pop(what, None)
-        if known is not None:
-            self._log.info("solved", concerns=what)
-
-
-def _concern(error: SentinelError) -> str:
-    """What an error keeps the daemon from."""
-    if isinstance(error, WarehouseError):
-        return "warehouse"
-    return "project" if isinstance(error, ProjectError | ConfigError) else "store"
+def _cause(store: Store, error: SentinelError) -> SentinelError:
+    """What is wrong with the store: of tables that are missing or old, what makes them."""
+    try:
+        store.check()
+    except SentinelError as found:
+        return found
+    return error
 
 
 def _of(row: Notification) -> dict[str, Any]:

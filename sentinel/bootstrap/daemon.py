@@ -8,8 +8,9 @@ from dataclasses import replace
 from datetime import timedelta
 
 from sentinel.app.alerts import select_alerts
-from sentinel.app.daemon import Daemon, Instruments, Loaded, Log, Pace
+from sentinel.app.daemon import Daemon, Instruments, Loaded, Pace
 from sentinel.app.deliver import Delivery
+from sentinel.app.problems import Log
 from sentinel.bootstrap import Installation, Voice
 from sentinel.core.errors import ConfigError
 from sentinel.core.project import Selection
