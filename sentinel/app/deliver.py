@@ -380,7 +380,6 @@ class Delivery:
     def _finish(self, batch: _Batch) -> None:
         """Wait for the next answers, and mark what became of their messages, several together
         where the store is slow to write."""
-        attempts: list[tuple[Message, Attempt]] = []
         until: float | None = None
         while batch.work:
             pause = self._pause(until)
@@ -389,16 +388,19 @@ class Delivery:
             wait(batch.work, timeout=pause, return_when=FIRST_COMPLETED)
             # Only this thread uses the store: one process can't open DuckDB in two ways.
             for future in [each for each in batch.work if each.done()]:
-                line, message = batch.work.pop(future)
+                line, message = batch.work[future]
                 came = future.result()
+                # Where the store fails here, the answer is looked at again.
+                attempt = self._attempt(message, came)
+                del batch.work[future]
                 line.done(came, self.clock())
-                attempts.append((message, self._attempt(message, came)))
+                batch.unmarked.append((message, attempt))
             if until is None:
                 until = self.clock() + self.store.linger.total_seconds()
             if self.clock() >= until:
                 break
             self._start(batch)
-        self._mark(batch, attempts)
+        self._mark(batch, ())
 
     def _pause(self, until: float | None) -> float | None:
         """How long to wait for an answer, in seconds: until something else is to be done."""

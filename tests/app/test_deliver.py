@@ -683,6 +683,31 @@ def test_what_was_sent_is_recorded_later_if_the_store_is_lost_meanwhile(
     assert set(it.failed) == {"no connection"}
 
 
+def test_what_failed_while_the_store_was_lost_is_recorded_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lost = threading.Event()
+    now = MemoryStore.now
+
+    def failing(self: MemoryStore) -> Any:
+        if lost.is_set():
+            raise StoreError("no connection")
+        return now(self)
+
+    monkeypatch.setattr(MemoryStore, "now", failing)
+    # It is lost while the message is on its way.
+    with Serving({"log": FakeChannel(always=DOWN, before=lambda _: lost.set())}) as it:
+        it.add(notification("a"))
+        while not it.failed:
+            it.stop.wait(0.01)
+        assert it.statuses() == [Status.CLAIMED]
+        lost.clear()
+        it.until(Status.PENDING)
+    (row,) = it.store.tables.notifications.values()
+    assert (row.attempts, row.last_error) == (1, "down")
+    assert len(it.channels["log"].tried) == 1
+
+
 def test_in_the_end_what_is_being_sent_is_finished_and_the_rest_given_back() -> None:
     held = threading.Event()
     slow = FakeChannel("log", before=lambda _: _wait(held))
