@@ -15,6 +15,8 @@ IMAGE_EXTRAS := postgres bigquery apprise
 COMPILE_IMAGE := $(COMPILE) -c requirements.lock --overrides deploy/docker/left_out.txt
 
 export DO_NOT_TRACK := 1
+# The tests start hundreds of processes: none of them should compile dbt anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup setup-places demo test lint unit crash-test chaos-test soak format lock test-dbt test-orchestrators clean
 .PRECIOUS: .venv-dbt-%/.ready
