@@ -198,7 +198,7 @@ class Daemon:
         except ConfigError:
             raise
         except SentinelError as error:
-            self._problems.say("project", error)
+            self._problems.found("project", error)
 
     def run(self) -> None:
         """Work until `stop`; then finish what is under way."""
@@ -305,7 +305,7 @@ class Daemon:
         try:
             loaded = self._load()
         except SentinelError as error:
-            self._problems.say("project", error)
+            self._problems.found("project", error)
             self._instruments.loaded(None)
             self._tell_of_project(error.message)
             return
@@ -321,7 +321,7 @@ class Daemon:
             self._delivery = self._make_delivery(loaded)
         else:
             self._delivery.configure(loaded.store, loaded.channels, loaded.fallback)
-        self._problems.solve("project")
+        self._problems.solved("project")
         self._instruments.loaded(loaded.alerts)
         self._log.info(
             "project loaded",
@@ -333,7 +333,7 @@ class Daemon:
             try:
                 self._fill()
             except SentinelError as error:
-                self._problems.say("store", error)
+                self._problems.found("store", error)
                 self._stand_by("the store can't be read")
 
     def _tell_of_project(self, error: str | None) -> None:
@@ -345,7 +345,7 @@ class Daemon:
                 loaded.store, loaded.project, error, loaded.told, loaded.routing, self._holder
             )
         except SentinelError as failure:
-            self._problems.say("store", failure)
+            self._problems.found("store", failure)
         else:
             self._hand_in(rows)
 
@@ -369,11 +369,11 @@ class Daemon:
         try:
             held = self._leadership.hold()
         except SentinelError as error:
-            self._problems.say("lease", error)
+            self._problems.found("lease", error)
             if self._leading and time.monotonic() - self._led_at > ttl:
                 self._stand_by("its lease could not be renewed")
             return
-        self._problems.solve("lease")
+        self._problems.solved("lease")
         if held:
             self._led_at = asked
             lease = self._leadership.lease
@@ -392,9 +392,9 @@ class Daemon:
             self._fill()
         except SentinelError as error:
             self._leading = False
-            self._problems.say("store", error)
+            self._problems.found("store", error)
             return
-        self._problems.solve("store")
+        self._problems.solved("store")
         self._instruments.leads(True)
         self._log.info("leading", token=token)
         self._look_anew()
@@ -495,7 +495,7 @@ class Daemon:
             with turn, self._surviving(loaded, again):
                 for part in loaded.evaluation.in_parts(alerts, options):
                     self._recorded(part, slots, waiting)
-                self._problems.solve("store")
+                self._problems.solved("store")
         finally:
             self._released(waiting)
 
@@ -514,9 +514,9 @@ class Daemon:
                     self._tries.pop(seen.alert.id, None)
         self._instruments.evaluated(part, slots)
         if lost:
-            self._problems.say("warehouse", lost[0].reading.error or "the warehouse is lost")
+            self._problems.found("warehouse", lost[0].reading.error or "the warehouse is lost")
         elif any(seen.duration_ms is not None for seen in part.observed):
-            self._problems.solve("warehouse")
+            self._problems.solved("warehouse")
         self._log_part(part, slots)
 
     def _released(self, left: Mapping[str, datetime]) -> None:
@@ -577,9 +577,9 @@ class Daemon:
         except (StateConflict, WarehouseLocked) as error:
             again(error.message)
         except (ProjectError, ConfigError) as error:
-            self._problems.say("project", error)
+            self._problems.found("project", error)
         except SentinelError as error:
-            self._problems.say("store", _cause(loaded.store, error))
+            self._problems.found("store", _cause(loaded.store, error))
         except Exception as error:  # noqa: BLE001 - a fault here must not end anything else
             self._fault(error)
 
@@ -601,7 +601,7 @@ class Daemon:
                 alerts, self._holder, self._leadership.lease, self._pace.lease_ttl
             )
             if not self._tries:  # nothing is left that could not be recorded
-                self._problems.solve("store")
+                self._problems.solved("store")
             self._hand_in(tended.claimed, more=bool(tended.messages))
             self._instruments.tended(tended)
             self._count_outbox(loaded, tended.now)
@@ -633,10 +633,10 @@ class Daemon:
             if isinstance(error, WarehouseLocked):
                 self._log.debug("not delivered, tried again", reason=error.message)
             else:
-                self._problems.say("delivery", error)
+                self._problems.found("delivery", error)
 
         def fine() -> None:
-            self._problems.solve("delivery")
+            self._problems.solved("delivery")
 
         while self._delivery is None and not self._stop.wait(_PULSE_S):
             pass
@@ -658,9 +658,9 @@ class Daemon:
             try:
                 loaded.heartbeat()
             except SentinelError as error:
-                self._problems.say("heartbeat", error)
+                self._problems.found("heartbeat", error)
             else:
-                self._problems.solve("heartbeat")
+                self._problems.solved("heartbeat")
 
     # -- the end -----------------------------------------------------------------------------------
 

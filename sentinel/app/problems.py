@@ -25,7 +25,7 @@ class Problems:
         self._lock = threading.Lock()
         self._known: dict[str, str] = {}
 
-    def say(self, what: str, error: SentinelError | str) -> None:
+    def found(self, what: str, error: SentinelError | str) -> None:
         """Something is wrong; logged if that is news."""
         words = error if isinstance(error, str) else error.message
         hint = None if isinstance(error, str) else error.hint
@@ -35,7 +35,7 @@ class Problems:
         if known != words:
             self._log.error("problem", concerns=what, error=words, hint=hint)
 
-    def solve(self, what: str) -> None:
+    def solved(self, what: str) -> None:
         """Nothing is wrong any more with what it concerns."""
         with self._lock:
             known = self._known.pop(what, None)

@@ -678,7 +678,7 @@ def test_it_beats_only_while_it_leads_and_is_ready(rig: Rig) -> None:
     for each in (one, two):
         each._beat_once()
     assert len(beats) == 1, "who stands by is silent"
-    one._problems.say("warehouse", "it is lost")
+    one._problems.found("warehouse", "it is lost")
     one._beat_once()
     assert len(beats) == 1
 

@@ -37,7 +37,7 @@ def said(path: str) -> dict[str, set[str]]:
 
 def test_every_event_of_the_log_is_described_with_its_fields() -> None:
     there_are: dict[str, set[str]] = {}
-    for path in ("app/daemon.py", "cli/daemon.py", "cli/output.py"):
+    for path in ("app/daemon.py", "app/problems.py", "cli/daemon.py", "cli/output.py"):
         there_are |= said(f"sentinel/{path}")
     rows = reference("logs").sections["Events"].rows()
     described = {row[0].strip("`"): set(re.findall(r"`(\w+)`", row[2])) for row in rows}
