@@ -18,7 +18,7 @@ export DO_NOT_TRACK := 1
 # The tests start hundreds of processes: none of them should compile dbt anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup setup-places demo test lint unit crash-test chaos-test soak format lock test-dbt test-orchestrators clean
+.PHONY: help setup setup-places demo test lint unit coverage crash-test chaos-test soak format lock test-dbt test-orchestrators clean
 .PRECIOUS: .venv-dbt-%/.ready
 
 help: ## What can be made
@@ -43,7 +43,10 @@ lint: setup ## Style, types, the direction of imports, SQL, deployment
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
 	$(BIN)/kubernetes-validate --strict --quiet deploy/kubernetes/*.yaml
 
-unit: setup setup-places ## The tests, with coverage
+unit: setup setup-places ## The tests
+	$(BIN)/python -m pytest -n auto --dist loadscope
+
+coverage: setup setup-places ## The tests, and which lines they reach: 90 % at the least
 	$(BIN)/python -m pytest -n auto --dist loadscope --cov --cov-report=term --cov-fail-under=90
 
 N ?= 200
