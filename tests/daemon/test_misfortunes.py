@@ -13,7 +13,6 @@ from uuid import uuid4
 import pytest
 import yaml
 
-from tests.places.duckdb import DuckDbPlace
 from tests.places.place import Place, profile
 from tests.places.postgres import PostgresPlace
 
@@ -99,13 +98,12 @@ class TestServer:
             assert len(revenue) == len(set(revenue)), "no slot was recorded twice"
 
 
+@pytest.mark.parametrize("place", ["duckdb"], indirect=True)
 class TestDisk:
     """A disk that is full for a while, on a database that is a file of this process."""
 
-    def test_on_a_full_disk_it_waits_and_loses_nothing(
-        self, tmp_path: Path, duckdb_place: DuckDbPlace
-    ) -> None:
-        with open_shop(tmp_path / "shop", duckdb_place, ("revenue",)) as shop:
+    def test_on_a_full_disk_it_waits_and_loses_nothing(self, place: Place, tmp_path: Path) -> None:
+        with open_shop(tmp_path / "shop", place, ("revenue",)) as shop:
             daemon = shop.daemon()
             goes_on(shop, daemon)
             # No file may grow beyond a byte: what a full disk is to whoever writes.
@@ -122,11 +120,6 @@ class TestDisk:
             assert daemon.stop() == 0
             assert not daemon.said("fault")
             assert shop.told().count(("revenue", "firing")) == 1
-
-
-@pytest.fixture
-def duckdb_place(tmp_path: Path) -> DuckDbPlace:
-    return DuckDbPlace(tmp_path / "shop.duckdb")
 
 
 @contextmanager
