@@ -21,6 +21,7 @@ from sentinel.warehouses.duckdb import DuckDb
 from sentinel.warehouses.postgres import Postgres
 from tests.fakes import FakeProject, alerts_of, source
 from tests.places.place import Place
+from tests.security.registry import HTTP_CHANNELS, LOCAL_CHANNELS, SMTP_CHANNELS, channel_type
 from tests.store import made
 
 from .contract import Said, build
@@ -84,33 +85,16 @@ def columns(kind: str) -> dict[str, str]:
 def every_channel(folder: Path) -> Iterator[dict[str, Channel]]:
     """One channel of each type, and its receiver on loopback."""
     with receiving() as receiver, slack("token") as stub, mail_server(folder, "none") as mailbox:
-        to = {"url": receiver.url, "allow_private": True}
-        place = receiver.url.removeprefix("http://").split("?")[0]
         blocks: dict[str, dict[str, Any]] = {
-            "console": {},
-            "file": {"path": "told.jsonl"},
-            "webhook": to,
-            "teams": to,
-            "pagerduty": {**to, "routing_key": "key"},
-            "alertmanager": to,
-            "apprise": {"urls": [f"json://{place}"]},
-            "slack": {"webhook_url": receiver.url, "allow_private": True},
-            "slack by token": {
-                "token": "token",
-                "channel": "#c",
-                "api_url": stub.url,
-                "allow_private": True,
-            },
-            "email": {
-                "host": "127.0.0.1",
-                "port": mailbox.port,
-                "security": "none",
-                "from": "a@example.org",
-                "to": "b@example.org",
+            **LOCAL_CHANNELS,
+            **{name: settings(mailbox.port) for name, settings in SMTP_CHANNELS.items()},
+            **{
+                name: settings(stub.url if name == "slack by token" else receiver.url)
+                for name, settings in HTTP_CHANNELS.items()
             },
         }
         yield {
-            name: build(name.split()[0], block, folder, Said(), name)[0]
+            name: build(channel_type(name), block, folder, Said(), name)[0]
             for name, block in blocks.items()
         }
 

@@ -1,0 +1,1 @@
+"""Attacks on Sentinel: one module or package for each heading of docs/explanation/security.md."""
