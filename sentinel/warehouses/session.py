@@ -59,7 +59,11 @@ class Wrapping(ABC):
         counting = (
             f"select {listed}count(*) as failures from (\n{statement}\n) as violations{grouped}"
         )
-        return self.fetch(replace(query, sql=counting), limit, excerpt and _with_count(excerpt))
+        return self.fetch(
+            replace(query, sql=counting, own=query.own or statement),
+            limit,
+            excerpt and _with_count(excerpt),
+        )
 
     def sample(
         self,
@@ -71,7 +75,7 @@ class Wrapping(ABC):
         statement = one_select(query.sql, self.dialect)
         if not dimensions:
             whole = f"select * from (\n{statement}\n) as violations"
-            return self.fetch(replace(query, sql=whole), size, excerpt)
+            return self.fetch(replace(query, sql=whole, own=query.own or statement), size, excerpt)
         names = self._names(dimensions)
         numbered = (
             f"select *, row_number() over (partition by {names} order by {names}) as sentinel_row "
@@ -79,7 +83,9 @@ class Wrapping(ABC):
         )
         sampling = f"select * from ({numbered}) as sampled where sentinel_row <= {int(size)}"
         numbers = excerpt and _with_number(excerpt, "sentinel_row")
-        found = self.fetch(replace(query, sql=sampling), _MOST_SAMPLES, numbers)
+        found = self.fetch(
+            replace(query, sql=sampling, own=query.own or statement), _MOST_SAMPLES, numbers
+        )
         if excerpt:  # the numbers are no part of it
             return replace(found, left_out=excerpt.left_out)
         return replace(
@@ -137,7 +143,7 @@ class SqlSession(Wrapping):
         statement = one_select(query.sql, self.dialect)
         # The first line stays the first: the server's errors name lines.
         empty = f"select * from ({statement}\n) as described where 1 = 0"
-        with self._run(replace(query, sql=empty)) as rows:
+        with self._run(replace(query, sql=empty, own=query.own or statement)) as rows:
             if not rows.returns_rows:  # PostgreSQL knows results without columns
                 return Described(())
             columns = tuple(rows.keys())
@@ -146,7 +152,8 @@ class SqlSession(Wrapping):
     def fetch(self, query: Query, limit: int, excerpt: Excerpt | None = None) -> Result:
         statement = one_select(query.sql, self.dialect)
         bounded = self._cells.bound(statement, excerpt, int(limit) + 1) if excerpt else None
-        with self._run(replace(query, sql=bounded.sql if bounded else statement)) as found:
+        read = bounded.sql if bounded else statement
+        with self._run(replace(query, sql=read, own=query.own or statement)) as found:
             columns = tuple(found.keys())
             rows = self._rows(found, limit + 1, bounded)
         return Result(
@@ -168,6 +175,13 @@ class SqlSession(Wrapping):
             raise self._cells.unreadable(error, bounded.excerpt if bounded else None) from None
         return [bounded.read(row) if bounded else tuple(row) for row in rows]
 
+    def _admit(self, connection: Connection, query: Query) -> None:
+        """Have the warehouse's own parser decide that `query.own` is one statement that only reads.
+
+        It reads the statement alone: whatever is one statement by itself is one bracket inside of
+        the query around it. Raises QueryError.
+        """
+
     @contextmanager
     def _run(self, query: Query) -> Iterator[CursorResult[Any]]:
         """A running query; errors of driver and server as QueryError in their own first words."""
@@ -176,6 +190,7 @@ class SqlSession(Wrapping):
             with self._engine.connect() as connection:
                 with self._deadline(connection, query.timeout, expired):
                     self._ready(connection, query)
+                    self._admit(connection, query)
                     # Drivers take `%` and `:` for parameters otherwise.
                     yield connection.execution_options(no_parameters=True).exec_driver_sql(
                         query.sql
