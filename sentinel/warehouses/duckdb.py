@@ -157,7 +157,9 @@ class DuckDb:
         return self._credentials.get(key) or {}
 
     def _given(self, key: str, read_only: bool) -> dict[str, Any]:
-        return {k: v for k, v in self._keys(key).items() if not (read_only and k.lower() in _BOUNDS)}
+        return {
+            k: v for k, v in self._keys(key).items() if not (read_only and k.lower() in _BOUNDS)
+        }
 
     def _wait_until_free(self, engine: Engine, read_only: bool, bounds: _Bounds | None) -> None:
         if read_only and "://" not in self.path and not Path(self.path).exists():
