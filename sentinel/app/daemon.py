@@ -512,6 +512,8 @@ class Daemon:
         lost = [seen for seen in part.observed if seen.reading.lost]
         with self._lock:
             for seen in part.observed:
+                if seen.alert.id in part.unrecorded:
+                    continue  # it is still due
                 slot = waiting.pop(seen.alert.id, None)
                 if slot is not None:
                     self._timetable.done(seen.alert.id, slot)

@@ -63,6 +63,8 @@ from sentinel.core.routing import Routing
 from sentinel.core.values import instance_name
 from sentinel.ports import Batch, Lease, Project, Query, Session, Snapshot, Store, Warehouse
 
+# After so many alerts of which nothing could be recorded, and no other that could, it is the store.
+_HOPELESS = 3
 _AS_OF = re.compile(r"/\*sentinel:as_of\*/.*?/\*sentinel:end\*/", re.DOTALL)
 
 
@@ -106,7 +108,8 @@ class Evaluated:
 
     `unfinished` are older notifications of these alerts' open episodes that are not sent, or dead,
     `removals` what became of alerts that are no longer in the project. Of the alerts in `before`
-    (their ids) the slot was recorded already, so that nothing was recorded now.
+    (their ids) the slot was recorded already, so that nothing was recorded now. Those in `unrecorded`
+    have an error that could not be recorded either: they are still due.
     """
 
     run_id: str
@@ -117,6 +120,7 @@ class Evaluated:
     unfinished: tuple[Notification, ...] = ()
     removals: tuple[Judgement, ...] = ()
     before: frozenset[str] = frozenset()
+    unrecorded: frozenset[str] = frozenset()
 
     @property
     def messages(self) -> list[str]:
@@ -135,14 +139,24 @@ class Evaluated:
         return [row for row in self.plan.notifications if row.status is Status.CLAIMED]
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Recording:
-    """What all parts of a batch have in common when they are recorded."""
+    """What the parts of a batch have in common when they are recorded, and how that goes.
+
+    `recorded` and `unrecorded` count alerts, `faults` are unexpected errors by the alert's name.
+    """
 
     run_id: str
     alerts: Alerts
     before: Snapshot
     options: BatchOptions
+    recorded: int = 0
+    unrecorded: int = 0
+    faults: list[tuple[str, Exception]] = field(default_factory=list)
+
+    @property
+    def nothing(self) -> Evaluated:
+        return Evaluated(self.run_id, self.before.now, (), (), Plan())
 
 
 @dataclass
@@ -215,7 +229,11 @@ class Evaluation:
             parts = [self._commit_apart(work, half) for half in _halves(observed)]
             if strangers:
                 parts.append(self._commit_strangers(work, strangers))
-            return _joined(parts)
+            if not work.recorded:
+                raise  # it is the store: all of it is still to be recorded
+        for alert, cause in work.faults:
+            self.on_fault(alert, cause)
+        return _joined(parts)
 
     def _commit(
         self, work: _Recording, observed: Sequence[Observed], strangers: frozenset[str]
@@ -235,6 +253,7 @@ class Evaluation:
         else:
             slots = {key: slot.at for key, slot in options.slots.items()}
             self.store.commit(_ids(seen.alert for seen in observed) | strangers, decide, slots)
+        work.recorded += len(observed)
         return made[-1]  # the last try is the one that was written
 
     def _is_of_one_alert(self, error: Exception) -> bool:
@@ -251,7 +270,7 @@ class Evaluation:
         """Record some of a batch that could not be recorded as a whole.
 
         The alert that is the cause gets the outcome `error`. Where not even that can be recorded, it
-        is part of what is reported, and `on_fault` gets the error.
+        is `unrecorded`. Raises the error where nothing can be recorded at all.
         """
         try:
             return self._commit(work, observed, frozenset())
@@ -262,18 +281,21 @@ class Evaluation:
         if len(observed) > 1:
             return _joined([self._commit_apart(work, half) for half in _halves(observed)])
         (seen,) = observed
-        self.on_fault(seen.alert.name, cause)
+        work.faults.append((seen.alert.name, cause))
         words = f"its result can't be recorded: {self.scrub(fault(cause))}"
         failed = replace(seen, reading=Reading.failed(words))
         try:
             return self._commit(work, [failed], frozenset())
         except Exception as error:
-            if not self._is_of_one_alert(error):
+            work.unrecorded += 1
+            hopeless = not work.recorded and work.unrecorded >= _HOPELESS
+            if hopeless or not self._is_of_one_alert(error):
                 raise
-            self.on_fault(seen.alert.name, error)
+            work.faults.append((seen.alert.name, error))
         tick = Tick(as_of=work.before.now, now=work.before.now, target=self.target)
         judged = judge(seen.alert, failed.reading, (), tick, self.project.name)
-        return Evaluated(work.run_id, work.before.now, (failed,), (judged,), Plan())
+        return replace(work.nothing, observed=(failed,), judgements=(judged,),
+                       unrecorded=frozenset({seen.alert.id}))  # fmt: skip
 
     def _commit_strangers(self, work: _Recording, strangers: frozenset[str]) -> Evaluated:
         """Record alerts that are no longer in the project."""
@@ -282,8 +304,8 @@ class Evaluation:
         except Exception as error:
             if not self._is_of_one_alert(error):
                 raise
-            self.on_fault("alerts that were removed", error)
-            return Evaluated(work.run_id, work.before.now, (), (), Plan())
+            work.faults.append(("alerts that were removed", error))
+            return work.nothing
 
     # -- seeing --------------------------------------------------------------------------------
 
@@ -507,6 +529,7 @@ def _joined(parts: Sequence[Evaluated]) -> Evaluated:
         unfinished=tuple(each for part in parts for each in part.unfinished),
         removals=tuple(each for part in parts for each in part.removals),
         before=frozenset().union(*(part.before for part in parts)),
+        unrecorded=frozenset().union(*(part.unrecorded for part in parts)),
     )
 
 

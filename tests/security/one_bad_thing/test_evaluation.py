@@ -14,6 +14,7 @@ import sentinel.app.evaluate
 from sentinel.app.evaluate import BatchOptions, Evaluated, Evaluation
 from sentinel.app.validate import check_queries, find_in_sql
 from sentinel.core.alert import Definition
+from sentinel.core.errors import StoreError
 from sentinel.core.evaluation import Excerpt, Outcome, Reading, status_excerpt
 from sentinel.core.project import Compiled
 from sentinel.ports import Batch, HistoryQuery, Query, Session, Snapshot
@@ -183,10 +184,30 @@ def test_an_alert_whose_error_can_t_be_recorded_either_is_reported(
         FakeProject([source("a_good"), source("bad"), source("c_good")]),
         store=BrokenStore(error=MemoryError, also_errors=True),
     )
-    assert outcomes(it.run()) == {"a_good": "ok", "bad": "error", "c_good": "ok"}
+    evaluated = it.run()
+    assert outcomes(evaluated) == {"a_good": "ok", "bad": "error", "c_good": "ok"}
+    assert evaluated.unrecorded == {"model.shop.bad"}, "it is still due"
     recorded = {row.alert for row in it.store.history(HistoryQuery())}
     assert recorded == {"a_good", "c_good"}
     assert it.faults == [("bad", "MemoryError")] * 2
+
+
+def test_a_store_that_can_be_read_but_not_written_is_no_alert_s_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Such as a full disk: the slots of the whole batch are still due."""
+    it = Bench(FakeProject([source(f"alert_{n}") for n in range(100)]))
+    tries: list[None] = []
+
+    def fail(*_: Any) -> Any:
+        tries.append(None)
+        raise StoreError("no space left on device")
+
+    monkeypatch.setattr(it.store, "_write", fail)
+    with pytest.raises(StoreError, match="no space left on device"):
+        it.run()
+    assert it.faults == []
+    assert len(tries) < 30, "it isn't tried for every alert"
 
 
 def test_samples_that_can_t_be_read_keep_nobody_from_being_notified() -> None:
