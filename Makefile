@@ -18,7 +18,7 @@ export DO_NOT_TRACK := 1
 # The tests start hundreds of processes: none of them should compile dbt anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup setup-places demo test lint unit coverage crash-test chaos-test soak format lock test-dbt test-orchestrators clean
+.PHONY: help setup setup-places demo test lint unit coverage crash-test chaos-test security-fuzz soak format lock test-dbt test-orchestrators clean
 .PRECIOUS: .venv-dbt-%/.ready
 
 help: ## What can be made
@@ -58,6 +58,9 @@ MINUTES ?= 60
 
 chaos-test: setup ## Kill and stop three daemons at random for so many minutes
 	SENTINEL_CHAOS_MINUTES=$(MINUTES) SENTINEL_CHAOS_PACE=60 $(BIN)/python -m pytest tests/daemon/test_chaos.py -s
+
+security-fuzz: setup setup-places ## Try hostile SQL on every warehouse for so many minutes
+	MINUTES=$(MINUTES) $(BIN)/python -m tests.security.property_read_only
 
 test-image: setup setup-places ## Fill the image without a container engine, and run what it runs; as root
 	$(BIN)/python -m pytest tests/deploy/image.py -s

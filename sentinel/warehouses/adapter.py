@@ -1,11 +1,12 @@
 """Any other warehouse: dbt's own adapter opens the connections, SQLAlchemy's dialect speaks on them.
 
-There is no read-only mode that all of these have. A query is refused by its words; what is left to
-hold it are the grants of the profile's role.
+There is no read-only mode that all of these have, and no way to ask them what a text is without
+running it. A query is refused by its words; the boundary are the grants of the profile's role.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -17,12 +18,13 @@ import sqlalchemy
 import sqlglot
 from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event
 from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState, QueuePool
 from sqlglot import Dialect, TokenType, exp
 from sqlglot.errors import SqlglotError
 
 from sentinel.core.errors import ConfigError, QueryError, WarehouseError
 from sentinel.ports import Query, Session
+from sentinel.warehouses.postgres_tokens import FORGET
 from sentinel.warehouses.session import SqlSession, own_words
 
 # dbt's name of a type to SQLAlchemy's name of dialect and driver, where they differ. The driver is
@@ -41,6 +43,10 @@ _INSIDE_OF_WRAPPERS = ("handle", "_conn")
 _MILLISECONDS = ("athena", "trino")
 # Where opening a connection meets no server yet: the first query does.
 _OPENED_LATE = ("trino",)
+# What makes a transaction read-only, and a connection forget a query, by dbt's name of a type. In a
+# warehouse that isn't here no SELECT can set anything, or each query has a session of its own.
+_READ_ONLY = {"postgres": "set transaction read only"}
+_FORGET = {"postgres": FORGET}
 # What can write in the midst of a statement that begins as a query does.
 _WRITES = {
     TokenType.DELETE, TokenType.INSERT, TokenType.INTO, TokenType.MERGE, TokenType.UPDATE,
@@ -71,7 +77,9 @@ class AdapterWarehouse:
         handles: list[Any] = []  # a wrapper that nobody holds closes its connection
         engine = self._engine(lambda: self._ready_connection(handles))
         try:
-            session = _AdapterSession(engine, self._dialect)
+            session = _AdapterSession(engine, self._dialect, _READ_ONLY.get(self._kind))
+            if self._kind in _FORGET:
+                event.listen(engine, "reset", _forgetting(_FORGET[self._kind]))
             self._reach(engine)
             yield session
         finally:
@@ -170,8 +178,9 @@ class _Executions:
 
 
 class _AdapterSession(SqlSession):
-    def __init__(self, engine: Engine, dialect: str) -> None:
+    def __init__(self, engine: Engine, dialect: str, read_only: str | None) -> None:
         self._executions = _Executions()
+        self._read_only = read_only
         super().__init__(engine, dialect, self._stop, self._begin)
         event.listen(engine, "before_cursor_execute", self._note_cursor)
         event.listen(engine, "handle_error", self._translate, retval=True)
@@ -179,6 +188,8 @@ class _AdapterSession(SqlSession):
     def _begin(self, connection: Connection, query: Query) -> None:
         refuse_writing(query.sql, self.dialect)
         self._executions.begin(connection)
+        if self._read_only:
+            connection.exec_driver_sql(self._read_only).close()
 
     def _note_cursor(self, connection: Connection, cursor: Any, *_: object) -> None:
         self._executions.at(connection.connection.driver_connection).cursor = cursor
@@ -213,6 +224,22 @@ class _AdapterSession(SqlSession):
         if isinstance(error, ArithmeticError | ValueError) and not execution.cancelled:
             return None  # a value that Python has no room for
         return SQLAlchemyError(f"{type(error).__name__}: {error}")
+
+
+def _forgetting(statements: str) -> Callable[[Any, ConnectionPoolEntry, PoolResetState], None]:
+    """Leaves nothing of a query to the next one on its connection."""
+
+    def forget(driver: Any, record: ConnectionPoolEntry, _state: PoolResetState) -> None:
+        try:
+            driver.rollback()
+            cursor = driver.cursor()
+            cursor.execute(statements.format(seed=random.uniform(-1, 1)))  # noqa: S311 - no secret
+            cursor.close()
+            driver.commit()
+        except Exception:  # noqa: BLE001 - drivers have errors of many kinds; each means a new connection
+            record.invalidate()
+
+    return forget
 
 
 def refuse_writing(statement: str, dialect: str) -> None:

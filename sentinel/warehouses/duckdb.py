@@ -50,7 +50,8 @@ _SERVICE = re.compile(r"\w{2,}:")
 # What a session for alerts decides itself, whatever the profile says.
 _BOUNDS = ("allowed_directories", "allowed_paths", "enable_external_access", "lock_configuration")
 _REFUSED = re.compile(r"^Permission Error: Cannot access ")
-# In a statement's tree: what is part of it, and the functions that it calls.
+# In a statement's tree: what it consists of, and the functions that it calls. Quotes inside of the
+# tree's texts are escaped, so that none looks like a key.
 _NODE = re.compile(r'"type":"(\w+_NODE)"')
 _READING_NODES = ("SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE")
 _CALLED = re.compile(r'"function_name":"((?:[^"\\]|\\.)*)"')
@@ -207,26 +208,23 @@ class _Session(SqlSession):
         A SELECT may hold a statement that writes (`with x as (copy …)`); the tree that DuckDB makes
         of it shows that, and each function that it calls.
         """
+        import duckdb
+
         driver: Any = connection.connection.driver_connection
         own = query.own or query.sql
-        for sql in dict.fromkeys((own, query.sql)):
-            kinds = [statement.type.name for statement in driver.extract_statements(sql)]
-            if kinds == ["MULTI"]:
-                raise QueryError(
-                    "the SQL is several statements to DuckDB; an alert is one SELECT",
-                    hint="list the values of a PIVOT, as in `on month in (1, 2, 3)`",
-                )
-            if kinds != ["SELECT"]:
-                raise QueryError(f"the SQL is {_listed(kinds)} to DuckDB; an alert is one SELECT")
-        [(tree,)] = driver.execute(
-            "select json_serialize_sql(cast(? as varchar))", [own]
-        ).fetchall()
-        # Quotes inside of the tree's texts are escaped: they look like no key.
-        for kind in _NODE.findall(tree):
-            if kind not in _READING_NODES:
-                raise QueryError(f"the SQL holds {kind.split('_')[0]}; an alert only reads")
-        if not _NODE.search(tree):
+        try:
+            for sql in dict.fromkeys((own, query.sql)):
+                _expect_select([each.type.name for each in driver.extract_statements(sql)])
+            asked = "select json_serialize_sql(cast(? as varchar))"
+            [(tree,)] = driver.execute(asked, [own]).fetchall()
+        except duckdb.Error as error:
+            raise QueryError(own_words(error)) from None
+        nodes = _NODE.findall(tree)
+        if not nodes:
             raise QueryError("DuckDB can't show what the SQL does; an alert is one SELECT")
+        for node in nodes:
+            if node not in _READING_NODES:
+                raise QueryError(f"the SQL holds {node.split('_')[0]}; an alert only reads")
         refuse_calls(_CALLED.findall(tree), DIALECT)
 
     @contextmanager
@@ -324,8 +322,16 @@ def _make_readable(connection: Connection, file: str) -> None:
                 connection.rollback()
 
 
-def _listed(kinds: Sequence[str]) -> str:
-    return f"{len(kinds)} statements" if len(kinds) != 1 else f"a {kinds[0]} statement"
+def _expect_select(kinds: Sequence[str]) -> None:
+    """Raises QueryError unless DuckDB's parser has found one SELECT."""
+    if kinds == ["MULTI"]:
+        raise QueryError(
+            "the SQL is several statements to DuckDB; an alert is one SELECT",
+            hint="list the values of a PIVOT, as in `pivot sales on month in (1, 2, 3)`",
+        )
+    if kinds != ["SELECT"]:
+        found = f"{len(kinds)} statements" if len(kinds) != 1 else f"a {kinds[0]} statement"
+        raise QueryError(f"the SQL is {found} to DuckDB; an alert is one SELECT")
 
 
 def _by(words: str) -> str:

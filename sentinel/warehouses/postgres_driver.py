@@ -19,11 +19,8 @@ from psycopg.types.datetime import IntervalLoader
 from psycopg.types.multirange import MultirangeInfo
 from psycopg.types.string import TextLoader
 
-# Settings, notifications, cursors, prepared statements and temporary tables as in a new session.
-# `DISCARD ALL` would give back the role too, which is the profile's. The seed of `random()` can't be
-# given back, so it becomes one that nobody knows.
-_FORGET = """close all; reset all; set datestyle to ISO; deallocate all; unlisten *; discard temp;
-discard sequences; select pg_advisory_unlock_all(), setseed({seed})"""
+from sentinel.warehouses.postgres_tokens import FORGET
+
 _CANCEL_S = 5.0
 # Arrays that psycopg2 reads; every other one is text, as the server writes it.
 _ARRAYS = (
@@ -81,7 +78,7 @@ def forget(driver: psycopg.Connection[Any]) -> None:
     try:
         with psycopg.Cursor(driver) as cursor:
             seed = random.uniform(-1, 1)  # noqa: S311 - it is no secret
-            cursor.execute(_FORGET.format(seed=seed).encode())
+            cursor.execute(FORGET.format(seed=seed).encode())
     finally:
         driver.autocommit = False
 

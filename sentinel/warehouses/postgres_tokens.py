@@ -18,6 +18,12 @@ from sentinel.core.errors import QueryError
 
 Kind = Literal["name", "quoted name", "text", "symbol"]
 
+# Cursors, settings, prepared statements, notifications, temporary tables, sequences and locks as in
+# a new session. `DISCARD ALL` would give back the role too, which is the profile's. The seed of
+# `random()` can't be given back, so it becomes one that nobody knows.
+FORGET = """close all; reset all; set datestyle to ISO; deallocate all; unlisten *; discard temp;
+discard sequences; select pg_advisory_unlock_all(), setseed({seed})"""
+
 _SPACE = re.compile(r"(?:[ \t\n\r\f\v]|--[^\n\r]*)+")
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 _NAME = re.compile(r"[A-Za-z_\u0080-\U0010ffff][A-Za-z0-9_$\u0080-\U0010ffff]*")

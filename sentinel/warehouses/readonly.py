@@ -50,7 +50,7 @@ _BEYOND: Mapping[str, re.Pattern[str]] = {
     "postgres": re.compile(
         r"pg_(read|ls|file|logdir)_\w+|pg_stat_file|pg_(hba|ident)_file_\w+|pg_show_all_file_settings"
         r"|lo_(import|export|creat|create|from_bytea|open|put|truncate|truncate64|unlink)|lowrite"
-        r"|dblink\w*|query_export_to_s3|table_import_from_s3|query_to_xml\w*"
+        r"|dblink\w*|query_export_to_s3|table_import_from_s3|query_to_xml\w*|ts_stat|ts_rewrite|cursor_to_xml\w*"
         r"|pg_(cancel|terminate)_backend|pg_reload_conf|pg_rotate_logfile\w*|pg_promote"
         r"|pg_(create|drop|copy|backup|log|replication)_\w+|pg_(start|stop)_backup|pg_switch_wal"
         r"|pg_wal_replay_(pause|resume)|pg_logical_(emit|slot_get)_\w+|pg_sync_replication_slots"
