@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from sentinel.core.evaluation import Outcome, Result
+from sentinel.core.evaluation import Described as Described
+from sentinel.core.evaluation import Excerpt, Outcome, Result
 from sentinel.core.history import HistoryRow
 from sentinel.core.lifecycle import State
 from sentinel.core.planning import Notification, Status
@@ -68,14 +69,6 @@ class Query:
     own: str | None = None
 
 
-@dataclass(frozen=True)
-class Described:
-    """A query before it runs: its columns, and the bytes it would read where that is billed."""
-
-    columns: tuple[str, ...]
-    bytes_estimated: int | None = None
-
-
 class Session(Protocol):
     """An open warehouse. It may be used by several threads at once."""
 
@@ -85,20 +78,33 @@ class Session(Protocol):
         Raises QueryError if the warehouse refuses the query.
         """
 
-    def fetch(self, query: Query, limit: int) -> Result:
+    def fetch(self, query: Query, limit: int, excerpt: Excerpt | None = None) -> Result:
         """At most `limit` rows of a query that can only read.
 
-        Raises QueryError if it is no single SELECT, if the warehouse refuses it, or if it goes
-        beyond its bounds; after its timeout it is cancelled on the warehouse.
+        Without an excerpt, whole rows. Raises QueryError if it is no single SELECT, if the warehouse
+        refuses it, if a value can't be read, or if it goes beyond its bounds; after its timeout it is
+        cancelled on the warehouse.
         """
 
-    def count(self, query: Query, dimensions: Sequence[str], limit: int) -> Result:
+    def count(
+        self,
+        query: Query,
+        dimensions: Sequence[str],
+        limit: int,
+        excerpt: Excerpt | None = None,
+    ) -> Result:
         """How many rows a query has, for each combination of `dimensions`: these, then the number.
 
-        Raises QueryError as `fetch` does.
+        An excerpt is of the columns of `dimensions`. Raises QueryError as `fetch` does.
         """
 
-    def sample(self, query: Query, dimensions: Sequence[str], size: int) -> Result:
+    def sample(
+        self,
+        query: Query,
+        dimensions: Sequence[str],
+        size: int,
+        excerpt: Excerpt | None = None,
+    ) -> Result:
         """Up to `size` rows of a query for each combination of `dimensions`.
 
         Raises QueryError as `fetch` does.

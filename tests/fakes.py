@@ -22,7 +22,7 @@ from sentinel.core.errors import (
     TablesMissing,
     WarehouseError,
 )
-from sentinel.core.evaluation import Outcome, Result
+from sentinel.core.evaluation import Excerpt, Outcome, Result
 from sentinel.core.history import HistoryRow
 from sentinel.core.lifecycle import Event, Health, Phase, State, state_key
 from sentinel.core.planning import Notification, Status
@@ -278,13 +278,25 @@ class FakeWarehouse:
         answer = self._answer("describe", query)
         return Described(answer.columns, answer.bytes_billed)
 
-    def fetch(self, query: Query, limit: int) -> Result:
+    def fetch(self, query: Query, limit: int, excerpt: Excerpt | None = None) -> Result:
         return self._answer("fetch", query)
 
-    def count(self, query: Query, dimensions: Sequence[str], limit: int) -> Result:
+    def count(
+        self,
+        query: Query,
+        dimensions: Sequence[str],
+        limit: int,
+        excerpt: Excerpt | None = None,
+    ) -> Result:
         return self._answer("count", query)
 
-    def sample(self, query: Query, dimensions: Sequence[str], size: int) -> Result:
+    def sample(
+        self,
+        query: Query,
+        dimensions: Sequence[str],
+        size: int,
+        excerpt: Excerpt | None = None,
+    ) -> Result:
         return self._answer("sample", query)
 
     def asked_for(self, method: str) -> list[str]:

@@ -279,6 +279,10 @@ class Daemon:
         words = f"unexpected {type(error).__name__}: this is a fault of Sentinel"
         self._log.error("fault", error=words, exc_info=error)
 
+    def _alert_fault(self, alert: str, error: Exception) -> None:
+        words = f"unexpected {type(error).__name__}"
+        self._log.error("fault", alert=alert, error=words, exc_info=error)
+
     def _next_start(self) -> datetime | None:
         with self._lock:
             return self._timetable.next() if self._leading else None
@@ -491,9 +495,10 @@ class Daemon:
 
         # Where one session at a time is open, a batch waits for its turn and not for a lock.
         turn = self._alone if loaded.evaluation.warehouse.alone else nullcontext()
+        evaluation = replace(loaded.evaluation, on_fault=self._alert_fault)
         try:
             with turn, self._surviving(loaded, again):
-                for part in loaded.evaluation.in_parts(alerts, options):
+                for part in evaluation.in_parts(alerts, options):
                     self._recorded(part, slots, waiting)
                 self._problems.solved("store")
         finally:

@@ -16,21 +16,35 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from queue import Empty, SimpleQueue
 from threading import Event as Flag
+from typing import Any
 
 from sentinel.app.alerts import Alerts
 from sentinel.app.deliver import claimed_at_birth
-from sentinel.core.alert import Alert, BrokenAlert
+from sentinel.core.alert import Alert, BrokenAlert, Definition
 from sentinel.core.due import Slot
-from sentinel.core.errors import QueryError, WarehouseError, WarehouseLocked
+from sentinel.core.errors import (
+    QueryError,
+    SentinelError,
+    StoreError,
+    WarehouseError,
+    WarehouseLocked,
+)
 from sentinel.core.evaluation import (
     ROW_CAP,
     ContractError,
+    Described,
     Outcome,
     Reading,
+    Result,
+    dimensions_excerpt,
     known_shape,
     read_counts,
+    read_dimensions,
+    read_sample,
     read_status,
+    samples_excerpt,
     shape_of,
+    status_excerpt,
 )
 from sentinel.core.history import Execution, HistoryRow, history_rows
 from sentinel.core.lifecycle import (
@@ -46,7 +60,7 @@ from sentinel.core.lifecycle import (
 from sentinel.core.planning import Notification, Plan, Status, ledger_of, plan, standing
 from sentinel.core.project import Compiled
 from sentinel.core.routing import Routing
-from sentinel.core.values import bounded, plain
+from sentinel.core.values import instance_name
 from sentinel.ports import Batch, Lease, Project, Query, Session, Snapshot, Store, Warehouse
 
 _AS_OF = re.compile(r"/\*sentinel:as_of\*/.*?/\*sentinel:end\*/", re.DOTALL)
@@ -121,12 +135,23 @@ class Evaluated:
         return [row for row in self.plan.notifications if row.status is Status.CLAIMED]
 
 
+@dataclass(frozen=True)
+class _Recording:
+    """What all parts of a batch have in common when they are recorded."""
+
+    run_id: str
+    alerts: Alerts
+    before: Snapshot
+    options: BatchOptions
+
+
 @dataclass
 class Evaluation:
     """The use case, with all that it needs.
 
     `scrub` takes secrets out of errors, `progress` is told (done, total, alert's name), `target` is
-    the dbt target of the project.
+    the dbt target of the project. `on_fault` gets what nobody has foreseen in the evaluation of one
+    alert, by its name: it is that alert's outcome too.
     """
 
     project: Project
@@ -136,6 +161,7 @@ class Evaluation:
     progress: Callable[[int, int, str], None] = field(default=lambda *_: None)
     routing: Routing | None = None
     target: str | None = None
+    on_fault: Callable[[str, Exception], None] = field(default=lambda *_: None)
 
     def __call__(self, alerts: Alerts, options: BatchOptions) -> Evaluated:
         """Evaluate alerts and record what was seen, all of it at once.
@@ -152,9 +178,8 @@ class Evaluation:
 
         Raises as a call does, and LeaseLost; the parts before are recorded then.
         """
-        compiled = self.project.compile(
-            alert.source.unique_id for alert in alerts.good if alert.id not in options.busy
-        )
+        waiting = [alert for alert in alerts.good if alert.id not in options.busy]
+        compiled = compile_each(self.project, waiting, self.on_fault)
         before = self._before(alerts, options)
         run_id = uuid.uuid4().hex
         for observed in self._observe(run_id, alerts, compiled, before, options):
@@ -174,25 +199,91 @@ class Evaluation:
         before: Snapshot,
         options: BatchOptions,
     ) -> Evaluated:
-        made: list[Evaluated] = []
-
-        def decide(snapshot: Snapshot) -> Batch:
-            evaluated, batch = self._decide(run_id, alerts, observed, before, snapshot, options)
-            made.append(evaluated)
-            return batch
-
+        """Record a batch in one transaction; an alert that can't be recorded is left out of it."""
         known = alerts.known
         strangers = (
             self.store.strangers(known)
             if known is not None and not options.dry_run
             else frozenset()
         )
+        work = _Recording(run_id, alerts, before, options)
+        try:
+            return self._commit(work, observed, strangers)
+        except Exception as error:
+            if not self._is_of_one_alert(error):
+                raise
+            parts = [self._commit_apart(work, half) for half in _halves(observed)]
+            if strangers:
+                parts.append(self._commit_strangers(work, strangers))
+            return _joined(parts)
+
+    def _commit(
+        self, work: _Recording, observed: Sequence[Observed], strangers: frozenset[str]
+    ) -> Evaluated:
+        made: list[Evaluated] = []
+        options, before = work.options, work.before
+
+        def decide(snapshot: Snapshot) -> Batch:
+            evaluated, batch = self._decide(
+                work.run_id, work.alerts, observed, before, snapshot, options
+            )
+            made.append(evaluated)
+            return batch
+
         if options.dry_run or not (observed or strangers):
             decide(before)
         else:
             slots = {key: slot.at for key, slot in options.slots.items()}
             self.store.commit(_ids(seen.alert for seen in observed) | strangers, decide, slots)
         return made[-1]  # the last try is the one that was written
+
+    def _is_of_one_alert(self, error: Exception) -> bool:
+        """Whether one alert's values may be the cause, and not the store itself."""
+        if isinstance(error, StoreError) and type(error) is StoreError:
+            try:
+                self.store.now()
+            except SentinelError:
+                return False
+            return True
+        return not isinstance(error, SentinelError)
+
+    def _commit_apart(self, work: _Recording, observed: Sequence[Observed]) -> Evaluated:
+        """Record some of a batch that could not be recorded as a whole.
+
+        The alert that is the cause gets the outcome `error`. Where not even that can be recorded, it
+        is part of what is reported, and `on_fault` gets the error.
+        """
+        try:
+            return self._commit(work, observed, frozenset())
+        except Exception as error:
+            if not self._is_of_one_alert(error):
+                raise
+            cause = error
+        if len(observed) > 1:
+            return _joined([self._commit_apart(work, half) for half in _halves(observed)])
+        (seen,) = observed
+        self.on_fault(seen.alert.name, cause)
+        words = f"its result can't be recorded: {self.scrub(fault(cause))}"
+        failed = replace(seen, reading=Reading.failed(words))
+        try:
+            return self._commit(work, [failed], frozenset())
+        except Exception as error:
+            if not self._is_of_one_alert(error):
+                raise
+            self.on_fault(seen.alert.name, error)
+        tick = Tick(as_of=work.before.now, now=work.before.now, target=self.target)
+        judged = judge(seen.alert, failed.reading, (), tick, self.project.name)
+        return Evaluated(work.run_id, work.before.now, (failed,), (judged,), Plan())
+
+    def _commit_strangers(self, work: _Recording, strangers: frozenset[str]) -> Evaluated:
+        """Record alerts that are no longer in the project."""
+        try:
+            return self._commit(work, (), strangers)
+        except Exception as error:
+            if not self._is_of_one_alert(error):
+                raise
+            self.on_fault("alerts that were removed", error)
+            return Evaluated(work.run_id, work.before.now, (), (), Plan())
 
     # -- seeing --------------------------------------------------------------------------------
 
@@ -216,7 +307,9 @@ class Evaluation:
         stop = Flag()
         if alerts.broken and options.fail_fast:
             stop.set()
-        look = _Look(self.warehouse, run_id, before, self.project.name, stop, options)
+        look = _Look(
+            self.warehouse, run_id, before, self.project.name, stop, options, self.on_fault
+        )
         total = len(alerts.all)
         try:
             for seen in self._queried(look, list(waiting.values()), compiled, options):
@@ -254,7 +347,7 @@ class Evaluation:
             def work() -> None:
                 for alert in todo:
                     try:
-                        finished.put(look(session, alert, compiled[alert.source.unique_id]))
+                        finished.put(look(session, alert, compiled.get(alert.source.unique_id)))
                     except BaseException as error:  # noqa: BLE001 - raised where it is waited for
                         finished.put(error)
 
@@ -392,6 +485,31 @@ class Evaluation:
         )
 
 
+def _halves(observed: Sequence[Observed]) -> list[Sequence[Observed]]:
+    """Two halves of a batch; of one alert, that alert."""
+    middle = len(observed) // 2
+    return [half for half in (observed[:middle], observed[middle:]) if half]
+
+
+def _joined(parts: Sequence[Evaluated]) -> Evaluated:
+    """Parts of a batch that were recorded one after another, as one."""
+    plans = [part.plan for part in parts]
+    return replace(
+        parts[0],
+        observed=tuple(each for part in parts for each in part.observed),
+        judgements=tuple(each for part in parts for each in part.judgements),
+        plan=Plan(
+            tuple(each for plan in plans for each in plan.notifications),
+            tuple(each for plan in plans for each in plan.superseded),
+            tuple(each for plan in plans for each in plan.decisions),
+            tuple(each for plan in plans for each in plan.revived),
+        ),
+        unfinished=tuple(each for part in parts for each in part.unfinished),
+        removals=tuple(each for part in parts for each in part.removals),
+        before=frozenset().union(*(part.before for part in parts)),
+    )
+
+
 _ALREADY = Reading(Outcome.SKIPPED, error="its slot was recorded before")
 
 
@@ -470,6 +588,28 @@ def fault_text(project: Project, alert: BrokenAlert) -> str:
     )
 
 
+def compile_each(
+    project: Project,
+    alerts: Sequence[Alert],
+    on_fault: Callable[[str, Exception], None] = lambda _alert, _error: None,
+) -> Mapping[str, Compiled]:
+    """The SQL of each alert; an unexpected error is the one of the alert that causes it.
+
+    Raises ProjectError as `Project.compile` does.
+    """
+    try:
+        return project.compile(alert.source.unique_id for alert in alerts)
+    except SentinelError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the edge of one alert: the others go on
+        if len(alerts) != 1:
+            parts = [compile_each(project, [alert], on_fault) for alert in alerts]
+            return {key: each for part in parts for key, each in part.items()}
+        (alert,) = alerts
+        on_fault(alert.name, error)
+        return {alert.source.unique_id: Compiled(alert.source.unique_id, None, fault(error))}
+
+
 def query_of(alert: Alert, sql: str, run_id: str | None = None) -> Query:
     """The query of an alert within its bounds, labelled so that its cost can be traced."""
     rules = alert.rules
@@ -488,7 +628,9 @@ class _Look:
         project: str,
         stop: Flag,
         options: BatchOptions,
+        on_fault: Callable[[str, Exception], None],
     ) -> None:
+        self._on_fault = on_fault
         self._run_id = run_id
         self._warehouse = warehouse
         self._states = by_alert(before.states)
@@ -498,7 +640,7 @@ class _Look:
         self._slots = options.slots
         self._fail_fast = options.fail_fast
 
-    def __call__(self, session: Session, alert: Alert, compiled: Compiled) -> Observed:
+    def __call__(self, session: Session, alert: Alert, compiled: Compiled | None) -> Observed:
         if self.stop.is_set():
             skipped = Reading(
                 Outcome.SKIPPED, error="not evaluated: an earlier alert ended the run"
@@ -509,14 +651,15 @@ class _Look:
             self.stop.set()  # here, before this thread takes the next alert
         return seen
 
-    def _look(self, session: Session, alert: Alert, compiled: Compiled) -> Observed:
-        if compiled.sql is None:
-            return Observed(alert, Reading.failed(compiled.error or "the model doesn't compile"))
-        instant = self._warehouse.instant(self._tick(alert).as_of)
-        sql = _AS_OF.sub(lambda _: instant, compiled.sql)
+    def _look(self, session: Session, alert: Alert, compiled: Compiled | None) -> Observed:
         started, began_at = time.perf_counter(), datetime.now(UTC)
         billed = _Billed()
+        if compiled is None or compiled.sql is None:
+            words = compiled and compiled.error
+            return Observed(alert, Reading.failed(words or "the model doesn't compile"))
         try:
+            instant = self._warehouse.instant(self._tick(alert).as_of)
+            sql = _AS_OF.sub(lambda _: instant, compiled.sql)
             reading = self._read(session, alert, query_of(alert, sql, self._run_id), billed)
         except (QueryError, ContractError) as error:
             reading = Reading.failed(str(error))
@@ -524,10 +667,13 @@ class _Look:
             raise
         except WarehouseError as error:
             reading = Reading.failed(str(error), lost=True)
+        except Exception as error:  # noqa: BLE001 - the edge of one alert: the others go on
+            self._on_fault(alert.name, error)
+            reading = Reading.failed(fault(error))
         return Observed(
             alert,
             reading,
-            sql_hash=hashlib.sha256(compiled.sql.encode()).hexdigest(),
+            sql_hash=hash_sql(compiled.sql),
             duration_ms=round((time.perf_counter() - started) * 1000),
             bytes_billed=billed.total,
             began_at=began_at,
@@ -539,13 +685,18 @@ class _Look:
     def _read(self, session: Session, alert: Alert, query: Query, billed: _Billed) -> Reading:
         rules = alert.rules
         shape = known_shape(rules)
-        if shape is None or (shape == "rows" and rules.dimensions):
-            shape = shape_of(rules, session.describe(query).columns)
+        # A count without dimensions needs no columns: it reads one number.
+        described = None
+        if shape != "rows" or rules.dimensions:
+            described = session.describe(query)
+            shape = shape_of(rules, described.columns)
         if shape == "status":
-            result = session.fetch(query, ROW_CAP)
+            assert described is not None
+            result = session.fetch(query, ROW_CAP, status_excerpt(rules, described))
             billed.add(result.bytes_billed)
             return read_status(rules, result)
-        result = session.count(query, rules.dimensions, ROW_CAP)
+        excerpt = dimensions_excerpt(rules, described) if described and rules.dimensions else None
+        result = session.count(query, rules.dimensions, ROW_CAP, excerpt)
         billed.add(result.bytes_billed)
         if result.truncated:
             raise ContractError(f"`dimensions` has more than {ROW_CAP:,} combinations of values")
@@ -554,10 +705,16 @@ class _Look:
         except TypeError:
             raise ContractError("`dimensions` names a column of lists or mappings") from None
         reading = read_counts(rules, counts)
-        return self._with_samples(session, alert, query, reading, billed)
+        return self._with_samples(session, alert, query, reading, billed, described)
 
     def _with_samples(
-        self, session: Session, alert: Alert, query: Query, reading: Reading, billed: _Billed
+        self,
+        session: Session,
+        alert: Alert,
+        query: Query,
+        reading: Reading,
+        billed: _Billed,
+        described: Described | None,
     ) -> Reading:
         """The reading with a few violating rows in the context of each instance that fires now."""
         rules = alert.rules
@@ -573,31 +730,60 @@ class _Look:
         if not fires:
             return reading
         try:
-            result = session.sample(query, rules.dimensions, rules.samples)
-        except QueryError:
-            # The count is sure; that it has no sample must not keep anybody from being told.
-            return _noted(reading, fires, "; its samples could not be fetched")
-        billed.add(result.bytes_billed)
-        rows = [
-            dict(zip(map(str.lower, result.columns), map(plain, row), strict=True))
-            for row in result.rows
-        ]
-        observations = []
-        for seen in reading.observations:
-            mine = [
-                bounded(
-                    {
-                        name: value
-                        for name, value in row.items()
-                        if not rules.sample_columns or name in rules.sample_columns
-                    }
+            excerpt = samples_excerpt(rules, described or session.describe(query))
+            result = session.sample(query, rules.dimensions, rules.samples, excerpt)
+            billed.add(result.bytes_billed)
+            samples = _samples(rules, result)
+        except (QueryError, ContractError):
+            return _noted(reading, fires, _NO_SAMPLES)
+        except SentinelError:
+            raise
+        except Exception as error:  # noqa: BLE001 - as below
+            # The count is sure; that it has no sample must not keep anybody from being notified.
+            self._on_fault(alert.name, error)
+            return _noted(reading, fires, _NO_SAMPLES)
+        return replace(
+            reading,
+            observations=tuple(
+                replace(
+                    seen,
+                    context={"samples": samples.get(seen.instance, [])}
+                    if seen.instance in fires
+                    else {},
                 )
-                for row in rows
-                if all(row[name] == value for name, value in seen.dimensions.items())
-            ]
-            context = {"samples": mine} if seen.instance in fires else {}
-            observations.append(replace(seen, context=context))
-        return replace(reading, observations=tuple(observations))
+                for seen in reading.observations
+            ),
+        )
+
+
+_NO_SAMPLES = "; its samples could not be fetched"
+
+
+def _samples(rules: Definition, result: Result) -> dict[str, list[dict[str, Any]]]:
+    """Violating rows by their instance. Raises ContractError where one can't be read."""
+    columns = [name.lower() for name in result.columns]
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in result.rows:
+        values = dict(zip(columns, row, strict=True))
+        instance = instance_name(read_dimensions(rules, [values[n] for n in rules.dimensions]))
+        shown = read_sample(rules, columns, row, result.left_out)
+        found.setdefault(instance, []).append(shown)
+    return found
+
+
+def fault(error: Exception) -> str:
+    """What nobody has foreseen, as the error of one alert."""
+    if isinstance(error, RecursionError):
+        return "a value or an expression is nested too deeply to be read"
+    if isinstance(error, MemoryError):
+        return "there is not enough memory to read the result"
+    words = " ".join(str(error).split()) if not isinstance(error, KeyError) else ""
+    return f"unexpected {type(error).__name__}" + (f": {words}" if words else "")
+
+
+def hash_sql(sql: str) -> str:
+    """The SQL's hash in history, whatever characters it has."""
+    return hashlib.sha256(sql.encode(errors="surrogatepass")).hexdigest()
 
 
 def _noted(reading: Reading, instances: Collection[str], words: str) -> Reading:

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from sentinel.app.alerts import Alerts
-from sentinel.app.evaluate import query_of
+from sentinel.app.evaluate import compile_each, fault, query_of
 from sentinel.core.alert import Alert
-from sentinel.core.errors import ConfigError, QueryError
+from sentinel.core.errors import ConfigError, QueryError, SentinelError
 from sentinel.core.evaluation import ContractError, shape_of
 from sentinel.core.project import Location
 from sentinel.ports import Project, Session, Warehouse
@@ -62,14 +62,15 @@ def find_in_settings(checks: Iterable[Callable[[], object]]) -> list[Finding]:
 
 def find_in_sql(project: Project, alerts: Alerts) -> tuple[list[Finding], list[tuple[Alert, str]]]:
     """Alerts that don't compile, and the SQL of those that do."""
-    compiled = project.compile(alert.source.unique_id for alert in alerts.good)
+    compiled = compile_each(project, alerts.good)
     found: list[Finding] = []
     sql: list[tuple[Alert, str]] = []
     for alert in alerts.good:
-        made = compiled[alert.source.unique_id]
-        if made.sql is None:
+        made = compiled.get(alert.source.unique_id)
+        if made is None or made.sql is None:
             place = Location(alert.source.path)
-            found.append(Finding(alert.name, place, made.error or "it doesn't compile"))
+            words = made and made.error
+            found.append(Finding(alert.name, place, words or "it doesn't compile"))
         else:
             sql.append((alert, made.sql))
     return found, sql
@@ -110,6 +111,10 @@ def _check_query(session: Session, alert: Alert, sql: str) -> Finding | int | No
         shape_of(alert.rules, described.columns)
     except (QueryError, ContractError) as error:
         return Finding(alert.name, place, str(error))
+    except SentinelError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the edge of one alert: the others are checked
+        return Finding(alert.name, place, fault(error))
     estimate, most = described.bytes_estimated, alert.rules.max_bytes_billed
     if estimate is not None and most is not None and estimate > most:
         return Finding(

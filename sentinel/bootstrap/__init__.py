@@ -40,13 +40,15 @@ class Voice:
     """How parts speak up while they work.
 
     `working` is a passing phrase, `waiting` a delay that a person wants to see, `say` the console
-    channel's messages, `progress` (done, total, name) of a batch.
+    channel's messages, `progress` (done, total, name) of a batch. `fault` gets an unexpected error
+    in the evaluation of one alert, by its name.
     """
 
     working: Callable[[str], None]
     waiting: Callable[[str], None]
     say: Callable[[str], None]
     progress: Callable[[int, int, str], None]
+    fault: Callable[[str, Exception], None] = lambda _alert, _error: None
 
 
 class Installation:
@@ -206,6 +208,7 @@ class Installation:
             self.voice.progress,
             self.routing,
             self.profile.target,
+            self.voice.fault,
         )
 
     def tending(self) -> Tending:

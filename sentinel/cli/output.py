@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -46,6 +48,12 @@ def shown(words: str | Text) -> Text:
     return safe
 
 
+def _trace(_alert: str, error: Exception) -> None:
+    """Where an unexpected error in the evaluation of one alert happened, for those who look for it."""
+    if os.environ.get("SENTINEL_DEBUG"):
+        traceback.print_exception(error)
+
+
 class Output:
     """Where a command's words go. A terminal gets colour, bars and passing phrases; a script none."""
 
@@ -82,7 +90,7 @@ class Output:
         """The parts' way to speak up."""
         from sentinel.bootstrap import Voice
 
-        return Voice(self._working, self._waiting, self._say, self._advance)
+        return Voice(self._working, self._waiting, self._say, self._advance, _trace)
 
     @contextmanager
     def at_work(self) -> Iterator[None]:

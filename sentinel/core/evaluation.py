@@ -6,18 +6,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
 from sentinel.core.alert import Condition, Definition
 from sentinel.core.severity import Severity
-from sentinel.core.values import bounded, cut, instance_name, number, plain, text
+from sentinel.core.values import Cut, bounded, cut, instance_name, number, plain, text
 
 Shape = Literal["status", "rows"]
-ROW_CAP = 1_000
+ROW_CAP = 10_000
+# The longest values that are read, in characters. Of the columns of the context, those without a
+# natural length share `_CONTEXT`.
 _LONGEST_MESSAGE = 2_000
+_LONGEST_DIMENSION = 2_000
+_LONGEST_KEY = 1_000
+_LONGEST_CELL = 1_000
+_CONTEXT = 8_000
+_MOST_COLUMNS = 100
+# How many instances may have a whole context and message: more of them share as much.
+_FULL_INSTANCES = 1_000
 _LONGEST_ERROR = 4_000
 _RESERVED = ("status", "actual_value", "threshold", "severity", "message")
 
@@ -38,13 +47,59 @@ class ContractError(ValueError):
 class Result:
     """Rows as the warehouse gave them; `truncated` when there were more than asked for.
 
-    `bytes_billed` where the warehouse bills by bytes.
+    Values that are longer than an excerpt allows are a `Cut`. `left_out` counts columns that were
+    not read. `bytes_billed` where the warehouse bills by bytes.
     """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
     truncated: bool = False
     bytes_billed: int | None = None
+    left_out: int = 0
+
+
+@dataclass(frozen=True)
+class Described:
+    """A query before it runs: its columns, and the bytes it would read where that is billed.
+
+    `types` are the driver's or the server's, one a column, or nothing where it has none. `lengthy`
+    says of each column whether its values may be long; nothing means all of them.
+    """
+
+    columns: tuple[str, ...]
+    bytes_estimated: int | None = None
+    types: tuple[Any, ...] = ()
+    lengthy: tuple[bool, ...] = ()
+
+    def may_be_long(self, position: int) -> bool:
+        return not self.lengthy or self.lengthy[position]
+
+    def chosen(self, positions: Iterable[int]) -> Described:
+        """The same with these columns only, in this order."""
+        kept = tuple(positions)
+        return Described(
+            tuple(self.columns[n] for n in kept),
+            self.bytes_estimated,
+            tuple(self.types[n] for n in kept) if self.types else (),
+            tuple(self.lengthy[n] for n in kept) if self.lengthy else (),
+        )
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """What is read of a result: the columns by position, and how many characters of each value."""
+
+    described: Described
+    longest: Mapping[int, int]
+
+    @property
+    def left_out(self) -> int:
+        """How many columns are not read."""
+        return len(self.described.columns) - len(self.longest)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(self.described.columns[n] for n in self.longest)
 
 
 @dataclass(frozen=True)
@@ -123,6 +178,47 @@ def _no_duplicates(names: Sequence[str]) -> None:
         raise ContractError(f"the query has the column {twice[0]!r} twice")
 
 
+def status_excerpt(rules: Definition, described: Described) -> Excerpt:
+    """What is read of a result of the shape `status`.
+
+    Of the context's columns the first hundred are read; `context_columns` chooses others.
+    """
+    own = dict.fromkeys(rules.dimensions, _dimension_bound(rules))
+    own |= {name: _LONGEST_KEY for name in _RESERVED if name not in own} | {
+        "message": _LONGEST_MESSAGE
+    }
+    return _excerpt(described, own, rules.context_columns)
+
+
+def dimensions_excerpt(rules: Definition, described: Described) -> Excerpt:
+    """What is read of the combinations of `dimensions` (or of their first occurrence in a query)."""
+    names = [name.lower() for name in described.columns]
+    bound = _dimension_bound(rules)
+    return Excerpt(described, {names.index(name): bound for name in rules.dimensions})
+
+
+def samples_excerpt(rules: Definition, described: Described) -> Excerpt:
+    """What is read of the rows that are samples of the shape `rows`."""
+    own = dict.fromkeys(rules.dimensions, _dimension_bound(rules))
+    return _excerpt(described, own, rules.sample_columns)
+
+
+def _dimension_bound(rules: Definition) -> int:
+    return min(_LONGEST_DIMENSION, _CONTEXT // max(1, len(rules.dimensions)))
+
+
+def _excerpt(described: Described, own: Mapping[str, int], context: Sequence[str]) -> Excerpt:
+    names = [name.lower() for name in described.columns]
+    others = [
+        n for n, name in enumerate(names) if name not in own and (not context or name in context)
+    ][:_MOST_COLUMNS]
+    long = sum(map(described.may_be_long, others))
+    share = min(_LONGEST_CELL, _CONTEXT // max(1, long))
+    bounds = {n: own[name] for n, name in enumerate(names) if name in own}
+    bounds |= dict.fromkeys(others, share)
+    return Excerpt(described, dict(sorted(bounds.items())))
+
+
 def read_status(rules: Definition, result: Result) -> Reading:
     """A result of the shape `status`. Raises ContractError, naming column and value."""
     columns = tuple(name.lower() for name in result.columns)
@@ -138,7 +234,13 @@ def read_status(rules: Definition, result: Result) -> Reading:
         raise ContractError(
             f"the query gives {len(result.rows)} rows; without `dimensions` a status query gives one"
         )
-    observations = [_observe(rules, dict(zip(columns, row, strict=True))) for row in result.rows]
+    share = min(1.0, _FULL_INSTANCES / len(result.rows))
+    # What is left out is counted where it would be part of the context.
+    left_out = 0 if rules.context_columns else result.left_out
+    observations = [
+        _observe(rules, dict(zip(columns, row, strict=True)), share, left_out)
+        for row in result.rows
+    ]
     names = Counter(each.instance for each in observations)
     twice = [name for name, count in names.items() if count > 1]
     if twice:
@@ -166,33 +268,82 @@ def _read_empty(rules: Definition) -> Reading:
     return Reading(Outcome.ALERT, (seen,))
 
 
-def _observe(rules: Definition, row: Mapping[str, Any]) -> Observation:
-    dimensions = {name: plain(row[name]) for name in rules.dimensions}
+def _observe(rules: Definition, row: Mapping[str, Any], share: float, left_out: int) -> Observation:
+    """One row. `share` is how much of the room for message and context it may take."""
+    dimensions = read_dimensions(rules, [row[name] for name in rules.dimensions])
     values = {}
     for name in ("actual_value", "threshold"):
         try:
-            values[name] = number(row.get(name))
+            values[name] = number(_whole(name, row.get(name)))
         except ValueError as error:
             raise ContractError(f"the column {name!r}: {error}") from None
-    message = row.get("message")
+    context = {
+        name: _plain(name, value)
+        for name, value in row.items()
+        if name not in _RESERVED
+        and name not in dimensions
+        and (not rules.context_columns or name in rules.context_columns)
+    }
     return Observation(
         instance=instance_name(dimensions),
         dimensions=dimensions,
-        outcome=_status(row["status"]),
-        severity=_severity(row.get("severity"), rules.severity),
+        outcome=_status(_whole("status", row["status"])),
+        severity=_severity(_whole("severity", row.get("severity")), rules.severity),
         actual_value=values["actual_value"],
         threshold=values["threshold"],
-        message=None if message is None else cut(text(str(message)), _LONGEST_MESSAGE),
-        context=bounded(
-            {
-                name: plain(value)
-                for name, value in row.items()
-                if name not in _RESERVED
-                and name not in dimensions
-                and (not rules.context_columns or name in rules.context_columns)
-            }
-        ),
+        message=_message(row.get("message"), round(_LONGEST_MESSAGE * share)),
+        context=bounded(context, round(_CONTEXT * share), left_out=left_out),
     )
+
+
+def read_dimensions(rules: Definition, values: Sequence[Any]) -> dict[str, Any]:
+    """The dimensions of one instance, made plain. Raises ContractError, naming the column."""
+    return {
+        name: _plain(name, _whole(name, value))
+        for name, value in zip(rules.dimensions, values, strict=True)
+    }
+
+
+def read_sample(
+    rules: Definition, columns: Sequence[str], row: Sequence[Any], left_out: int = 0
+) -> dict[str, Any]:
+    """One violating row as it is shown."""
+    shown = {
+        name: _plain(name, value)
+        for name, value in zip(columns, row, strict=True)
+        if not rules.sample_columns or name in rules.sample_columns
+    }
+    return bounded(shown, _CONTEXT, left_out=0 if rules.sample_columns else left_out)
+
+
+def _message(value: Any, most: int) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, Cut):
+        return text(value.beginning)[: max(0, most - len(value.mark))] + value.mark
+    shown = _plain("message", value)
+    return cut(shown if isinstance(shown, str) else text(str(value)), most)
+
+
+def _plain(name: str, value: Any) -> Any:
+    """A value made plain. Raises ContractError, naming the column."""
+    try:
+        return plain(value)
+    except (ArithmeticError, MemoryError, RecursionError, ValueError) as error:
+        words = str(error) or type(error).__name__
+        raise ContractError(
+            f"the column {name!r} has a value that can't be read: {words}"
+        ) from None
+
+
+def _whole(name: str, value: Any) -> Any:
+    """A value that has to be whole: cut, two different ones could look the same."""
+    if isinstance(value, Cut):
+        raise ContractError(
+            f"the column {name!r} has a value of {value.size:,} {value.unit}, more than is read: "
+            "shorten it in the query"
+        )
+    return value
 
 
 def _status(value: Any) -> Literal[Outcome.OK, Outcome.ALERT]:
@@ -226,8 +377,7 @@ def read_counts(rules: Definition, counts: Mapping[tuple[Any, ...], int]) -> Rea
     """
     observations = []
     for values, count in counts.items():
-        dimensions = dict(zip(rules.dimensions, map(plain, values), strict=True))
-        observations.append(_judge_count(rules, count, dimensions))
+        observations.append(_judge_count(rules, count, read_dimensions(rules, values)))
     names = Counter(each.instance for each in observations)
     twice = [name for name, count in names.items() if count > 1]
     if twice:

@@ -6,11 +6,15 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from itertools import count
 from typing import Any
 
+# How deep lists and mappings may be nested: deeper, not every reader of JSON can follow.
+MOST_NESTED = 100
 _LONGEST_NAME = 500
 # What no float holds: Python and many readers of JSON refuse to read numbers of any length.
 _TOO_LARGE = 10**308
@@ -31,32 +35,75 @@ def cut(value: str, most: int) -> str:
     return value[: max(0, most - len(mark))] + mark
 
 
-def bounded(values: Mapping[str, Any], most: int = 8_000, each: int = 1_000) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Cut:
+    """A value too long to be read: its beginning, and the length of the whole.
+
+    `unit` is what `size` counts: characters, or bytes of a value that is no text.
+    """
+
+    beginning: str
+    size: int
+    unit: str = "characters"
+
+    @property
+    def mark(self) -> str:
+        return f"… ({self.size:,} {self.unit}, cut)"
+
+    def __str__(self) -> str:
+        return text(self.beginning) + self.mark
+
+
+def shortened(value: Any, most: int) -> Any:
+    """A value as it is, or a `Cut` of a text or of bytes longer than `most` characters."""
+    if isinstance(value, str) and len(value) > most:
+        return Cut(value[:most], len(value))
+    if isinstance(value, bytes | bytearray | memoryview) and 2 * len(value) > most:
+        return Cut(bytes(value[: most // 2]).hex(), len(value), "bytes")
+    return value
+
+
+def bounded(
+    values: Mapping[str, Any], most: int = 8_000, each: int = 1_000, *, left_out: int = 0
+) -> dict[str, Any]:
     """Plain values whose JSON is bounded: texts are cut at `each` characters, and what would make
-    the whole longer than `most` is replaced by a mark, the last first."""
+    the whole longer than `most` is replaced by a mark, the last first. `left_out` counts further
+    columns that were not read."""
     kept: dict[str, Any] = {}
     left = most
     for name, value in values.items():
-        shown = cut(value, each) if isinstance(value, str) else value
+        shown = value
+        if isinstance(value, Cut):
+            shown = text(value.beginning)[: max(0, each - len(value.mark))] + value.mark
+        elif isinstance(value, str):
+            shown = cut(value, each)
         size = len(to_json(shown))
         if size > each + 2 and not isinstance(shown, str):
             shown = cut(to_json(shown), each)
             size = len(to_json(shown))
         if size + len(name) > left:
             shown, size = "… (cut)", 10
-        kept[cut(name, 200)] = shown
+        kept[_key(name, kept)] = shown
         left -= size + min(len(name), 200)
         if left <= 0:
-            kept["…"] = f"{len(values):,} columns, cut"
             break
+    if left <= 0 or left_out:
+        kept["…"] = f"{len(values) + left_out:,} columns, cut"
     return kept
 
 
-def plain(value: Any) -> Any:
+def _key(name: str, taken: Collection[str]) -> str:
+    """A column's name of a bounded length that no other column has."""
+    short = cut(text(name), 200)
+    return next(key for n in count(1) if (key := f"{short} {n}" if n > 1 else short) not in taken)
+
+
+def plain(value: Any, depth: int = 0) -> Any:
     """A warehouse value as JSON can hold it.
 
     Whole decimals and floats become int, times become ISO 8601 (UTC where the zone is known), bytes
-    become hex, what JSON has no word for becomes text.
+    become hex, what JSON has no word for becomes text. A `Cut` stays one. Raises ValueError if lists
+    and mappings are nested too deeply for every reader of JSON.
     """
     if value is None or isinstance(value, bool):
         return value
@@ -78,11 +125,13 @@ def plain(value: Any) -> Any:
         return value.total_seconds()
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value).hex()
-    if isinstance(value, Mapping):
-        return {text(str(key)): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item) for item in value]
-    return text(str(value))
+    if isinstance(value, Mapping | list | tuple | set | frozenset):
+        if depth >= MOST_NESTED:
+            raise ValueError(f"it is nested more than {MOST_NESTED} levels deep")
+        if isinstance(value, Mapping):
+            return {text(str(key)): plain(item, depth + 1) for key, item in value.items()}
+        return [plain(item, depth + 1) for item in value]
+    return value if isinstance(value, Cut) else text(str(value))
 
 
 def _plain_float(value: float) -> Any:
@@ -123,7 +172,7 @@ def to_json(value: Any) -> str:
 
 
 def _json_default(value: Any) -> Any:
-    return plain(value)
+    return str(value) if isinstance(value, Cut) else plain(value)
 
 
 def hash_id(*parts: str) -> str:

@@ -16,7 +16,6 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from dbt.adapters.factory import get_adapter, register_adapter, reset_adapters
 from dbt.cli.flags import Flags, args_to_context
 from dbt.cli.main import dbtRunner
@@ -43,20 +42,6 @@ from sentinel.dbt.engine import Invocation, Node, chosen, clean, dbt_failed, sel
 # dbt keeps flags, adapters and loggers in globals: one call at a time in this process, whatever
 # the number of projects.
 _DBT_IS_NOT_REENTRANT = threading.RLock()
-
-# dbt wraps most of what a template raises, but not what a plain expression can (`{{ 1 / 0 }}`).
-_RENDERING_ERRORS = (
-    DbtBaseException,
-    jinja2.TemplateError,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 _FAILED = ("error", "fail", "runtime error")
 
@@ -200,7 +185,7 @@ def _compile(unique_id: str, config: RuntimeConfig, manifest: Manifest) -> Compi
         with adapter.connection_named(unique_id, copies[unique_id]):
             compiled = Compiler(config).compile_node(copies[unique_id], manifest, {}, write=False)
         return Compiled(unique_id, compiled.compiled_code)
-    except _RENDERING_ERRORS as error:
+    except Exception as error:  # noqa: BLE001 - the error of this model, whatever its Jinja raises
         if isinstance(error, DbtRuntimeError) and error.node is None:
             error.add_node(copies[unique_id])  # so that the message names model and file
         return Compiled(unique_id, None, clean(error) or type(error).__name__)

@@ -15,6 +15,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -33,9 +34,10 @@ from google.oauth2 import service_account
 from requests.exceptions import RequestException
 from sqlalchemy import Engine, create_engine
 
-from sentinel.core.errors import ConfigError, QueryError, WarehouseError
-from sentinel.core.evaluation import Result
+from sentinel.core.errors import ConfigError, QueryError, SentinelError, WarehouseError
+from sentinel.core.evaluation import Excerpt, Result
 from sentinel.ports import Described, Query, Session
+from sentinel.warehouses.bounding import BYTES, Bounded, Cell, Cells, json_cell
 from sentinel.warehouses.readonly import one_select
 from sentinel.warehouses.session import Wrapping, too_slow
 
@@ -66,6 +68,12 @@ _PASSING = {
 _NOT_IN_LABELS = re.compile(r"[^\w-]", re.ASCII)
 _LONGEST_LABEL = 63
 _REQUEST_S = 60.0
+# Types whose values have a natural length, by both of their names.
+_SHORT = {
+    "INTEGER", "INT64", "FLOAT", "FLOAT64", "NUMERIC", "BIGNUMERIC", "BOOLEAN", "BOOL", "DATE",
+    "DATETIME", "TIME", "TIMESTAMP", "INTERVAL", "RANGE",
+}  # fmt: skip
+_UNNAMED = re.compile(r"f\d+_")
 
 Done = TypeVar("Done")
 
@@ -202,12 +210,28 @@ class BigQuerySession(Wrapping):
 
     def describe(self, query: Query) -> Described:
         job = self._checked(query)
-        columns = tuple(field.name for field in job.schema or ())
-        return Described(columns, job.total_bytes_processed)
+        fields = job.schema or ()
+        described = _CELLS.described(
+            [field.name for field in fields],
+            ["ARRAY" if field.mode == "REPEATED" else field.field_type for field in fields],
+        )
+        return replace(described, bytes_estimated=job.total_bytes_processed)
 
-    def fetch(self, query: Query, limit: int) -> Result:
+    def fetch(self, query: Query, limit: int, excerpt: Excerpt | None = None) -> Result:
+        statement = one_select(query.sql, self.dialect)
+        bounded = _CELLS.bound(statement, excerpt, limit) if excerpt else None
+        if bounded is not None:
+            query = replace(query, sql=bounded.sql)
         self._checked(query)
-        return self._said(lambda: self._fetch(query, limit))
+        found = self._said(lambda: self._fetch(query, limit, excerpt))
+        if bounded is None:
+            return found
+        return replace(
+            found,
+            columns=bounded.excerpt.columns,
+            rows=tuple(map(bounded.read, found.rows)),
+            left_out=bounded.excerpt.left_out,
+        )
 
     def dry_run(self, sql: str, labels: Mapping[str, str], retry: Retry) -> bigquery.QueryJob:
         """What the service knows of a query without running it; it costs nothing."""
@@ -225,7 +249,7 @@ class BigQuerySession(Wrapping):
             raise QueryError(f"the SQL is a {job.statement_type} statement; an alert is one SELECT")
         return job
 
-    def _fetch(self, query: Query, limit: int) -> Result:
+    def _fetch(self, query: Query, limit: int, excerpt: Excerpt | None) -> Result:
         expired = threading.Event()
         job = self._client.query(
             one_select(query.sql, self.dialect),
@@ -249,6 +273,10 @@ class BigQuerySession(Wrapping):
             if expired.is_set():
                 raise too_slow(query) from None
             raise
+        except (SentinelError, *_UNREACHABLE):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever the client raises at a value
+            raise _CELLS.unreadable(error, excerpt) from None
         finally:
             timer.cancel()
         if job.total_bytes_billed is None:
@@ -286,6 +314,57 @@ class BigQuerySession(Wrapping):
             return work()
         except _UNREACHABLE as error:
             raise QueryError(first_words(error)) from None
+
+
+class BigQueryCells(Cells):
+    """By types: nested ones are read as their JSON, to see how long they are.
+
+    Columns keep their names, since one without a name can't be named outside of its query.
+    """
+
+    def may_be_long(self, kind: Any) -> bool:
+        return kind not in _SHORT
+
+    def may_be_unreadable(self, kind: Any) -> bool:
+        return kind not in ("STRING", "JSON")
+
+    def cell(self, column: str, kind: Any, longest: int) -> Cell:
+        if kind == "BYTES":
+            size, most = f"byte_length({column})", longest // 2
+            length, unit, beginning = size, "b", f"left(to_hex({column}), {2 * most})"
+        else:
+            words = column if kind == "STRING" else f"to_json_string({column})"
+            size, most = f"byte_length({words})", BYTES * longest
+            length, unit, beginning = f"length({words})", "c", f"left({words}, {longest})"
+        cut = f"if({size} > {most}, concat(cast({length} as string), '{unit}:', {beginning}), null)"
+        if kind == "JSON":
+            return json_cell(f"if({size} <= {most}, {words}, null)", cut)
+        return Cell(f"if({size} <= {most}, {column}, null)", cut)
+
+    def bound(self, sql: str, excerpt: Excerpt, limit: int) -> Bounded:
+        described = excerpt.described
+        names = [f"`{name}`" for name in described.columns]
+        cells = {
+            n: Cell(names[n]) if _UNNAMED.fullmatch(described.columns[n]) else cell
+            for n, cell in self._cells(excerpt, names).items()
+        }
+        left_out = [name for n, name in enumerate(names) if n not in excerpt.longest]
+        replaced = [
+            f"{cell.value} as {names[n]}" for n, cell in cells.items() if cell.value != names[n]
+        ]
+        cuts = [cut for cell in cells.values() if (cut := cell.cut) is not None]
+        numbered = [f"{cut} as sentinel_cut_{n}" for n, cut in enumerate(cuts)]
+        star = "*"
+        if left_out:
+            star += f" except ({', '.join(left_out)})"
+        if replaced:
+            star += f" replace ({', '.join(replaced)})"
+        return Bounded(
+            f"select {', '.join([star, *numbered])} from ({sql}\n) as fetched", excerpt, cells
+        )
+
+
+_CELLS = BigQueryCells()
 
 
 class _BoundedClient(bigquery.Client):

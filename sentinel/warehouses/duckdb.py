@@ -29,6 +29,7 @@ from tenacity import (
 
 from sentinel.core.errors import ConfigError, QueryError, WarehouseError, WarehouseLocked
 from sentinel.ports import Query, Session
+from sentinel.warehouses.bounding import BYTES, Cell, RenamingCells
 from sentinel.warehouses.readonly import refuse_calls
 from sentinel.warehouses.session import SqlSession, own_words
 
@@ -110,7 +111,7 @@ class DuckDb:
     def open(self) -> Iterator[Session]:
         files = self._files()  # before the file is held: dbt may have to read the project
         with self._engine(read_only=True, bounds=_Bounds(self._project_dir, files)) as engine:
-            yield _Session(engine, DIALECT, lambda driver: driver.interrupt())
+            yield _Session(engine, DIALECT, lambda driver: driver.interrupt(), cells=DuckDbCells())
 
     def instant(self, moment: datetime) -> str:
         text = moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
@@ -239,6 +240,40 @@ class _Session(SqlSession):
                 f"{error.message}; an alert reads only those files that a source or an external "
                 "model of the dbt project declares (`meta.external_location`)"
             ) from None
+
+
+# Types whose values have a natural length.
+_SHORT = re.compile(
+    r"(U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER|FLOAT|DOUBLE|DECIMAL\(\d+, ?\d+\)|BOOLEAN|UUID|DATE"
+    r"|TIME(_NS)?|TIMESTAMP(_S|_MS|_NS)?|INTERVAL|TIME(STAMP)? WITH TIME ZONE|\"NULL\")",
+    re.IGNORECASE,
+)
+_TEXTS = ("VARCHAR", "JSON")
+
+
+class DuckDbCells(RenamingCells):
+    """By types: nested ones are read as their text, to see how long they are."""
+
+    def may_be_long(self, kind: Any) -> bool:
+        return _SHORT.fullmatch(str(kind)) is None
+
+    def may_be_unreadable(self, kind: Any) -> bool:
+        return str(kind) not in _TEXTS
+
+    def cell(self, column: str, kind: Any, longest: int) -> Cell:
+        if str(kind) == "BLOB":
+            size, most = f"octet_length({column})", longest // 2
+            beginning = f"hex({column}[1:{most}])"
+            length, unit = size, "b"
+        else:
+            words = column if str(kind) == "VARCHAR" else f"({column})::varchar"
+            size, most = f"strlen({words})", BYTES * longest
+            beginning = f"left({words}, {longest})"
+            length, unit = f"length({words})", "c"
+        return Cell(
+            f"case when {size} <= {most} then {column} end",
+            f"case when {size} > {most} then {length} || '{unit}:' || {beginning} end",
+        )
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,10 @@ from tenacity import (
 )
 
 from sentinel.core.errors import ConfigError, QueryError, WarehouseError
-from sentinel.core.evaluation import Result
+from sentinel.core.evaluation import Excerpt, Result
 from sentinel.core.secret import Scrubber
 from sentinel.ports import Query, Session
+from sentinel.warehouses.bounding import BYTES, Cell, RenamingCells, json_cell
 from sentinel.warehouses.readonly import one_select
 from sentinel.warehouses.session import SqlSession, own_words
 
@@ -89,7 +90,7 @@ class Postgres:
     @contextmanager
     def open(self) -> Iterator[Session]:
         with self.engine(read_only=True) as engine:
-            yield _Session(engine, DIALECT, _cancel, _bound)
+            yield _Session(engine, DIALECT, _cancel, _bound, PostgresCells())
 
     def instant(self, moment: datetime) -> str:
         text = moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
@@ -187,19 +188,18 @@ class _Session(SqlSession):
             hint = "an alert is one SELECT" if "multiple commands" in fault else None
             raise QueryError(fault, hint=hint)
 
-    def fetch(self, query: Query, limit: int) -> Result:
+    def fetch(self, query: Query, limit: int, excerpt: Excerpt | None = None) -> Result:
         """As `sentinel.ports.Session.fetch`.
 
         The driver holds a whole result in memory, so the server cuts it. Not by a cursor: whatever a
         cursor reads, no parallel worker helps it, which takes twice as long and more.
         """
+        if excerpt is not None:
+            return super().fetch(query, limit, excerpt)
         statement = one_select(query.sql, self.dialect)
         # Its first line stays the first: the server's errors name lines.
         cut = f"select * from ({statement}\n) as fetched limit {int(limit) + 1}"
-        with self._run(replace(query, sql=cut, own=query.own or statement)) as found:
-            rows = found.fetchall()
-            columns = tuple(found.keys())
-        return Result(columns, tuple(map(tuple, rows[:limit])), truncated=len(rows) > limit)
+        return super().fetch(replace(query, sql=cut, own=query.own or statement), limit)
 
 
 def _arguments(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -249,3 +249,39 @@ def _forget(driver: Any, record: ConnectionPoolEntry, _state: PoolResetState) ->
         forget(driver)
     except psycopg.Error:
         record.invalidate()  # the connection is broken; the next query gets a new one
+
+
+# Types by their OID in pg_type.dat, which no release has changed.
+_BYTEA, _JSON, _VOID = 17, (114, 3802), 2278
+_TEXTS = (25, 1042, 1043)
+# Numbers, times, uuid, money, addresses and others whose values have a natural length.
+_SHORT = {
+    16, 18, 19, 20, 21, 23, 24, 26, 27, 28, 29, 600, 601, 603, 628, 650, 700, 701, 718, 774, 790, 829,
+    869, 1082, 1083, 1114, 1184, 1186, 1266, 2202, 2203, 2204, 2205, 2206, 2950, 3220, 5069, _VOID,
+}  # fmt: skip
+# Python's times hold less than the server's.
+_TIMES = (1082, 1083, 1114, 1184, 1186, 1266)
+
+
+class PostgresCells(RenamingCells):
+    """By types: those that aren't known here are read as their text, to see how long they are."""
+
+    def may_be_long(self, kind: Any) -> bool:
+        return kind not in _SHORT
+
+    def may_be_unreadable(self, kind: Any) -> bool:
+        return kind in _TIMES or (self.may_be_long(kind) and kind not in (*_TEXTS, *_JSON, _BYTEA))
+
+    def cell(self, column: str, kind: Any, longest: int) -> Cell:
+        if kind == _BYTEA:
+            size, most, unit = f"octet_length({column})", longest // 2, "b"
+            beginning = f"encode(substring({column} from 1 for {most}), 'hex')"
+        else:
+            words = column if kind in _TEXTS else f"({column})::text"
+            size, most, unit = f"octet_length({words})", BYTES * longest, "c"
+            beginning = f"left({words}, {longest})"
+        length = size if unit == "b" else f"length({words})"
+        cut = f"case when {size} > {most} then {length} || '{unit}:' || {beginning} end"
+        if kind in _JSON:
+            return json_cell(f"case when {size} <= {most} then {words} end", cut)
+        return Cell(f"case when {size} <= {most} then {column} end", cut)

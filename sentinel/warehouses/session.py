@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -14,9 +15,10 @@ from sqlalchemy import Connection, CursorResult, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from sentinel.core.duration import format_duration
-from sentinel.core.errors import QueryError, WarehouseError, WarehouseLocked
-from sentinel.core.evaluation import Result
+from sentinel.core.errors import QueryError, SentinelError, WarehouseError, WarehouseLocked
+from sentinel.core.evaluation import Excerpt, Result
 from sentinel.ports import Described, Query
+from sentinel.warehouses.bounding import Bounded, Cells, PortableCells
 from sentinel.warehouses.readonly import one_select
 
 # Cancels what a connection of the driver is doing; called from another thread.
@@ -24,6 +26,8 @@ Cancel = Callable[[Any], None]
 # Readies a connection for one query, inside of its transaction.
 Ready = Callable[[Connection, Query], None]
 _MOST_SAMPLES = 1_000
+_LONGEST_COUNT = 100
+_TEXTS = re.compile(r"(n?var|long)?char|n?text|string|clob", re.IGNORECASE)
 
 
 class Wrapping(ABC):
@@ -35,40 +39,82 @@ class Wrapping(ABC):
     dialect: str
 
     @abstractmethod
-    def fetch(self, query: Query, limit: int) -> Result:
+    def fetch(self, query: Query, limit: int, excerpt: Excerpt | None = None) -> Result:
         """As `sentinel.ports.Session.fetch`."""
 
     @abstractmethod
     def quote(self, column: str) -> str:
         """A column's name in SQL, quoted where it has to be."""
 
-    def count(self, query: Query, dimensions: Sequence[str], limit: int) -> Result:
-        names = self._names(dimensions)
+    def count(
+        self,
+        query: Query,
+        dimensions: Sequence[str],
+        limit: int,
+        excerpt: Excerpt | None = None,
+    ) -> Result:
+        names = self._names(excerpt.columns if excerpt else dimensions)
         listed, grouped = (f"{names}, ", f" group by {names}") if names else ("", "")
         statement = one_select(query.sql, self.dialect)
         counting = (
             f"select {listed}count(*) as failures from (\n{statement}\n) as violations{grouped}"
         )
-        return self.fetch(replace(query, sql=counting, own=query.own or statement), limit)
+        return self.fetch(
+            replace(query, sql=counting, own=query.own or statement),
+            limit,
+            excerpt and _with_count(excerpt),
+        )
 
-    def sample(self, query: Query, dimensions: Sequence[str], size: int) -> Result:
+    def sample(
+        self,
+        query: Query,
+        dimensions: Sequence[str],
+        size: int,
+        excerpt: Excerpt | None = None,
+    ) -> Result:
         statement = one_select(query.sql, self.dialect)
         if not dimensions:
             whole = f"select * from (\n{statement}\n) as violations"
-            return self.fetch(replace(query, sql=whole, own=query.own or statement), size)
+            return self.fetch(replace(query, sql=whole, own=query.own or statement), size, excerpt)
         names = self._names(dimensions)
         numbered = (
             f"select *, row_number() over (partition by {names} order by {names}) as sentinel_row "
             f"from (\n{statement}\n) as violations"
         )
         sampling = f"select * from ({numbered}) as sampled where sentinel_row <= {int(size)}"
-        found = self.fetch(replace(query, sql=sampling, own=query.own or statement), _MOST_SAMPLES)
+        numbers = excerpt and _with_number(excerpt, "sentinel_row")
+        found = self.fetch(
+            replace(query, sql=sampling, own=query.own or statement), _MOST_SAMPLES, numbers
+        )
+        if excerpt:  # the numbers are no part of it
+            return replace(found, left_out=excerpt.left_out)
         return replace(
             found, columns=found.columns[:-1], rows=tuple(row[:-1] for row in found.rows)
         )
 
     def _names(self, columns: Sequence[str]) -> str:
         return ", ".join(map(self.quote, columns))
+
+
+def _with_number(excerpt: Excerpt, name: str) -> Excerpt:
+    """An excerpt of the same columns, and one of numbers after them, which isn't read."""
+    known = excerpt.described
+    return replace(
+        excerpt,
+        described=replace(
+            known,
+            columns=(*known.columns, name),
+            types=known.types and (*known.types, None),
+            lengthy=known.lengthy and (*known.lengthy, False),
+        ),
+    )
+
+
+def _with_count(excerpt: Excerpt) -> Excerpt:
+    """An excerpt of a result that has only its columns, and a number after them."""
+    chosen = replace(excerpt, described=excerpt.described.chosen(excerpt.longest))
+    bounds = [*excerpt.longest.values(), _LONGEST_COUNT]
+    return replace(_with_number(chosen, "failures"), longest=dict(enumerate(bounds)))
 
 
 class SqlSession(Wrapping):
@@ -80,8 +126,12 @@ class SqlSession(Wrapping):
         dialect: str,
         cancel: Cancel,
         ready: Ready = lambda _connection, _query: None,
+        cells: Cells | None = None,
     ) -> None:
         self._engine = engine
+        self._cells = cells or PortableCells(
+            dialect, self.quote, lambda kind: is_text(engine, kind)
+        )
         self.dialect = dialect
         self._cancel = cancel
         self._ready = ready
@@ -91,16 +141,39 @@ class SqlSession(Wrapping):
 
     def describe(self, query: Query) -> Described:
         statement = one_select(query.sql, self.dialect)
-        empty = f"select * from (\n{statement}\n) as described where 1 = 0"
+        # The first line stays the first: the server's errors name lines.
+        empty = f"select * from ({statement}\n) as described where 1 = 0"
         with self._run(replace(query, sql=empty, own=query.own or statement)) as rows:
-            return Described(tuple(rows.keys()))
+            if not rows.returns_rows:  # PostgreSQL knows results without columns
+                return Described(())
+            columns = tuple(rows.keys())
+            return self._cells.described(columns, kinds_of(rows))
 
-    def fetch(self, query: Query, limit: int) -> Result:
+    def fetch(self, query: Query, limit: int, excerpt: Excerpt | None = None) -> Result:
         statement = one_select(query.sql, self.dialect)
-        with self._run(replace(query, sql=statement, own=query.own or statement)) as found:
+        bounded = self._cells.bound(statement, excerpt, int(limit) + 1) if excerpt else None
+        read = bounded.sql if bounded else statement
+        with self._run(replace(query, sql=read, own=query.own or statement)) as found:
             columns = tuple(found.keys())
-            rows = found.fetchmany(limit + 1)
-        return Result(columns, tuple(map(tuple, rows[:limit])), truncated=len(rows) > limit)
+            rows = self._rows(found, limit + 1, bounded)
+        return Result(
+            bounded.excerpt.columns if bounded else columns,
+            tuple(rows[:limit]),
+            truncated=len(rows) > limit,
+            left_out=bounded.excerpt.left_out if bounded else 0,
+        )
+
+    def _rows(
+        self, found: CursorResult[Any], limit: int, bounded: Bounded | None
+    ) -> list[tuple[Any, ...]]:
+        """Rows of a running query. Whatever a driver raises while it reads them is its error."""
+        try:
+            rows = found.fetchmany(limit)
+        except (SentinelError, SQLAlchemyError):
+            raise
+        except Exception as error:  # noqa: BLE001 - values are no driver's own errors
+            raise self._cells.unreadable(error, bounded.excerpt if bounded else None) from None
+        return [bounded.read(row) if bounded else tuple(row) for row in rows]
 
     def _admit(self, connection: Connection, query: Query) -> None:
         """Have the warehouse's own parser decide that `query.own` is one statement that only reads.
@@ -157,6 +230,20 @@ class SqlSession(Wrapping):
         finally:
             timer.cancel()
             timer.join()  # a cancel on its way would hit the connection's next query
+
+
+def is_text(engine: Engine, kind: Any) -> bool:
+    """Whether a type is one of texts, as far as the driver says so: by the DB-API, or by its name."""
+    if isinstance(kind, str) and _TEXTS.match(kind):
+        return True
+    texts = getattr(engine.dialect.loaded_dbapi, "STRING", None)
+    return texts is not None and bool(texts == kind)
+
+
+def kinds_of(found: CursorResult[Any]) -> tuple[Any, ...]:
+    """The types of a result's columns, as the driver calls them."""
+    description = found.cursor.description if found.cursor else None
+    return tuple(column[1] for column in description or ())
 
 
 def too_slow(query: Query) -> QueryError:

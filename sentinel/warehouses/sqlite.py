@@ -21,8 +21,9 @@ from sqlalchemy.pool import QueuePool
 from sqlglot import Token, TokenType
 
 from sentinel.core.errors import ConfigError, WarehouseError, WarehouseLocked
-from sentinel.core.evaluation import Result
+from sentinel.core.evaluation import Excerpt, Result
 from sentinel.ports import Described, Query, Session
+from sentinel.warehouses.bounding import BYTES, Bounded, Cell, Cells
 from sentinel.warehouses.readonly import one_select
 from sentinel.warehouses.session import SqlSession
 
@@ -95,7 +96,7 @@ class Sqlite:
     @contextmanager
     def open(self) -> Iterator[Session]:
         with self._engine(read_only=True, prepare=_let_only_read) as engine:
-            yield _Session(engine, DIALECT, lambda driver: driver.interrupt())
+            yield _Session(engine, DIALECT, lambda driver: driver.interrupt(), cells=SqliteCells())
 
     def instant(self, moment: datetime) -> str:
         return moment.astimezone(UTC).strftime("'%Y-%m-%d %H:%M:%S.%f'")
@@ -250,14 +251,65 @@ class _Session(SqlSession):
     def describe(self, query: Query) -> Described:
         return super().describe(_unwrapped(query))
 
-    def fetch(self, query: Query, limit: int) -> Result:
-        return super().fetch(_unwrapped(query), limit)
+    def fetch(self, query: Query, limit: int, excerpt: Excerpt | None = None) -> Result:
+        return super().fetch(_unwrapped(query), limit, excerpt)
 
-    def count(self, query: Query, dimensions: Sequence[str], limit: int) -> Result:
-        return super().count(_unwrapped(query), dimensions, limit)
+    def count(
+        self,
+        query: Query,
+        dimensions: Sequence[str],
+        limit: int,
+        excerpt: Excerpt | None = None,
+    ) -> Result:
+        return super().count(_unwrapped(query), dimensions, limit, excerpt)
 
-    def sample(self, query: Query, dimensions: Sequence[str], size: int) -> Result:
-        return super().sample(_unwrapped(query), dimensions, size)
+    def sample(
+        self,
+        query: Query,
+        dimensions: Sequence[str],
+        size: int,
+        excerpt: Excerpt | None = None,
+    ) -> Result:
+        return super().sample(_unwrapped(query), dimensions, size, excerpt)
+
+
+class SqliteCells(Cells):
+    """By values, for columns have no types here: what is long is a text or a blob.
+
+    Lengths are those of blobs: a text's length ends at its first NUL.
+    """
+
+    def may_be_long(self, kind: Any) -> bool:
+        return True
+
+    def cell(self, column: str, kind: Any, longest: int) -> Cell:
+        size = f"length(cast({column} as blob))"
+        most = f"case typeof({column}) when 'blob' then {longest // 2} else {BYTES * longest} end"
+        beginning = (
+            f"case typeof({column}) when 'blob' then hex(substr({column}, 1, {longest // 2})) "
+            f"else substr({column}, 1, {longest}) end"
+        )
+        return Cell(
+            f"case when {size} <= {most} then {column} end",
+            f"case when {size} > {most} then {size} || 'b:' || {beginning} end",
+        )
+
+    def bound(self, sql: str, excerpt: Excerpt, limit: int) -> Bounded:
+        names = [f"c{n}" for n in range(len(excerpt.described.columns))]
+        cells = self._cells(excerpt, names)
+        # The driver's errors name columns.
+        values = [
+            f"{cells[n].value} as {_quoted(excerpt.described.columns[n])}" for n in excerpt.longest
+        ]
+        cuts = [cut for cell in cells.values() if (cut := cell.cut) is not None]
+        # Two limits: with one of them, SQLite computes an expression of the query for each time that
+        # its column is named.
+        return Bounded(
+            f"with fetched({', '.join(names)}) as (select * from ({sql}\n) limit {limit}) "
+            f"select {', '.join([*values, *cuts])} from fetched limit {limit}",
+            excerpt,
+            cells,
+        )
 
 
 def _unwrapped(query: Query) -> Query:

@@ -21,6 +21,7 @@ from sentinel.app.deliver import Delivery
 from sentinel.app.evaluate import Evaluation
 from sentinel.app.tend import Tending
 from sentinel.core.alert import Surroundings
+from sentinel.core.evaluation import Described, Excerpt
 from sentinel.core.project import AlertSource, Selection
 from sentinel.core.routing import Routing, Traits
 from sentinel.ports import Query, Session
@@ -54,18 +55,30 @@ class Stub:
     def instant(self, moment: datetime) -> str:
         return f"timestamp '{moment:%Y-%m-%d %H:%M}'"
 
-    def describe(self, query: Query) -> Any:
-        return status("OK")
+    def describe(self, query: Query) -> Described:
+        return Described(("status",))
 
-    def fetch(self, query: Query, limit: int) -> Any:
+    def fetch(self, query: Query, limit: int, excerpt: Excerpt | None = None) -> Any:
         self.began.append(time.monotonic())
         time.sleep(self.pause)
         return status("OK", actual_value=1.0, threshold=2.0)
 
-    def count(self, query: Query, dimensions: Sequence[str], limit: int) -> Any:
+    def count(
+        self,
+        query: Query,
+        dimensions: Sequence[str],
+        limit: int,
+        excerpt: Excerpt | None = None,
+    ) -> Any:
         return self.fetch(query, limit)
 
-    def sample(self, query: Query, dimensions: Sequence[str], size: int) -> Any:
+    def sample(
+        self,
+        query: Query,
+        dimensions: Sequence[str],
+        size: int,
+        excerpt: Excerpt | None = None,
+    ) -> Any:
         return self.fetch(query, size)
 
 
