@@ -82,7 +82,7 @@ class Output:
         """The parts' way to speak up."""
         from sentinel.bootstrap import Voice
 
-        return Voice(self._working, self._waiting, self._say, self._advance)
+        return Voice(self._working, self._waiting, self._say, self._advance, self._warn)
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -131,6 +131,12 @@ class Output:
     def _waiting(self, phrase: str) -> None:
         if self._service:
             self.log.warning("waiting", detail=phrase)
+        else:
+            self.log.warning(phrase)
+
+    def _warn(self, phrase: str) -> None:
+        if self._service:
+            self.log.warning("configuration", detail=phrase)
         else:
             self.log.warning(phrase)
 
