@@ -20,11 +20,13 @@ from threading import Event as Flag
 from sentinel.core.errors import DeliveryError, SentinelError, StoreError, WarehouseError
 from sentinel.core.lifecycle import State
 from sentinel.core.planning import ENDS, Notification, Status, handed_on, muted, retry_at
+from sentinel.core.transport import SEND_DEADLINE
 from sentinel.core.values import cut
 from sentinel.ports import Attempt, Channel, Message, Receipt, Snapshot, Store
 
-SEND_DEADLINE = timedelta(seconds=30)
 LEASE = SEND_DEADLINE * 3
+# A message that is started later than this is given back: its delivery ends well before its claim.
+_START_WITHIN = LEASE - 2 * SEND_DEADLINE
 PATIENCE = timedelta(minutes=1)
 _DEAD_AFTER = timedelta(hours=24)
 _DEAD_TRIES = 5
@@ -143,7 +145,7 @@ class Delivery:
         deadline = self.clock() + patience.total_seconds()
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             batch = _Batch(wanted, deadline, pool)
-            self._accept(claimed, self._looked_up(claimed))
+            self._accept(claimed, self._looked_up(claimed), self._age(claimed))
             while self._step(batch):
                 pass
         batch.tally.blocked(self._pending(batch))
@@ -216,7 +218,7 @@ class Delivery:
             while True:
                 rows = self._inbox.get_nowait()
                 try:
-                    self._accept(rows, self._looked_up(rows))
+                    self._accept(rows, self._looked_up(rows), self._age(rows))
                 except (StoreError, WarehouseError):
                     self._inbox.put(rows)
                     raise
@@ -310,12 +312,19 @@ class Delivery:
         episodes = {row.episode_id for row in rows if row.channel in follows}
         return self.store.snapshot((), episodes) if episodes else None
 
-    def _accept(self, rows: Sequence[Notification], snapshot: Snapshot | None) -> None:
-        """Claimed rows as messages, in the queues of their channels."""
+    def _age(self, claimed: Sequence[Notification]) -> float:
+        """For how many seconds rows have been claimed that another part of this process claimed."""
+        ends = [row.claim_until for row in claimed if row.claim_until is not None]
+        return (LEASE - (min(ends) - self.store.now())).total_seconds() if ends else 0.0
+
+    def _accept(
+        self, rows: Sequence[Notification], snapshot: Snapshot | None, age: float = 0.0
+    ) -> None:
+        """Claimed rows as messages, in the queues of their channels; claimed `age` seconds ago."""
         grouped: dict[str, list[Notification]] = {}
         for row in rows:
             grouped.setdefault(row.message_id, []).append(row)
-        now = self.clock()
+        now = self.clock() - max(0.0, age)
         for message_id, parts in grouped.items():
             parts.sort(key=lambda row: row.urgency)
             name = parts[0].channel
@@ -339,7 +348,7 @@ class Delivery:
         attempts: list[tuple[Message, Attempt]] = []
         for line in self._lines.values():
             closed = line.closed_until > now
-            late = (LEASE - SEND_DEADLINE).total_seconds()
+            late = _START_WITHIN.total_seconds()
             for claimed_at, message in list(line.queue):
                 if not closed and now - claimed_at < late:
                     continue

@@ -12,15 +12,17 @@ from datetime import timedelta
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
+from urllib.request import getproxies_environment
 
 from sentinel.app.deliver import Delivery
 from sentinel.app.evaluate import Evaluation
 from sentinel.app.tend import Tending
-from sentinel.channels.contract import ChannelContext, secrets_in
+from sentinel.channels.contract import ChannelContext, SettingFault, secrets_in
 from sentinel.channels.registry import Addressed, build_channel, traits_of
 from sentinel.config.settings import Settings, load_settings
 from sentinel.core.alert import Surroundings
 from sentinel.core.errors import ConfigError
+from sentinel.core.project import Location
 from sentinel.core.routing import Routing
 from sentinel.core.secret import Scrubber
 from sentinel.dbt.options import DbtOptions
@@ -40,14 +42,15 @@ class Voice:
     """How parts speak up while they work.
 
     `working` is a passing phrase, `waiting` a delay that a person wants to see, `say` the console
-    channel's messages, `progress` (done, total, name) of a batch. `fault` gets an unexpected error
-    in the evaluation of one alert, by its name.
+    channel's messages, `progress` (done, total, name) of a batch. `warn` gets likely mistakes in
+    sentinel.yml, `fault` an unexpected error in the evaluation of one alert, by its name.
     """
 
     working: Callable[[str], None]
     waiting: Callable[[str], None]
     say: Callable[[str], None]
     progress: Callable[[int, int, str], None]
+    warn: Callable[[str], None]
     fault: Callable[[str, Exception], None] = lambda _alert, _error: None
 
 
@@ -66,6 +69,8 @@ class Installation:
             lambda chosen: DbtProject(chosen, notify=voice.working)
         )
         self.project = self._make_project(options)
+        # What is likely not meant in sentinel.yml, found while its parts are built.
+        self.warnings: list[tuple[Location, str]] = []
 
     @cached_property
     def settings(self) -> Settings:
@@ -156,7 +161,11 @@ class Installation:
     def build_channel(self, name: str) -> tuple[Channel, list[str]]:
         """One channel, and its secrets. Raises ConfigError."""
         block = self.settings.channels[name]
-        context = ChannelContext(self.options.project_dir, self.voice.say)
+
+        def warn(key: str, words: str) -> None:
+            self.warnings.append((block.locate(key), f"the channel `{name}`: `{key}`: {words}"))
+
+        context = ChannelContext(self.options.project_dir, self.voice.say, warn)
         return build_channel(name, block.type, block.render(), block.locate, context)
 
     @cached_property
@@ -166,21 +175,33 @@ class Installation:
     def heartbeat(self) -> Callable[[], None] | None:
         """What posts to the URL of `heartbeat`, which raises DeliveryError. Raises ConfigError."""
         from sentinel.channels.address import check_url
-        from sentinel.channels.http import post
+        from sentinel.channels.http import Transport, warn_of_plain_http
 
-        given = self.settings.heartbeat
-        if given is None:
+        settings = self.settings.heartbeat
+        if settings is None:
             return None
-        url = given.url.get_secret_value()
+        document = self.settings.document
+        assert document is not None
+
+        def warn(key: str, words: str) -> None:
+            self.warnings.append(
+                (document.location("heartbeat", key), f"`heartbeat.{key}`: {words}")
+            )
+
+        context = ChannelContext(self.options.project_dir, self.voice.say, warn)
+        url = settings.url.get_secret_value()
         try:
+            transport = Transport.load(settings, context, allow_private=settings.allow_private)
             check_url(url)
-        except ValueError as error:
-            assert self.settings.document is not None
-            where = self.settings.document.location("heartbeat", "url")
-            raise ConfigError.at([(where, f"`heartbeat.url`: {error}")]) from None
+        except (SettingFault, ValueError) as error:
+            key, words = getattr(error, "key", "url"), getattr(error, "message", str(error))
+            where = document.location("heartbeat", key)
+            raise ConfigError.at([(where, f"`heartbeat.{key}`: {words}")]) from None
+        warn_of_plain_http(url, "its secret URL", "url", warn)
 
         def beat() -> None:
-            post(url, b"", {}, allow_private=given.allow_private)
+            with transport.delivery() as requests:
+                requests.post(url, b"", {})
 
         return beat
 
@@ -197,6 +218,9 @@ class Installation:
         """Text without the secrets of channels, settings and profile."""
         secrets = [secret for _, found in self._built.values() for secret in found]
         secrets += self._daemons_secrets
+        # The passwords of proxies, which are none of sentinel.yml.
+        proxies = (each for each in getproxies_environment().values() if "@" in each)
+        secrets += [each if "://" in each else f"http://{each}" for each in proxies]
         return self.profile.scrub(self.store_profile.scrub(Scrubber(secrets)(text)))
 
     def evaluation(self) -> Evaluation:
@@ -219,7 +243,14 @@ class Installation:
         """How long a daemon leads after it was last heard of. Raises ConfigError."""
         return self.settings.store.lease_ttl or self.store.lease_ttl
 
+    def show_warnings(self) -> None:
+        """Show what is likely not meant in sentinel.yml, of all that was built. Raises ConfigError."""
+        assert self.channels is not None
+        for location, words in self.warnings:
+            self.voice.warn(f"{location}: {words}")
+
     def delivery(self) -> Delivery:
+        self.show_warnings()
         return Delivery(
             self.store,
             self.channels,

@@ -69,6 +69,7 @@ class DaemonSetup:
             installation.heartbeat(),
             settings.heartbeat.interval if settings.heartbeat else _UNUSED,
         )
+        installation.show_warnings()
         self.installation = installation
         return loaded
 

@@ -90,7 +90,9 @@ class Output:
         """The parts' way to speak up."""
         from sentinel.bootstrap import Voice
 
-        return Voice(self._working, self._waiting, self._say, self._advance, _trace)
+        return Voice(
+            self._working, self._waiting, self._say, self._advance, self._warn, _trace
+        )
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -139,6 +141,12 @@ class Output:
     def _waiting(self, phrase: str) -> None:
         if self._service:
             self.log.warning("waiting", detail=phrase)
+        else:
+            self.log.warning(phrase)
+
+    def _warn(self, phrase: str) -> None:
+        if self._service:
+            self.log.warning("configuration", detail=phrase)
         else:
             self.log.warning(phrase)
 

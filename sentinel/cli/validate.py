@@ -58,6 +58,10 @@ def command(**values: Any) -> int:
                 installation.heartbeat,
             ]
         )
+        found += [
+            Finding("sentinel.yml", location, words, warning=True)
+            for location, words in installation.warnings
+        ]
         alerts = select_alerts(project, surroundings, read_selection(values))
         found += find_in_definitions(project, alerts)
         found += find_hidden(project, alerts)

@@ -17,6 +17,7 @@ from sentinel.core.project import Location
 from sentinel.core.routing import ADDRESS, Route
 from sentinel.core.schedule import time_zone
 from sentinel.core.severity import Severity
+from sentinel.core.transport import TransportSettings
 
 FILE_NAME = "sentinel.yml"
 # Blocks that may name secrets, which not every command needs.
@@ -104,10 +105,8 @@ class WebSettings(BaseModel):
     )
 
 
-class HeartbeatSettings(BaseModel):
-    """A URL that is asked for as long as the daemon works."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class HeartbeatSettings(TransportSettings):
+    """A URL that the daemon posts to as long as it works."""
 
     url: SecretStr = Field(description="Where to post; secret, since such URLs often are.")
     interval: PositiveDuration = Field(timedelta(minutes=1), description="How often.")
