@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from queue import Empty, SimpleQueue
 from threading import Event as Flag
 
-from sentinel.core.errors import DeliveryError, SentinelError, StoreError, WarehouseError
+from sentinel.core.errors import DeliveryError, StoreError, WarehouseError
 from sentinel.core.lifecycle import State
 from sentinel.core.planning import ENDS, Notification, Status, handed_on, muted, retry_at
 from sentinel.core.transport import SEND_DEADLINE
@@ -176,15 +176,16 @@ class Delivery:
         stop: Flag,
         may_claim: Callable[[], bool],
         told: Callable[[Delivered], None],
-        failed: Callable[[SentinelError], None],
+        failed: Callable[[Exception], None],
         fine: Callable[[], None],
         interval: timedelta,
     ) -> None:
         """Send what is handed in, and every `interval` what else is due, until `stop`.
 
-        `told` hears what became of messages, `failed` why the store can't be used just now, `fine`
-        that it can: what became of a message meanwhile is recorded later, since it is still this
-        holder's. In the end what is being sent is finished, and what waits is given back.
+        `told` gets what became of messages, `failed` why the store can't be used just now, or what
+        else went wrong, and `fine` is called when it can: what became of a message meanwhile is
+        recorded later, since it is still this holder's. In the end what is being sent is finished,
+        and what waits is given back.
         """
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             batch = _Batch(None, float("inf"), pool, longest_pause=_SERVE_PAUSE_S)
@@ -204,10 +205,10 @@ class Delivery:
                         self._finish(batch)
                     self._mark(batch, ())
                     fine()
-                except (StoreError, WarehouseError) as error:
+                    self._tell(batch, told)
+                except Exception as error:  # noqa: BLE001 - nothing else may be left unsent
                     failed(error)
                     stop.wait(_SERVE_PAUSE_S)
-                self._tell(batch, told)
                 if not batch.work and not self._woken.is_set():
                     self._rest(look)
             self._end(batch)
@@ -374,9 +375,8 @@ class Delivery:
             return line.channel.send(message)
         except DeliveryError as error:
             return error
-        except Exception as error:  # noqa: BLE001 - a fault of one channel is none of the others'
-            # Without its words: nobody knows what they hold.
-            return DeliveryError(f"a fault of the channel: unexpected {type(error).__name__}")
+        except BaseException as error:  # noqa: BLE001 - a fault of one channel is none of the others'
+            return _fault(error)
 
     def _start(self, batch: _Batch) -> None:
         """Start what may go now."""
@@ -400,7 +400,12 @@ class Delivery:
                 line, message = batch.work[future]
                 came = future.result()
                 # Where the store fails here, the answer is looked at again.
-                attempt = self._attempt(message, came)
+                try:
+                    attempt = self._attempt(message, came)
+                except (StoreError, WarehouseError):
+                    raise
+                except Exception as error:  # noqa: BLE001 - a fault of one message is none of the others'
+                    attempt = self._attempt(message, _fault(error))
                 del batch.work[future]
                 line.done(came, self.clock())
                 batch.unmarked.append((message, attempt))
@@ -525,6 +530,11 @@ class _Batch:
     def want(self, message_ids: Iterable[str]) -> None:
         if self.wanted is not None:
             self.wanted = self.wanted.union(message_ids)
+
+
+def _fault(error: BaseException) -> DeliveryError:
+    """What a channel should not have raised; without its words: nobody knows what they hold."""
+    return DeliveryError(f"a fault of the channel: unexpected {type(error).__name__}")
 
 
 def _untried(message: Message, not_before: datetime) -> Attempt:

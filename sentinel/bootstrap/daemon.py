@@ -11,6 +11,7 @@ from sentinel.app.alerts import select_alerts
 from sentinel.app.daemon import Daemon, Instruments, Loaded, Pace
 from sentinel.app.deliver import Delivery
 from sentinel.app.problems import Log
+from sentinel.app.threads import Threads
 from sentinel.bootstrap import Installation, Voice
 from sentinel.core.errors import ConfigError
 from sentinel.core.project import Selection
@@ -73,10 +74,10 @@ class DaemonSetup:
         self.installation = installation
         return loaded
 
-    def watch(self, changed: Callable[[], None]) -> None:
+    def watch(self, changed: Callable[[], None], threads: Threads) -> None:
         """Watch the files of the project, of its configuration and of the secrets it names."""
         if self._watch is None:
-            self._watch = Watch(changed)
+            self._watch = Watch(changed, threads)
         installation = self._installed()
         watched = installation.project.watched()
         settings = installation.settings
@@ -84,7 +85,9 @@ class DaemonSetup:
         secret_files = {(path.parent, frozenset({"*"})) for path in settings.document.files()}
         self._watch.look_at(replace(watched, flat=watched.flat | secret_files))
 
-    def daemon(self, instruments: Instruments, log: Log, changed: Callable[[], None]) -> Daemon:
+    def daemon(
+        self, instruments: Instruments, log: Log, changed: Callable[[], None], threads: Threads
+    ) -> Daemon:
         """A daemon that reads the project by `load`, and watches what it has read.
 
         Raises ConfigError.
@@ -96,7 +99,7 @@ class DaemonSetup:
         def load() -> Loaded:
             # Before it is read: what changes while it is read is noticed.
             with suppress(ConfigError):
-                self.watch(changed)
+                self.watch(changed, threads)
             return self.load()
 
         def deliver(loaded: Loaded) -> Delivery:
@@ -116,7 +119,7 @@ class DaemonSetup:
         else:
             leadership = TableLeadership(lambda: self.installation.store, project, holder, ttl)
         pace = Pace(settings.scheduler.plan_interval, settings.scheduler.drain_timeout, ttl)
-        return Daemon(load, leadership, deliver, instruments, log, holder, pace)
+        return Daemon(load, leadership, deliver, instruments, log, holder, pace, threads=threads)
 
     def scrub(self, text: str) -> str:
         """Text without the secrets of the last good reading."""

@@ -8,13 +8,16 @@ import re
 from sentinel.core.values import cut
 
 __all__ = [
-    "code", "cut", "cut_escaped", "html", "in_json", "line", "markdown", "mrkdwn", "plain", "unpinged"
+    "code", "cut", "cut_escaped", "field", "html", "in_json", "line", "markdown", "mrkdwn", "plain",
+    "unpinged", "visible",
 ]  # fmt: skip
 
-# Terminal escapes and other control characters, line separators, and what turns text around.
+# Terminal escapes and other control characters, line separators, all that Unicode counts as
+# Bidi_Control, and halves of characters.
 _CONTROL = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _EMPTY = "\N{ZERO WIDTH SPACE}"
 # Signs of mrkdwn where they may begin or end something; within a word, as in late_orders, they
 # don't, and a name has to stay as it is for those who copy it.
@@ -74,8 +77,30 @@ def unpinged(value: object) -> str:
 
 
 def in_json(text: str) -> str:
-    """A JSON document for a terminal: control characters within its texts are escaped."""
-    return _CONTROL.sub(lambda sign: f"\\u{ord(sign[0]):04x}", text)
+    """A JSON document for a terminal: control characters within its texts are escaped.
+
+    Half a character becomes the replacement character: many parsers refuse it as an escape too.
+    """
+    whole = _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
+    return _CONTROL.sub(lambda sign: f"\\u{ord(sign[0]):04x}", whole)
+
+
+def visible(value: object) -> str:
+    """Text on one line: whatever Unicode doesn't count as printable is written as an escape."""
+    text = str(value)
+    if text.isprintable():
+        return text
+    return "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text
+    )
+
+
+def field(value: object) -> str:
+    """The value of `key=value` in a log line: quoted where it would not end at its own end."""
+    text = str(value)
+    if text and text.isprintable() and not set(text) & set(' "=\\'):
+        return text
+    return '"' + visible(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
 
 
 def markdown(value: object) -> str:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from sentinel.config.document import Document
 from sentinel.core.alert import KEYS, Names, PositiveDuration, explain, suggest
 from sentinel.core.errors import ConfigError
+from sentinel.core.hosts import LOOPBACK, host_pattern
 from sentinel.core.project import Location
 from sentinel.core.routing import ADDRESS, Route
 from sentinel.core.schedule import time_zone
@@ -100,9 +101,18 @@ class WebSettings(BaseModel):
     token: SecretStr | None = Field(
         None,
         min_length=8,
-        description="The bearer token that is asked for beyond health, unless it listens on "
-        "loopback.",
+        description="The bearer token that every request needs, except for health.",
     )
+    allowed_hosts: Names = Field(
+        LOOPBACK,
+        description="The hosts by which requests may name the daemon, besides its address: names, "
+        "addresses, *.example.com, or * for any.",
+    )
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(host_pattern, hosts))
 
 
 class HeartbeatSettings(TransportSettings):

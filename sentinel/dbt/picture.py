@@ -6,6 +6,7 @@ dbt itself runs in a process of its own, which ends when it isn't needed: this o
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import threading
 import time
@@ -210,6 +211,10 @@ def _serve(options: DbtOptions, way: Connection) -> None:
     """Answer calls until nobody is left to ask, however that came."""
     # Ctrl-C reaches all processes of a terminal: the one that asks decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A full disk, or a reader that doesn't read, must not break off or stop what dbt does here.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        os.dup2(nowhere, descriptor)
     project = DbtProject(options)
     methods: Mapping[str, Callable[..., Any]] = {
         "picture": lambda selection: take_picture(project, selection),
