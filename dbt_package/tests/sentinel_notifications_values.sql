@@ -1,6 +1,6 @@
 -- Every row has a status that Sentinel knows, and what was sent says when.
 select notification_id, status, sent_at
-from {{ ref("sentinel_notifications") }}
+from {{ builtins.ref("sentinel_notifications").render() }}
 where
     status is null
     or status not in ('pending', 'claimed', 'sent', 'dead', 'superseded', 'cancelled')
