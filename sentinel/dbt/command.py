@@ -23,7 +23,12 @@ from sentinel.dbt.engine import (
     selection_words,
 )
 
-_NOT_OURS = {"DBT_EMPTY", "DBT_ENGINE_EMPTY"}
+# What would make dbt read less, or make less, than Sentinel asks for.
+_NOT_OURS = {
+    f"{prefix}{name}"
+    for name in ("EMPTY", "SAMPLE", "RESOURCE_TYPES", "EXCLUDE_RESOURCE_TYPES")
+    for prefix in ("DBT_", "DBT_ENGINE_")
+}
 
 
 class CommandEngine:
@@ -59,7 +64,7 @@ class CommandEngine:
         return self._compiled(batch)
 
     def run(self, selection: Selection) -> None:
-        self._run("run", chosen(selection))
+        self._run("run", ["--no-empty", *chosen(selection)])
 
     def _compiled(self, batch: Sequence[Node]) -> dict[str, Compiled]:
         known = _load(self._invocation.manifest).get("nodes", {})

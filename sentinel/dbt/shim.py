@@ -91,7 +91,7 @@ class PythonEngine:
 
     def run(self, selection: Selection) -> None:
         try:
-            self._invoke(["run"], self._parsed(), chosen(selection))
+            self._invoke(["run"], self._parsed(), ["--no-empty", *chosen(selection)])
         finally:
             self._manifest = None  # dbt run compiles the manifest's own nodes: not to be reused
 
