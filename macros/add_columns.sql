@@ -8,7 +8,9 @@
         {%- do lacking.append(column) -%}
     {%- endfor -%}
     {%- if lacking -%}
-        {%- do adapter.dispatch("sentinel_add_columns", "sentinel")(relation, lacking) -%}
+        {%- do adapter.dispatch("sentinel_add_columns", "sentinel")(
+            relation, lacking
+        ) -%}
     {%- endif -%}
 {%- endmacro %}
 

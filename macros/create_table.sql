@@ -8,13 +8,14 @@
         {%- do columns.update(
             {
                 name: dict(
-                    column, data_type=api.Column.translate_type(column.data_type)
+                    column,
+                    data_type=api.Column.translate_type(column.data_type),
                 )
             }
         ) -%}
     {%- endfor -%}
     create table if not exists {{ relation }} (
-        {{ adapter.render_raw_columns_constraints(raw_columns=columns) | join(", ") }}
+    {{ adapter.render_raw_columns_constraints(raw_columns=columns) | join(", ") }}
     )
 {%- endmacro %}
 

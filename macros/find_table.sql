@@ -12,7 +12,13 @@
     {%- set found = adapter.get_relation(
         relation.database, relation.schema, relation.identifier
     ) -%}
-    {{- return({"kind": found.type | string, "mark": "", "comment": ""} if found else none) -}}
+    {{-
+        return(
+            {"kind": found.type | string, "mark": "", "comment": ""}
+            if found
+            else none
+        )
+    -}}
 {%- endmacro %}
 
 {% macro redshift__sentinel_find_table(relation) -%}

@@ -3,8 +3,9 @@
     {%- if found and found.mark -%}
         {%- set described = config.persist_relation_docs() and model.description -%}
         {%- set words = (
-            model.description
-            | trim ~ "\n\n" ~ found.mark if described else found.mark
+            model.description | trim ~ "\n\n" ~ found.mark
+            if described
+            else found.mark
         ) -%}
         {%- if found.mark not in found.comment or (
             described and model.description | trim not in found.comment
@@ -18,7 +19,10 @@
 
 {% macro default__sentinel_mark_table(relation, found, words) -%}
     {%- do run_query(
-        "comment on table " ~ relation ~ " is " ~ sentinel.text_literal(words)
+        "comment on table "
+        ~ relation
+        ~ " is "
+        ~ sentinel.text_literal(words)
     ) -%}
 {%- endmacro %}
 

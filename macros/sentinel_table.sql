@@ -13,9 +13,7 @@
     {%- elif found -%} {%- do sentinel.own_table(relation, found) -%}
     {%- endif -%}
 
-    {%- call statement("main") -%}
-        {{ sentinel.create_table(relation) }}
-    {%- endcall -%}
+    {%- call statement("main") -%} {{ sentinel.create_table(relation) }} {%- endcall -%}
     {%- if found -%} {%- do sentinel.add_columns(relation) -%} {%- endif -%}
     {%- do sentinel.mark_table(relation, sentinel.find_table(relation)) -%}
     {%- do sentinel.finish_relation(relation) -%}

@@ -4,7 +4,9 @@
 #}
 {% materialization sentinel_view, default %}
     {%- set relation = this.incorporate(type="view") -%}
-    {%- do sentinel.clear_view(adapter.get_relation(this.database, this.schema, this.identifier)) -%}
+    {%- do sentinel.clear_view(
+        adapter.get_relation(this.database, this.schema, this.identifier)
+    ) -%}
     {%- call statement("main") -%}
         {{ sentinel.create_view(relation, sql) }}
     {%- endcall -%}

@@ -15,7 +15,9 @@
     {{- return("make_timestamp(epoch_us(now()))") -}}
 {%- endmacro %}
 
-{% macro bigquery__sentinel_utc_now() -%} {{- return("current_timestamp()") -}} {%- endmacro %}
+{% macro bigquery__sentinel_utc_now() -%}
+    {{- return("current_timestamp()") -}}
+{%- endmacro %}
 
 {# The form in which Sentinel writes times: texts compare as times only if all have it. #}
 {% macro sqlite__sentinel_utc_now() -%}

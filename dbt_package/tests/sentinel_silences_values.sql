@@ -1,3 +1,4 @@
+{{ config(severity="warn", enabled=sentinel.tests_enabled()) }}
 -- A silence ends after it starts.
 select silence_id, starts_at, ends_at
 from {{ builtins.ref("sentinel_silences").render() }}

@@ -1,3 +1,4 @@
+{{ config(severity="warn", enabled=sentinel.tests_enabled()) }}
 -- An alert's health and slots stand in one place: its head row.
 select project, alert_id, count(case when instance = '' then 1 end) as heads
 from {{ builtins.ref("sentinel_state").render() }}

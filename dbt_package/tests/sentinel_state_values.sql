@@ -1,3 +1,4 @@
+{{ config(severity="warn", enabled=sentinel.tests_enabled()) }}
 -- Every value is one that Sentinel knows; another means that something else wrote the
 -- row.
 select state_key, phase, severity, peak_severity, last_outcome, health

@@ -14,6 +14,7 @@ from typing import Any
 from sentinel.core.errors import ProjectError
 from sentinel.core.project import Compiled, Selection
 from sentinel.dbt.engine import (
+    LESSENING,
     Invocation,
     Node,
     chosen,
@@ -22,13 +23,6 @@ from sentinel.dbt.engine import (
     errors_of,
     selection_words,
 )
-
-# What would make dbt read less, or make less, than Sentinel asks for.
-_NOT_OURS = {
-    f"{prefix}{name}"
-    for name in ("EMPTY", "SAMPLE", "RESOURCE_TYPES", "EXCLUDE_RESOURCE_TYPES")
-    for prefix in ("DBT_", "DBT_ENGINE_")
-}
 
 
 class CommandEngine:
@@ -91,8 +85,7 @@ class CommandEngine:
 
     def _run(self, command: str, more: list[str]) -> list[str]:
         words = [self._dbt, *self._invocation.words(command, log_format="json"), *more]
-        # Under DBT_EMPTY every ref would be an empty subquery, and no alert would ever fire.
-        env = {k: v for k, v in os.environ.items() if k not in _NOT_OURS}
+        env = {k: v for k, v in os.environ.items() if k not in LESSENING}
         try:
             done = subprocess.run(  # noqa: S603 (the dbt the user installed, no shell)
                 words,

@@ -138,7 +138,7 @@ def test_a_relation_whose_name_has_a_colon_is_no_parameter(
     mark = "Sentinel keeps this table as shop.duckdb.main.state :of."
     sql(
         database,
-        f"alter table sentinel_state rename to \"state :of\"; comment on table \"state :of\" is '{mark}'",
+        f'alter table sentinel_state rename to "state :of"; comment on table "state :of" is \'{mark}\'',
     )
     store = open_store(changed={**relations, "sentinel_state": '"shop"."main"."state :of"'})
     store.check()
