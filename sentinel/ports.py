@@ -247,8 +247,12 @@ class Store(Protocol):
     WarehouseLocked says that another process holds the database: nothing was written.
     """
 
-    def check(self) -> None:
-        """Raises TablesMissing, or TablesOutdated if their columns aren't the ones known here."""
+    def check(self, *, writing: bool = False) -> None:
+        """Whether these are the tables that the dbt package made here, with the columns known here.
+
+        Raises TablesMissing, TablesForeign or TablesOutdated; `writing` says that rows will be
+        written, and raises TablesReadOnly if they can't be.
+        """
 
     def now(self) -> datetime:
         """The store's clock, in UTC: the one that all decisions go by."""

@@ -409,7 +409,7 @@ class Daemon:
         self._leading, self._token = True, token
         try:
             assert self._loaded is not None
-            self._loaded.store.check()
+            self._loaded.store.check(writing=True)
             self._fill()
         except SentinelError as error:
             self._leading = False

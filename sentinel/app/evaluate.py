@@ -169,7 +169,7 @@ class Evaluation:
         Raises ProjectError, WarehouseError or StoreError when nothing could be evaluated; what
         goes wrong with a single alert is that alert's outcome.
         """
-        self.store.check()
+        self.store.check(writing=not options.dry_run)
         (evaluated,) = self.in_parts(alerts, replace(options, patience=None))
         return evaluated
 

@@ -136,6 +136,6 @@ def _warehouse(installation: Installation) -> str:
 
 
 def _tables(installation: Installation) -> str:
-    installation.store.check()
+    installation.store.check(writing=True)
     states = installation.store.snapshot().states
     return f"in use, state of {count(len({state.alert_id for state in states}), 'alert')}"

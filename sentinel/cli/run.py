@@ -166,7 +166,7 @@ def _chosen(installation: Installation, selected: Alerts, values: Mapping[str, A
     whole = selected if shard is None else shard.of_alerts(selected)
     if not values["due"] and values["slot"] is None:
         return _Chosen(whole, {}, whole)
-    installation.store.check()
+    installation.store.check(writing=not values["dry_run"])
     if values["due"]:
         found = due_now(whole, installation.store)
     else:

@@ -14,6 +14,7 @@ from typing import Any
 from sentinel.core.errors import ProjectError
 from sentinel.core.project import Compiled, Selection
 from sentinel.dbt.engine import (
+    LESSENING,
     Invocation,
     Node,
     chosen,
@@ -22,8 +23,6 @@ from sentinel.dbt.engine import (
     errors_of,
     selection_words,
 )
-
-_NOT_OURS = {"DBT_EMPTY", "DBT_ENGINE_EMPTY"}
 
 
 class CommandEngine:
@@ -59,7 +58,7 @@ class CommandEngine:
         return self._compiled(batch)
 
     def run(self, selection: Selection) -> None:
-        self._run("run", chosen(selection))
+        self._run("run", ["--no-empty", *chosen(selection)])
 
     def _compiled(self, batch: Sequence[Node]) -> dict[str, Compiled]:
         known = _load(self._invocation.manifest).get("nodes", {})
@@ -86,8 +85,7 @@ class CommandEngine:
 
     def _run(self, command: str, more: list[str]) -> list[str]:
         words = [self._dbt, *self._invocation.words(command, log_format="json"), *more]
-        # Under DBT_EMPTY every ref would be an empty subquery, and no alert would ever fire.
-        env = {k: v for k, v in os.environ.items() if k not in _NOT_OURS}
+        env = {k: v for k, v in os.environ.items() if k not in LESSENING}
         try:
             done = subprocess.run(  # noqa: S603 (the dbt the user installed, no shell)
                 words,

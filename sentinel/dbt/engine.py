@@ -12,6 +12,13 @@ from sentinel.core.errors import ProjectError
 from sentinel.core.project import Compiled, Selection
 from sentinel.dbt.options import DbtOptions
 
+# Variables by which dbt reads less, or makes less, than Sentinel asks for. Under DBT_EMPTY every ref
+# would be an empty subquery: no alert would ever fire, and a view made with it would stay empty.
+LESSENING = frozenset(
+    f"{prefix}{name}"
+    for name in ("EMPTY", "SAMPLE", "RESOURCE_TYPES", "EXCLUDE_RESOURCE_TYPES")
+    for prefix in ("DBT_", "DBT_ENGINE_")
+)
 # What YAML doesn't take unless it is quoted, as dbt shows the line.
 _UNQUOTED = re.compile(r"\|\s+schedule:\s*([@*][^\n#]*)")
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")

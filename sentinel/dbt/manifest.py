@@ -41,7 +41,8 @@ def alerts(manifest: Mapping[str, Any]) -> list[AlertSource]:
     found = []
     for node in models(manifest):
         meta = (node.get("config") or {}).get("meta") or node.get("meta") or {}
-        if "sentinel" in meta:
+        # A project's `models: +meta:` reaches Sentinel's own models too.
+        if "sentinel" in meta and node.get("package_name") != PACKAGE:
             found.append(_alert(manifest, node, meta))
     return found
 

@@ -37,7 +37,15 @@ from dbt_common.invocation import reset_invocation_id
 
 from sentinel.core.errors import ConfigError, ProjectError, WarehouseError
 from sentinel.core.project import Compiled, Selection
-from sentinel.dbt.engine import Invocation, Node, chosen, clean, dbt_failed, selection_words
+from sentinel.dbt.engine import (
+    LESSENING,
+    Invocation,
+    Node,
+    chosen,
+    clean,
+    dbt_failed,
+    selection_words,
+)
 
 # dbt keeps flags, adapters and loggers in globals: one call at a time in this process, whatever
 # the number of projects.
@@ -76,7 +84,7 @@ class PythonEngine:
 
     def run(self, selection: Selection) -> None:
         try:
-            self._invoke(["run"], self._parsed(), chosen(selection))
+            self._invoke(["run"], self._parsed(), ["--no-empty", *chosen(selection)])
         finally:
             self._manifest = None  # dbt run compiles the manifest's own nodes: not to be reused
 
@@ -153,7 +161,6 @@ def _words(error: Exception) -> str:
 
 def _configured(invocation: Invocation, command: str) -> RuntimeConfig:
     """Flags, invocation context, configuration, adapter: all that needs no manifest."""
-    # Under DBT_EMPTY every ref would be an empty subquery, and no alert would ever fire.
     flags = Flags(args_to_context([*invocation.words(command), "--no-empty"]))
     set_flags(flags)  # type: ignore[no-untyped-call] # dbt is untyped here
     set_invocation_context(dict(os.environ))
@@ -231,9 +238,11 @@ def _deferred(manifest: Manifest, config: RuntimeConfig) -> Manifest:
 def _alone() -> Iterator[None]:
     """dbt, with nobody else in it; after it no connection, logger or output is left behind."""
     with _DBT_IS_NOT_REENTRANT, redirect_stdout(sys.stderr):
+        hidden = {name: os.environ.pop(name) for name in LESSENING & os.environ.keys()}
         try:
             yield
         finally:
+            os.environ |= hidden
             _disconnect()
             cleanup_event_logger()
 

@@ -29,16 +29,11 @@ _FOLDER_NAMES = ("dbt_sentinel", "sentinel_package", "vendor/dbt_sentinel")
 _CONFIG_FILE = "sentinel.yml"
 _EXAMPLE = "example_alert.sql"
 
-_TABLES: Mapping[str, Any] = {
-    "materialized": "incremental",
-    "full_refresh": False,
-    "on_schema_change": "append_new_columns",
-    "contract": {"enforced": True},
-}
-_VIEWS: Mapping[str, Any] = {"materialized": "view", "contract": {"enforced": False}}
+_TABLES: Mapping[str, Any] = {"materialized": "sentinel_table"}
+_VIEWS: Mapping[str, Any] = {"materialized": "sentinel_view"}
 _SETTINGS: Mapping[str, Any] = {"enabled": True, "tables": _TABLES, "views": _VIEWS}
 _MODELS_COMMENT = (
-    "Sentinel keeps its rows in these tables; with other settings dbt would empty them."
+    "Sentinel keeps its rows in these tables; with another materialization dbt would empty them."
 )
 
 _SENTINEL_YML = """\
@@ -359,10 +354,6 @@ def _put_setting(text: str, path: tuple[str, ...], name: str, wanted: Any, done:
     if found == wanted and type(found) is type(wanted):
         return text
     spelled = _spelling(text, path, name)
-    if isinstance(wanted, dict) and isinstance(found, dict):
-        for key, value in wanted.items():
-            text = _put_setting(text, (*path, spelled), key, value, done)
-        return text
     done.append(f"{'.'.join(path[1:])}.{name}")
     return yaml_edit.put(text, [*path, spelled], wanted)
 
@@ -372,7 +363,7 @@ def _spelling(text: str, path: tuple[str, ...], name: str) -> str:
     place = _walk(text, path)
     if isinstance(place, dict) and name in place:
         return name
-    return name if path[-1].lstrip("+") == "contract" else f"+{name}"
+    return f"+{name}"
 
 
 def _at(text: str, path: tuple[str, ...], name: str) -> Any:

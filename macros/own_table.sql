@@ -1,0 +1,32 @@
+{#
+    Stops where a table with rows was made somewhere else: by a clone, a copy or a restored dump.
+    Its outbox holds what another environment has to send.
+#}
+{% macro own_table(relation, found) -%}
+    {%- if found.kind != "table" -%}
+        {%- do exceptions.raise_compiler_error(
+            "Sentinel keeps its rows in tables of its own, and "
+            ~ relation
+            ~ " is something else, such as a materialized view, a foreign, partitioned or unlogged"
+            ~ " table. Nothing was changed. Drop or rename it, and `dbt run -s package:sentinel`"
+            ~ " makes the table."
+        ) -%}
+    {%- endif -%}
+    {%- if found.mark not in found.comment -%}
+        {%- set way = var("sentinel_take_over", none) -%}
+        {%- if way == "empty" -%}
+            {%- do run_query("delete from " ~ relation ~ " where 1 = 1") -%}
+        {%- elif way != "keep" and run_query(
+            "select 1 as one from " ~ relation ~ " limit 1"
+        ).rows -%}
+            {%- do exceptions.raise_compiler_error(
+                "The table "
+                ~ relation
+                ~ " has rows, and it was not made here: it is a copy of another environment's, or"
+                ~ " it was moved or restored. Nothing was changed. For a copy, `dbt run -s"
+                ~ " package:sentinel --vars 'sentinel_take_over: empty'` deletes its rows; with"
+                ~ " `keep` instead of `empty` they stay, which is right where the original was moved."
+            ) -%}
+        {%- endif -%}
+    {%- endif -%}
+{%- endmacro %}
