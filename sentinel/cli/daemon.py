@@ -55,6 +55,8 @@ def command(**values: Any) -> int:
     route_logging(log)
     setup = DaemonSetup(read_dbt_options(values), output.voice(), read_selection(values))
     late_scrub.scrub = setup.scrub
+    if context := click.get_current_context(silent=True):
+        context.obj = setup
     metrics = Metrics()
     web = setup.installation.settings.web
     host = values["host"] or web.host
