@@ -18,10 +18,11 @@ from sentinel.app.deliver import Delivery
 from sentinel.app.evaluate import Evaluation
 from sentinel.app.tend import Tending
 from sentinel.channels.contract import ChannelContext, SettingFault, secrets_in
-from sentinel.channels.registry import Addressed, build_channel, traits_of
-from sentinel.config.settings import Settings, load_settings
+from sentinel.channels.registry import Addressed, build_channel, check_channel, traits_of
+from sentinel.config.settings import ChannelBlock, Settings, load_settings
 from sentinel.core.alert import Surroundings
 from sentinel.core.errors import ConfigError
+from sentinel.core.origin import Origins
 from sentinel.core.project import Location
 from sentinel.core.routing import Routing
 from sentinel.core.secret import Scrubber
@@ -62,8 +63,12 @@ class Installation:
         options: DbtOptions,
         voice: Voice,
         make_project: Callable[[DbtOptions], DbtProject] | None = None,
+        *,
+        offline: bool = False,
     ) -> None:
+        """`offline` looks up nothing that sentinel.yml takes from variables and files."""
         self.options = options
+        self.offline = offline
         self.voice = voice
         self._make_project = make_project or (
             lambda chosen: DbtProject(chosen, notify=voice.working)
@@ -76,7 +81,7 @@ class Installation:
     def settings(self) -> Settings:
         """sentinel.yml. Raises ConfigError."""
         self.project.file()  # without a dbt project, that is what has to be said first
-        return load_settings(self.options.project_dir)
+        return load_settings(self.options.project_dir, offline=self.offline)
 
     @cached_property
     def profile(self) -> Profile:
@@ -92,7 +97,9 @@ class Installation:
     def surroundings(self) -> Surroundings:
         """What definitions are judged against."""
         settings = self.settings
-        return Surroundings(settings.timezone, settings.defaults, self.routing)
+        document = settings.document
+        origins = document.origins.under("defaults") if document else Origins()
+        return Surroundings(settings.timezone, settings.defaults, self.routing, origins)
 
     @cached_property
     def routing(self) -> Routing:
@@ -160,13 +167,23 @@ class Installation:
 
     def build_channel(self, name: str) -> tuple[Channel, list[str]]:
         """One channel, and its secrets. Raises ConfigError."""
+        block, context = self._block(name)
+        values = block.render()
+        return build_channel(name, block.type, values, block.locate, context, block.origins)
+
+    def check_channel(self, name: str) -> None:
+        """What is wrong with a channel, as far as its values are known. Raises ConfigError."""
+        block, context = self._block(name)
+        values = block.render()
+        check_channel(name, block.type, values, block.locate, context, block.origins)
+
+    def _block(self, name: str) -> tuple[ChannelBlock, ChannelContext]:
         block = self.settings.channels[name]
 
         def warn(key: str, words: str) -> None:
             self.warnings.append((block.locate(key), f"the channel `{name}`: `{key}`: {words}"))
 
-        context = ChannelContext(self.options.project_dir, self.voice.say, warn)
-        return build_channel(name, block.type, block.render(), block.locate, context)
+        return block, ChannelContext(self.options.project_dir, self.voice.say, warn)
 
     @cached_property
     def _built(self) -> dict[str, tuple[Channel, list[str]]]:
@@ -195,6 +212,9 @@ class Installation:
             check_url(url)
         except (SettingFault, ValueError) as error:
             key, words = getattr(error, "key", "url"), getattr(error, "message", str(error))
+            origin = document.origins.at("heartbeat", key)
+            if origin and not origin.known:
+                return None
             where = document.location("heartbeat", key)
             raise ConfigError.at([(where, f"`heartbeat.{key}`: {words}")]) from None
         warn_of_plain_http(url, "its secret URL", "url", warn)
@@ -215,13 +235,28 @@ class Installation:
         return found
 
     def scrub(self, text: str) -> str:
-        """Text without the secrets of channels, settings and profile."""
+        """Text without the secrets of channels, settings and profile, and without what sentinel.yml
+        takes from variables and files."""
+        clean = self._scrubber(text)
+        return self.settings.withheld(self.profile.scrub(self.store_profile.scrub(clean)))
+
+    def scrub_received(self, text: str) -> str:
+        """The same of what a receiver answered, who knows a secret and may show any part of it."""
+        return self.scrub(self._scrubber.thoroughly(text))
+
+    def withheld(self, text: str) -> str:
+        """A text without the values of variables and files of sentinel.yml that were used so far."""
+        settings: Settings | None = self.__dict__.get("settings")
+        return settings.withheld(text) if settings else text
+
+    @cached_property
+    def _scrubber(self) -> Scrubber:
         secrets = [secret for _, found in self._built.values() for secret in found]
         secrets += self._daemons_secrets
         # The passwords of proxies, which are none of sentinel.yml.
         proxies = (each for each in getproxies_environment().values() if "@" in each)
         secrets += [each if "://" in each else f"http://{each}" for each in proxies]
-        return self.profile.scrub(self.store_profile.scrub(Scrubber(secrets)(text)))
+        return Scrubber([*secrets, *self.profile.secrets, *self.store_profile.secrets])
 
     def evaluation(self) -> Evaluation:
         return Evaluation(
@@ -255,7 +290,7 @@ class Installation:
             self.store,
             self.channels,
             self.holder,
-            self.scrub,
+            self.scrub_received,
             self.voice.waiting,
             fallback=self.settings.fallback_channel,
         )

@@ -13,7 +13,7 @@ from sentinel.app.deliver import Delivery
 from sentinel.app.problems import Log
 from sentinel.app.threads import Threads
 from sentinel.bootstrap import Installation, Voice
-from sentinel.core.errors import ConfigError
+from sentinel.core.errors import ConfigError, SentinelError
 from sentinel.core.project import Selection
 from sentinel.dbt.options import DbtOptions
 from sentinel.dbt.picture import DbtProcess, PicturedProject
@@ -48,6 +48,14 @@ class DaemonSetup:
         Raises SentinelError; then the installation stays what it was.
         """
         installation = self._installed()
+        try:
+            return self._load(installation)
+        except SentinelError as error:
+            # Whoever logs it knows the last good reading only.
+            error.message = installation.withheld(error.message)
+            raise
+
+    def _load(self, installation: Installation) -> Loaded:
         settings = installation.settings
         alerts = select_alerts(
             installation.project, installation.surroundings, self._selection, may_be_none=True
@@ -82,7 +90,7 @@ class DaemonSetup:
         watched = installation.project.watched()
         settings = installation.settings
         assert settings.document is not None
-        secret_files = {(path.parent, frozenset({"*"})) for path in settings.document.files()}
+        secret_files = {(path.parent, frozenset({"*"})) for path in settings.document.value_files()}
         self._watch.look_at(replace(watched, flat=watched.flat | secret_files))
 
     def daemon(
@@ -107,7 +115,7 @@ class DaemonSetup:
                 loaded.store,
                 loaded.channels,
                 holder,
-                self.scrub,
+                lambda text: self.installation.scrub_received(text),
                 self._voice.waiting,
                 fallback=loaded.fallback,
             )
@@ -124,6 +132,10 @@ class DaemonSetup:
     def scrub(self, text: str) -> str:
         """Text without the secrets of the last good reading."""
         return self.installation.scrub(text)
+
+    def withheld(self, text: str) -> str:
+        """Text without the values of variables and files of sentinel.yml."""
+        return self.installation.withheld(text)
 
     def close(self) -> None:
         """End what runs beside this process."""

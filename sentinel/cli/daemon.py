@@ -88,6 +88,8 @@ def _serve(values: dict[str, Any], output: Output, threads: Threads, late_scrub:
     route_logging(log)
     setup = DaemonSetup(read_dbt_options(values), output.voice(), read_selection(values))
     late_scrub.scrub = setup.scrub
+    if context := click.get_current_context(silent=True):
+        context.obj = setup
     metrics = Metrics()
     web = setup.installation.settings.web
     host = values["host"] or web.host

@@ -43,7 +43,9 @@ def command(**values: Any) -> int:
         channel.send(Message(row.message_id, name, (row,)))
     except DeliveryError as error:
         again = "" if error.permanent else " (trying again may help)"
-        fail(f"the channel {name} did not accept it{again}: {installation.scrub(error.message)}")
+        fail(
+            f"the channel {name} did not accept it{again}: {installation.scrub_received(error.message)}"
+        )
         return EXIT_UNDELIVERABLE
     output.line(f"{name}: accepted")
     return EXIT_OK

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sentinel import files
 from sentinel.core.errors import ProjectError
 from sentinel.core.project import Compiled, Selection
 from sentinel.dbt.engine import (
@@ -146,7 +147,7 @@ def _unwrapped(message: str) -> str:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(files.read(path))
     except (OSError, ValueError) as error:
         raise ProjectError(f"dbt left no manifest at {path}") from error
     return value if isinstance(value, dict) else {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,9 @@ from typing import Any
 
 import yaml
 
+from sentinel import files
 from sentinel.core.errors import ConfigError
+from sentinel.core.yaml import LARGEST_FILE, TooMuchYaml, check
 from sentinel.dbt.options import PROJECT_FILE
 from sentinel.dbt.rendering import Renderer
 
@@ -122,11 +123,12 @@ def load_yaml(path: Path, *, secret: bool = False) -> Any:
     With `secret`, nothing the parser quotes from the file gets into the message.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = files.read(path, most=LARGEST_FILE).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigError(f"can't read {path}: {reason}") from error
     try:
+        check(yaml.parse(text, Loader=_LOADER))
         return yaml.load(text, Loader=_LOADER)  # noqa: S506 (a safe loader, in C where there is one)
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
@@ -135,6 +137,8 @@ def load_yaml(path: Path, *, secret: bool = False) -> Any:
             problem = re.sub(r"(['\"]).*\1", "...", problem)
         # `from None`: the parser's own message quotes the line.
         raise ConfigError(f"{path}{line}: {problem}", hint="correct the YAML") from None
+    except TooMuchYaml as error:
+        raise ConfigError(f"{path}:{error.line}: {error}", hint="correct the YAML") from None
     except yaml.YAMLError:
         raise ConfigError(f"{path} is not YAML", hint="correct the YAML") from None
 
@@ -145,8 +149,7 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 def private_dir(path: Path) -> Path:
     """Make a folder only its owner can enter. Raises ConfigError if that is impossible."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        path.chmod(0o700)
+        files.make_private_folder(path)
     except OSError as error:
         raise ConfigError(
             f"can't use {path}: {error.strerror}", hint="choose another by --target-path"
@@ -157,14 +160,7 @@ def private_dir(path: Path) -> Path:
 def write_private(path: Path, content: bytes) -> None:
     """Replace a file in one step, mode 0600. Raises ConfigError."""
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        files.replace(path, content)
     except OSError as error:
         raise ConfigError(f"can't write {path}: {error.strerror}") from error
 

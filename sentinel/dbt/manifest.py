@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from sentinel import files
 from sentinel.core.errors import ProjectError
 from sentinel.core.project import AlertSource, Owner
 
@@ -21,8 +22,8 @@ _READER = re.compile(r"((read|scan|parquet|sniff|st_read|glob)\w*|\w+_scan)\s*\(
 def load_manifest(path: Path) -> dict[str, Any]:
     """A manifest.json. Raises ProjectError if there is none or it is torn."""
     try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+        value = json.loads(files.read(path))
+    except (OSError, ValueError, RecursionError) as error:
         raise ProjectError(f"dbt left no readable manifest at {path}") from error
     if not isinstance(value, dict) or not isinstance(value.get("nodes"), dict):
         raise ProjectError(f"{path} is no dbt manifest")

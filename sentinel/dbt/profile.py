@@ -26,6 +26,11 @@ class Profile:
     threads: int = 1
     _hidden: frozenset[str] = field(default=frozenset(), repr=False)
 
+    @property
+    def secrets(self) -> frozenset[str]:
+        """What is taken out of texts."""
+        return self._hidden
+
     def scrub(self, text: str) -> str:
         """The text without any of this target's secrets; for messages of others, such as dbt."""
         for secret in sorted(self._hidden, key=len, reverse=True):

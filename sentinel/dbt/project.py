@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from sentinel import files
+from sentinel.core.duration import format_duration
 from sentinel.core.errors import ConfigError, ProjectError
 from sentinel.core.project import AlertSource, Compiled, Location, Selection, StoreTables, Watched
 from sentinel.dbt import manifest as reading
@@ -30,6 +32,9 @@ from sentinel.dbt.profile import Profile, read_profile
 from sentinel.dbt.rendering import Renderer, parse_vars
 from sentinel.dbt.stability import Stability, has_jinja
 from sentinel.dbt.stamp import CONFIG_FILES, Scope, Stamp, Surroundings, stamp_key, take_stamp
+
+# How long another process may have dbt read the project, which takes minutes for a large one.
+_PATIENCE = timedelta(minutes=5)
 
 
 class DbtProject:
@@ -267,8 +272,9 @@ class DbtProject:
                 Invocation(self._options, self._profiles_dir(), folder)
             )
         try:
-            with _locked(folder / "lock"):
-                private_dir(folder / "dbt")
+            with self._locked(folder / "lock"):
+                # dbt opens what it finds there by name, and follows links.
+                files.take_links_out(private_dir(folder / "dbt"))
                 try:
                     if parse or self._parsed != stamp.value:
                         self._notify("parsing the dbt project")
@@ -285,19 +291,42 @@ class DbtProject:
             # `from None`: the cause may hold the secret.
             raise ProjectError(scrubbed, hint=error.hint) from None
 
+    @contextmanager
+    def _locked(self, path: Path) -> Iterator[None]:
+        """One process at a time: dbt rewrites its partial parse and manifest in place."""
+        try:
+            lock = files.lock(
+                path,
+                patience=_PATIENCE,
+                waiting=lambda: self._notify("waiting for another process that reads the project"),
+            )
+        except OSError as error:
+            raise ConfigError(f"can't write {path}: {error.strerror}") from error
+        if lock is None:
+            raise ProjectError(
+                f"another process has locked {path} for {format_duration(_PATIENCE)}",
+                hint="wait for it or end it, then try again",
+            )
+        try:
+            yield
+        finally:
+            os.close(lock)
+
     def _lend_sources(self) -> None:
         """`source_status:` compares with the sources.json of the user's target folder."""
         theirs = self.folder.parent / "sources.json"
         ours = self.folder / "dbt" / "sources.json"
-        if theirs.is_file():
-            write_private(ours, theirs.read_bytes())
+        try:
+            content = files.read(theirs)
+        except OSError:
+            files.remove(ours)
         else:
-            ours.unlink(missing_ok=True)
+            write_private(ours, content)
 
     def _publish(self, folder: Path) -> None:
         made = folder / "dbt" / "manifest.json"
         try:
-            write_private(folder / "manifest.json", made.read_bytes())
+            write_private(folder / "manifest.json", files.read(made))
         except OSError as error:
             raise ProjectError(f"dbt left no manifest at {made}") from error
 
@@ -358,17 +387,3 @@ class _LazyTarget:
             return self[key]
         except KeyError as error:
             raise AttributeError(key) from error
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One process at a time: dbt rewrites its partial parse and manifest in place."""
-    try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise ConfigError(f"can't write {path}: {error.strerror}") from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

@@ -58,7 +58,7 @@ def test_a_message_of_many_is_a_loop(tmp_path: Path) -> None:
         ("{{ lipsum(9999) }}", "there is no `lipsum`"),
         ("a\n{% include 't.txt' %}", "t.txt:2: a template can't take in other files"),
         ("{% from 't.txt' import a %}", "t.txt:1: a template can't take in other files"),
-        ("{{ " + "(" * 3_000 + ")" * 3_000 + " }}", "t.txt: the template is nested too deeply"),
+        ("{{ " + "(" * 3_000 + ")" * 3_000 + " }}", "t.txt:1: the template is not Jinja: it is nested too deeply"),
     ],
 )
 def test_a_template_that_is_wrong_is_named_with_its_line(
@@ -99,7 +99,7 @@ def test_a_template_that_fails_is_a_permanent_failure(tmp_path: Path, text: str)
     with pytest.raises(DeliveryError) as caught:
         load(tmp_path, text).render(message())
     assert caught.value.permanent
-    assert "the template t.txt can't be rendered" in caught.value.message
+    assert "the template t.txt:1 can't be rendered" in caught.value.message
 
 
 @pytest.mark.parametrize(
