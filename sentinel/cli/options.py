@@ -187,4 +187,5 @@ def open_installation(values: dict[str, Any], output: Output) -> Installation:
     """Sentinel in the dbt project that the flags name; imported here, so that help is quick."""
     from sentinel.bootstrap import Installation
 
-    return Installation(read_dbt_options(values), output.voice())
+    offline = bool(values.get("offline"))
+    return Installation(read_dbt_options(values), output.voice(), offline=offline)

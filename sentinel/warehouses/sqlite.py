@@ -6,6 +6,7 @@ schema_directory, extensions.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from sqlglot import Token, TokenType
 from sentinel.core.errors import ConfigError, WarehouseError, WarehouseLocked
 from sentinel.core.evaluation import Result
 from sentinel.ports import Described, Query, Session
+from sentinel.warehouses.introspection import ByDbt, SessionHandle
 from sentinel.warehouses.readonly import one_select
 from sentinel.warehouses.session import SqlSession
 
@@ -43,6 +45,12 @@ _REACHING = {
     "fileio_read", "fileio_write", "fileio_append", "fileio_mkdir", "fileio_symlink",
     "define", "define_free", "undefine",
 }  # fmt: skip
+# Also a comment before it, which dbt puts there.
+_CATALOG = re.compile(
+    r"\s*(?:/\*.*?\*/\s*)?pragma\s+(?:(?P<name>database_list)|"
+    r"(?:(?P<schema>[\w\"]+)\.)?table_info\s*\(\s*(?P<table>[^()]+?)\s*\))\s*;?\s*",
+    re.IGNORECASE | re.DOTALL,
+)
 # How long a lock is waited for before a person is told of the wait.
 _SILENT_S = 0.1
 
@@ -113,6 +121,12 @@ class Sqlite:
             begin = "begin" if read_only else "begin immediate"
             event.listen(engine, "begin", lambda connection: self._begin(connection, begin))
             yield engine
+
+    @contextmanager
+    def introspection(self, by_dbt: ByDbt) -> Iterator[SessionHandle]:
+        """What dbt asks while it compiles, on a session for alerts."""
+        with self.open() as session:
+            yield SessionHandle(session, _as_select)
 
     @contextmanager
     def _engine(
@@ -277,6 +291,18 @@ def _partner(tokens: Sequence[Token]) -> Token | None:
         if depth == 0:
             return None if token is tokens[0] else token
     return None
+
+
+def _as_select(sql: str) -> str:
+    """The pragmas that dbt-sqlite looks into the catalog with, as the queries that they are."""
+    found = _CATALOG.fullmatch(sql)
+    if found is None:
+        return sql
+    if found["name"] == "database_list":
+        return "select * from pragma_database_list"
+    values = [value for value in (found["table"], found["schema"]) if value]
+    texts = ", ".join("'" + value.strip("\"'`[]").replace("'", "''") + "'" for value in values)
+    return f"select * from pragma_table_info({texts})"
 
 
 def _let_only_read(driver: sqlite3.Connection) -> None:
