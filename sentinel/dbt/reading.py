@@ -31,6 +31,15 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _NETWORK = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto")
 
 
+# Methods of adapters that hand out a cursor, that run Python or a plugin, or that change the cache of
+# relations, which all alerts share, before their query is refused.
+_BEYOND_QUERIES = (
+    "add_query", "submit_python_job", "store_relation", "run_sql_for_tests",
+    "cache_added", "cache_dropped", "cache_renamed", "create_schema", "drop_schema",
+    "drop_relation", "rename_relation", "truncate_relation", "expand_target_column_types",
+)  # fmt: skip
+
+
 @dataclass
 class _Confinement:
     """What one thread is held to. `folder` is the only one it may write in."""
@@ -71,7 +80,7 @@ def reading(folder: Path, opening: Opening | None, offline: bool) -> Iterator[No
 
 def hold_adapter(adapter: Any) -> None:
     """Take from Jinja those methods of an adapter that do more than query by its connection."""
-    for name in ("add_query", "submit_python_job", "store_relation"):
+    for name in _BEYOND_QUERIES:
         if hasattr(adapter, name):
             setattr(adapter, name, _refusal(name))
     # Nothing is committed, and there is nothing to begin: each query has its own transaction.

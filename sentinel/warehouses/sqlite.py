@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,9 @@ class Sqlite:
     @contextmanager
     def introspection(self, by_dbt: ByDbt) -> Iterator[SessionHandle]:
         """What dbt asks while it compiles, on a session for alerts."""
-        with self.open() as session:
+        prepare = partial(_let_only_read, catalog=True)
+        with self._engine(read_only=True, prepare=prepare) as engine:
+            session = _Session(engine, DIALECT, lambda driver: driver.interrupt())
             yield SessionHandle(session, _as_select)
 
     @contextmanager
@@ -305,16 +308,21 @@ def _as_select(sql: str) -> str:
     return f"select * from pragma_table_info({texts})"
 
 
-def _let_only_read(driver: sqlite3.Connection) -> None:
-    """Have SQLite itself refuse ATTACH, PRAGMA and whatever else is more than reading."""
+def _let_only_read(driver: sqlite3.Connection, *, catalog: bool = False) -> None:
+    """Have SQLite itself refuse ATTACH, PRAGMA and whatever else is more than reading.
+
+    With `catalog`, the pragmas that `_as_select` makes use of are let through.
+    """
 
     def judge(action: int, first: str | None, second: str | None, *_: str | None) -> int:
         if action in _READS:
             return sqlite3.SQLITE_OK
         if action == sqlite3.SQLITE_FUNCTION and (second or "").lower() not in _REACHING:
             return sqlite3.SQLITE_OK
-        if action == sqlite3.SQLITE_PRAGMA and first in _ASKED and second is None:
-            return sqlite3.SQLITE_OK
+        if action == sqlite3.SQLITE_PRAGMA:
+            asked = first in _ASKED and second is None
+            looks = catalog and first in ("database_list", "table_info")
+            return sqlite3.SQLITE_OK if asked or looks else sqlite3.SQLITE_DENY
         return sqlite3.SQLITE_DENY
 
     driver.set_authorizer(judge)

@@ -220,7 +220,7 @@ def test_what_others_print_during_dbt_is_no_result_of_ours(
     root = make_shop(tmp_path)
 
     def talk(*given: Any) -> AbstractContextManager[Any]:
-        print("a driver that talks")
+        print("a driver that talks")  # noqa: T201 - what is to be kept off
         return introspect(*given)
 
     project = DbtProject(DbtOptions(root, root), cwd=root, introspection=talk)
