@@ -57,13 +57,15 @@ class Query:
     """An alert's SQL and its bounds.
 
     `max_bytes_billed` holds where the warehouse bills by bytes. `labels` go along where the
-    warehouse keeps such words beside its own record of a query.
+    warehouse keeps such words beside its own record of a query. `own` is the alert's own statement
+    where `sql` is a query that Sentinel has made around it.
     """
 
     sql: str
     timeout: timedelta
     max_bytes_billed: int | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    own: str | None = None
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,10 @@ LOCALES_KEPT = ("root.dat", "en*.dat")
 # Made by `rehearse`; PYTHONPYCACHEPREFIX of the image leads there.
 BYTECODE = "bytecode"
 # Opening a warehouse imports its driver late.
-DRIVERS = {"postgres": "psycopg2", "bigquery": "google.cloud.bigquery, sqlalchemy_bigquery"}
+DRIVERS = {
+    "postgres": "psycopg, psycopg2",
+    "bigquery": "google.cloud.bigquery, sqlalchemy_bigquery",
+}
 STARTS_WITHIN_S = 120
 
 PROJECT = {

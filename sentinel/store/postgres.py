@@ -55,5 +55,5 @@ def _given(parameter: str) -> str:
 
 
 def _code(error: BaseException) -> str | None:
-    """The SQLSTATE of an error of psycopg2."""
-    return getattr(error, "pgcode", None)
+    """The SQLSTATE of an error of psycopg."""
+    return getattr(error, "sqlstate", None)

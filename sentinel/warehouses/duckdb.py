@@ -30,6 +30,7 @@ from tenacity import (
 from sentinel.core.errors import ConfigError, QueryError, WarehouseError, WarehouseLocked
 from sentinel.ports import Query, Session
 from sentinel.warehouses.introspection import ByDbt, SessionHandle
+from sentinel.warehouses.readonly import refuse_calls
 from sentinel.warehouses.session import SqlSession, own_words
 
 DIALECT = "duckdb"
@@ -50,6 +51,10 @@ _SERVICE = re.compile(r"\w{2,}:")
 # What a session for alerts decides itself, whatever the profile says.
 _BOUNDS = ("allowed_directories", "allowed_paths", "enable_external_access", "lock_configuration")
 _REFUSED = re.compile(r"^Permission Error: Cannot access ")
+# In a statement's tree: what is part of it, and the functions that it calls.
+_NODE = re.compile(r'"type":"(\w+_NODE)"')
+_READING_NODES = ("SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE")
+_CALLED = re.compile(r'"function_name":"((?:[^"\\]|\\.)*)"')
 _WILDCARD = re.compile(r"[*?\[]")
 # Which extension reads a service's files. DuckDB fetches it for dbt when it is first needed.
 _READERS = {
@@ -203,6 +208,34 @@ class DuckDb:
 
 
 class _Session(SqlSession):
+    def _admit(self, connection: Connection, query: Query) -> None:
+        """DuckDB's parser reads the statement, and the query around it.
+
+        A SELECT may hold a statement that writes (`with x as (copy …)`); the tree that DuckDB makes
+        of it shows that, and each function that it calls.
+        """
+        driver: Any = connection.connection.driver_connection
+        own = query.own or query.sql
+        for sql in dict.fromkeys((own, query.sql)):
+            kinds = [statement.type.name for statement in driver.extract_statements(sql)]
+            if kinds == ["MULTI"]:
+                raise QueryError(
+                    "the SQL is several statements to DuckDB; an alert is one SELECT",
+                    hint="list the values of a PIVOT, as in `on month in (1, 2, 3)`",
+                )
+            if kinds != ["SELECT"]:
+                raise QueryError(f"the SQL is {_listed(kinds)} to DuckDB; an alert is one SELECT")
+        [(tree,)] = driver.execute(
+            "select json_serialize_sql(cast(? as varchar))", [own]
+        ).fetchall()
+        # Quotes inside of the tree's texts are escaped: they look like no key.
+        for kind in _NODE.findall(tree):
+            if kind not in _READING_NODES:
+                raise QueryError(f"the SQL holds {kind.split('_')[0]}; an alert only reads")
+        if not _NODE.search(tree):
+            raise QueryError("DuckDB can't show what the SQL does; an alert is one SELECT")
+        refuse_calls(_CALLED.findall(tree), DIALECT)
+
     @contextmanager
     def _run(self, query: Query) -> Iterator[CursorResult[Any]]:
         try:
@@ -296,6 +329,10 @@ def _make_readable(connection: Connection, file: str) -> None:
                 connection.exec_driver_sql("select count(*) from duckdb_secrets()")
             except DBAPIError:  # it is told to whoever reads the file
                 connection.rollback()
+
+
+def _listed(kinds: Sequence[str]) -> str:
+    return f"{len(kinds)} statements" if len(kinds) != 1 else f"a {kinds[0]} statement"
 
 
 def _by(words: str) -> str:

@@ -1,18 +1,21 @@
-"""PostgreSQL, opened as dbt-postgres opens it: psycopg2, and the keys of its profile.
+"""PostgreSQL, by psycopg 3 and the keys of a dbt-postgres profile.
 
-A session for alerts can only read: each query has a READ ONLY transaction of its own that ends in a
-rollback, which takes along whatever the query has set. What outlives a rollback is undone when the
-connection goes back to the pool.
+A session for alerts can only read. The server itself decides that an alert is one statement: it gets
+each by the extended protocol, which takes no more than one, the alert's own first and by itself. Each
+query has a READ ONLY transaction of its own that ends in a rollback, which takes along whatever the
+query has set. What outlives a rollback is undone when the connection goes back to the pool.
+
+https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-EXT-QUERY
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
@@ -24,7 +27,7 @@ from tenacity import (
     stop_after_attempt,
 )
 
-from sentinel.core.errors import ConfigError, WarehouseError
+from sentinel.core.errors import ConfigError, QueryError, WarehouseError
 from sentinel.core.evaluation import Result
 from sentinel.core.secret import Scrubber
 from sentinel.ports import Query, Session
@@ -103,7 +106,7 @@ class Postgres:
         """
         try:
             engine = create_engine(
-                "postgresql+psycopg2://",
+                "postgresql+psycopg://",
                 creator=lambda: self._connect(read_only=read_only),
                 poolclass=QueuePool,
                 pool_size=self._threads,
@@ -139,29 +142,26 @@ class Postgres:
 
     def _connect(self, *, read_only: bool) -> DBAPIConnection:
         """A connection of the driver, made as dbt-postgres makes it. Raises what the driver raises."""
-        import psycopg2  # type: ignore[import-untyped]  # it has no types
+        import psycopg
+
+        from sentinel.warehouses.postgres_driver import connect, make_ready
 
         connecting = Retrying(
-            retry=retry_if_exception_type(psycopg2.OperationalError),
+            retry=retry_if_exception_type(psycopg.OperationalError),
             # dbt's: at once, then after 1, 4, 9 seconds.
             wait=lambda attempt: float(attempt.attempt_number - 1) ** 2,
             stop=stop_after_attempt(self._retries + 1),
             before_sleep=self._say,
             reraise=True,
         )
-        options = self._options(read_only=read_only)
-        driver: Any = connecting(psycopg2.connect, **self._arguments, **options)
+        arguments = self._arguments | self._options(read_only=read_only)
+        driver: psycopg.Connection[Any] = connecting(connect, arguments)
         try:
-            if self._role:
-                with driver.cursor() as cursor:
-                    cursor.execute(f"set role {self._role}")  # as it stands, like dbt
-                driver.commit()  # or the first rollback would undo it
-            driver.set_session("REPEATABLE READ", readonly=True if read_only else None)
-        except psycopg2.Error:
+            make_ready(driver, self._role, read_only=read_only)
+        except psycopg.Error:
             driver.close()
             raise
-        connected: DBAPIConnection = driver
-        return connected
+        return cast("DBAPIConnection", driver)
 
     def _options(self, *, read_only: bool) -> dict[str, str]:
         """Settings of the session from its start, which is what a reset goes back to."""
@@ -185,6 +185,15 @@ class _Session(SqlSession):
         # Always, which changes nothing: names are given as they are. (SQLAlchemy doubles `%`.)
         return '"' + column.replace('"', '""') + '"'
 
+    def _admit(self, connection: Connection, query: Query) -> None:
+        from sentinel.warehouses.postgres_driver import parse_alone
+
+        driver: Any = connection.connection.driver_connection
+        fault = parse_alone(driver, query.own or query.sql)
+        if fault is not None:
+            hint = "an alert is one SELECT" if "multiple commands" in fault else None
+            raise QueryError(fault, hint=hint)
+
     def fetch(self, query: Query, limit: int) -> Result:
         """As `sentinel.ports.Session.fetch`.
 
@@ -194,14 +203,14 @@ class _Session(SqlSession):
         statement = one_select(query.sql, self.dialect)
         # Its first line stays the first: the server's errors name lines.
         cut = f"select * from ({statement}\n) as fetched limit {int(limit) + 1}"
-        with self._run(replace(query, sql=cut)) as found:
+        with self._run(replace(query, sql=cut, own=query.own or statement)) as found:
             rows = found.fetchall()
             columns = tuple(found.keys())
         return Result(columns, tuple(map(tuple, rows[:limit])), truncated=len(rows) > limit)
 
 
 def _arguments(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What psycopg2.connect is given: what dbt gives it, save for Sentinel's own name."""
+    """What the driver is given: what dbt gives it, save for Sentinel's own name."""
     arguments: dict[str, Any] = {
         "dbname": str(given["database"]),
         "user": str(given["user"]),
@@ -233,24 +242,17 @@ def _bound(connection: Connection, query: Query) -> None:
 
 
 def _cancel(driver: Any) -> None:
-    import psycopg2
+    from sentinel.warehouses.postgres_driver import cancel
 
-    with suppress(psycopg2.Error):  # a cancel that doesn't get through: `_bound` holds
-        driver.cancel()
+    cancel(driver)
 
 
 def _forget(driver: Any, record: ConnectionPoolEntry, _state: PoolResetState) -> None:
-    """Leave nothing of a query to the next one on its connection.
+    import psycopg
 
-    A rollback takes back every setting, also those that were made for the session. Advisory locks of
-    the session are all that a reading transaction leaves behind.
-    """
-    import psycopg2
+    from sentinel.warehouses.postgres_driver import forget
 
     try:
-        driver.rollback()
-        with driver.cursor() as cursor:
-            cursor.execute("select pg_advisory_unlock_all()")
-        driver.rollback()
-    except psycopg2.Error:
+        forget(driver)
+    except psycopg.Error:
         record.invalidate()  # the connection is broken; the next query gets a new one

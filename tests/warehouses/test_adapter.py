@@ -468,7 +468,7 @@ quiet = lambda *words: None
 root = Path(sys.argv[1])
 here = Installation(DbtOptions(root, profiles_dir=root), Voice(quiet, quiet, quiet, quiet))
 print(type(here.warehouse).__name__, here.warehouse.instant(datetime.now(UTC))[:4])
-print([name for name in sys.modules if name.split('.')[0] in ('dbt', 'dbt_common', 'psycopg2')])
+print([name for name in sys.modules if name.split('.')[0] in ('dbt', 'dbt_common', 'psycopg', 'psycopg2')])
 """
     ran = subprocess.run(
         [sys.executable, "-c", code, root], capture_output=True, text=True, check=False, timeout=60

@@ -227,8 +227,11 @@ def test_an_advisory_lock_is_free_after_the_query_that_took_it(
 
 def test_the_session_can_only_read_even_what_was_not_recognized(shop: PostgresPlace) -> None:
     with opened(shop).engine(read_only=True) as engine, engine.connect() as connection:
-        for sql in ("delete from orders", "rollback; delete from orders"):
-            with pytest.raises(DBAPIError, match="read-only transaction"):
+        for sql, words in {
+            "delete from orders": "read-only transaction",
+            "rollback; delete from orders": "multiple commands",
+        }.items():
+            with pytest.raises(DBAPIError, match=words):
                 connection.exec_driver_sql(sql)
             connection.rollback()
 
@@ -540,7 +543,7 @@ def parameters(place: PostgresPlace, **others: Any) -> Mapping[str, str]:
     """What the driver was told, of a connection that a profile leads to."""
     with opened(place, **others).engine(read_only=True) as engine, engine.connect() as connection:
         driver: Any = connection.connection.driver_connection
-        return dict(driver.info.dsn_parameters)
+        return dict(driver.info.get_parameters())
 
 
 def test_every_key_of_the_profile_reaches_the_driver(shop: PostgresPlace, tmp_path: Path) -> None:
@@ -548,7 +551,7 @@ def test_every_key_of_the_profile_reaches_the_driver(shop: PostgresPlace, tmp_pa
     key.write_text("no key")
     key.chmod(0o600)
     given = {
-        "sslmode": "prefer",
+        "sslmode": "allow",
         "sslcert": str(tmp_path / "no.crt"),
         "sslkey": str(key),
         "sslrootcert": str(tmp_path / "root.crt"),
@@ -662,6 +665,6 @@ def test_the_driver_is_imported_only_when_a_server_is_opened() -> None:
         "from sentinel.warehouses.postgres import Postgres\n"
         "Postgres(dict.fromkeys(['host', 'user', 'password', 'dbname', 'schema'], 'x') | "
         "{'port': 1}, pathlib.Path('.'))\n"
-        "assert 'psycopg2' not in sys.modules\n"
+        "assert not {'psycopg', 'psycopg2'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, env=os.environ)

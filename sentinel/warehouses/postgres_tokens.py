@@ -1,0 +1,121 @@
+"""SQL read as PostgreSQL reads it: the rules of the server's own scanner.
+
+sqlglot's tokens differ from the server's in corners: an operator ends before `/*` and `--`, a line
+comment ends at a carriage return, `$` continues a name, and every character beyond ASCII is a letter.
+What one of them takes for text, the other may take for SQL.
+
+https://github.com/postgres/postgres/blob/REL_16_STABLE/src/backend/parser/scan.l
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from sentinel.core.errors import QueryError
+
+Kind = Literal["name", "quoted name", "text", "symbol"]
+
+_SPACE = re.compile(r"(?:[ \t\n\r\f\v]|--[^\n\r]*)+")
+_COMMENT_EDGE = re.compile(r"/\*|\*/")
+_NAME = re.compile(r"[A-Za-z_\u0080-\U0010ffff][A-Za-z0-9_$\u0080-\U0010ffff]*")
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
+_ESCAPED_NAME = re.compile(r'[uU]&"')
+_ESCAPED_TEXT = re.compile(r"[eE]'(?:[^'\\]|''|\\.)*'", re.DOTALL)
+_TEXT = re.compile(r"(?:[bBnNxX]|[uU]&)?'(?:[^']|'')*'")
+_DOLLARS = re.compile(r"\$(?P<tag>(?:[A-Za-z_\u0080-\U0010ffff][A-Za-z0-9_\u0080-\U0010ffff]*)?)\$")
+_NUMBER = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+# Where one of these begins without an end, the server refuses the whole text.
+_UNFINISHED = re.compile(r"/\*|(?:[bBeEnNxX]|[uU]&)?'|\"")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A token, from `start` up to `end`. A quoted name's `text` has neither quotes nor doubled ones."""
+
+    kind: Kind
+    text: str
+    start: int
+    end: int
+
+
+def read_pieces(sql: str) -> Iterator[Piece]:
+    """The tokens without spaces and comments, in order.
+
+    Raises QueryError for a token without an end, a name with escapes, which only the server can
+    resolve, and a text with escapes that goes on in another one.
+    """
+    at = _skip(sql, 0)
+    escaped_until = -1
+    while at < len(sql):
+        piece = _piece(sql, at)
+        if piece.kind == "text":
+            if piece.start == escaped_until:
+                # The server takes E'a' and 'b' on two lines for one text with escapes: it may end
+                # elsewhere, and the statement with it.
+                raise QueryError(
+                    "the SQL can't be read: a text with escapes goes on in another text"
+                )
+            escaped = sql[at] in "eE"
+        else:
+            escaped = False
+        yield piece
+        at = _skip(sql, piece.end)
+        escaped_until = at if escaped else -1
+
+
+def _skip(sql: str, at: int) -> int:
+    """The position after spaces and comments, which may lie in one another."""
+    while True:
+        if space := _SPACE.match(sql, at):
+            at = space.end()
+        elif sql.startswith("/*", at):
+            depth = 0
+            for edge in _COMMENT_EDGE.finditer(sql, at):
+                depth += 1 if edge.group() == "/*" else -1
+                if depth == 0:
+                    at = edge.end()
+                    break
+            else:
+                return at
+        else:
+            return at
+
+
+def _piece(sql: str, at: int) -> Piece:
+    if _ESCAPED_NAME.match(sql, at):
+        raise QueryError(
+            f"the SQL has a name with escapes in line {_line(sql, at)}, {sql[at : at + 20]!r}",
+            hint="write the name itself in quotes",
+        )
+    for pattern in (_ESCAPED_TEXT, _TEXT):
+        if text := pattern.match(sql, at):
+            return Piece("text", text.group(), at, text.end())
+    if quoted := _QUOTED.match(sql, at):
+        name = quoted.group()[1:-1].replace('""', '"')
+        return Piece("quoted name", name, at, quoted.end())
+    if dollars := _DOLLARS.match(sql, at):
+        end = sql.find(dollars.group(), dollars.end())
+        if end < 0:
+            raise _unfinished(sql, at)
+        end += len(dollars.group())
+        return Piece("text", sql[at:end], at, end)
+    if _UNFINISHED.match(sql, at):
+        raise _unfinished(sql, at)
+    if name_ := _NAME.match(sql, at):
+        return Piece("name", name_.group(), at, name_.end())
+    if number := _NUMBER.match(sql, at):
+        return Piece("symbol", number.group(), at, number.end())
+    return Piece("symbol", sql[at], at, at + 1)
+
+
+def _unfinished(sql: str, at: int) -> QueryError:
+    return QueryError(
+        f"the SQL can't be read: what begins in line {_line(sql, at)} with {sql[at]} never ends"
+    )
+
+
+def _line(sql: str, at: int) -> int:
+    return sql.count("\n", 0, at) + 1
