@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 
-from tests.places.place import Place
+from sentinel.cli.main import COMMANDS, cli
+from tests.places.place import BIN, Place, environment
 from tests.places.place import profile as profile_of
 from tests.places.servers import Servers
 
@@ -235,3 +240,114 @@ def test_jinja_that_writes_is_the_alerts_fault(attacked: Attacked) -> None:
 
 def test_jinja_that_reads_has_its_answers(attacked: Attacked) -> None:
     assert {name: attacked.said_of(name) for name in READS} == {name: [] for name in READS}
+
+
+# -- offline -----------------------------------------------------------------------------------
+
+# What each process of Python writes down, those of dbt too: libraries in C reach the listener instead.
+WATCHER = """
+import os, sys
+def note(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "sqlite3.connect"):
+        with open(os.environ["WATCHED"], "a") as file:
+            file.write(f"{event} {arguments[-1] if event != 'socket.getaddrinfo' else arguments[0]}\\\\n")
+sys.addaudithook(note)
+"""
+CHANNELS = """
+channels:
+  hook: {type: webhook, url: "https://hooks.example.com/x"}
+  mail: {type: email, host: mail.example.com, from: a@example.com, to: [b@example.com]}
+  chat: {type: slack, token: xoxb-1, channel: "#c"}
+heartbeat: {url: "https://beats.example.com/x"}
+"""
+# Calls that dbt carries out while it parses, with or without `execute`.
+AT_PARSE = {
+    "duckdb": '{% do adapter.location_exists("x\' ; create table by_parsing as select 1; --") %}',
+    "bigquery": "{% do adapter.list_schemas(target.database) %}",
+    "postgres": "{% do adapter.verify_database(target.database) %}",
+}
+
+
+@contextmanager
+def listener() -> Iterator[tuple[int, list[str]]]:
+    """A port of this machine, and whoever connects to it."""
+    seen: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def accept() -> None:
+            while True:
+                try:
+                    connection, address = server.accept()
+                except OSError:
+                    return
+                seen.append(str(address))
+                connection.close()
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield server.getsockname()[1], seen
+
+
+def output(name: str, folder: Path, port: int) -> dict[str, Any]:
+    match name:
+        case "duckdb":
+            return {"type": name, "path": str(folder / "missing.duckdb"), "schema": "main"}
+        case "sqlite":
+            files = {"main": str(folder / "missing.db")}
+            paths = {"schemas_and_paths": files, "schema_directory": str(folder)}
+            return {"type": name, "database": "database", "schema": "main", **paths}
+        case "postgres":
+            login = {"user": "u", "password": "p", "dbname": "d", "schema": "s"}
+            return {"type": name, "host": "127.0.0.1", "port": port, **login}
+        case "bigquery":
+            where = {"project": "p", "dataset": "s", "api_endpoint": f"http://127.0.0.1:{port}"}
+            return {"type": name, "method": "oauth-secrets", "token": "t", **where}
+    raise AssertionError(f"no profile of {name} leads nowhere yet")
+
+
+@pytest.mark.parametrize("jinja", ["", "at parse"])
+@pytest.mark.parametrize("name", WAREHOUSES)
+def test_offline_opens_no_connection(
+    name: str, jinja: str, tmp_path: Path, servers: Servers
+) -> None:
+    if jinja and name not in AT_PARSE:
+        return
+    with listener() as (port, seen):
+        root, watched = tmp_path / "shop", tmp_path / "watched"
+        (root / "models").mkdir(parents=True)
+        settings = {"name": "shop", "version": "1.0", "profile": "shop"}
+        (root / "dbt_project.yml").write_text(yaml.safe_dump(settings))
+        (root / "sentinel.yml").write_text(CHANNELS)
+        profile = {"shop": {"target": "dev", "outputs": {"dev": output(name, tmp_path, port)}}}
+        (root / "profiles.yml").write_text(yaml.safe_dump(profile))
+        (root / "models/asks.sql").write_text(
+            alert("{% set found = run_query('select 1') %}") + (AT_PARSE[name] if jinja else "")
+        )
+        (tmp_path / "sitecustomize.py").write_text(WATCHER)
+        bin_ = environment("sqlite") if name == "sqlite" else BIN
+        environ = {k: v for k, v in os.environ.items() if not k.startswith(("DBT_", "SENTINEL_"))}
+        environ |= {"PYTHONPATH": str(tmp_path), "WATCHED": str(watched)}
+        # A selection, so that dbt parses and lists.
+        ran = subprocess.run(
+            [bin_ / "sentinel", "validate", "--offline", "--select", "tag:x", "asks"],
+            cwd=root,
+            env=environ,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert "1 alert checked" in ran.stdout or (jinja and ran.returncode == 2), ran.stderr
+    assert (seen, watched.read_text() if watched.exists() else "") == ([], "")
+    assert list(tmp_path.glob("missing*")) == []
+
+
+def test_every_command_with_offline_is_tried_here() -> None:
+    with_it = {
+        name
+        for name in COMMANDS
+        if any(
+            "--offline" in parameter.opts
+            for parameter in getattr(cli.get_command(click.Context(cli), name), "params", ())
+        )
+    }
+    assert with_it == {"validate"}
