@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies_environment
 
@@ -56,7 +57,10 @@ class Voice:
 
 
 class Installation:
-    """Sentinel in one dbt project: its parts, each made when first asked for."""
+    """Sentinel in one dbt project: its parts, each made when first asked for.
+
+    `offline` keeps dbt from every connection; parts that connect are not to be asked for then.
+    """
 
     def __init__(
         self,
@@ -71,7 +75,9 @@ class Installation:
         self.offline = offline
         self.voice = voice
         self._make_project = make_project or (
-            lambda chosen: DbtProject(chosen, notify=voice.working)
+            lambda chosen: DbtProject(
+                chosen, notify=voice.working, introspection=introspect, offline=offline
+            )
         )
         self.project = self._make_project(options)
         # What is likely not meant in sentinel.yml, found while its parts are built.
@@ -321,6 +327,22 @@ class Installation:
 
         connect = Connections(self.options, profile, self.project.folder)
         return AdapterWarehouse(profile.type, connect, self.threads)
+
+
+def introspect(
+    profile: Profile,
+    project_dir: Path,
+    files: Callable[[], Sequence[str]],
+    by_dbt: Callable[[], Any],
+) -> AbstractContextManager[Any]:
+    """The connection for what dbt asks while it compiles alerts. Raises ConfigError."""
+    point = _entry_points(WAREHOUSES).get(profile.type)
+    if point is None:
+        from sentinel.warehouses.adapter import AdapterWarehouse
+
+        return AdapterWarehouse(profile.type, by_dbt).introspection(by_dbt)
+    database: Database = _loaded(point)(profile.credentials, project_dir, 1, files=files)
+    return database.introspection(by_dbt)
 
 
 def _store_dialect(profile: Profile) -> EntryPoint:

@@ -12,7 +12,7 @@ from sentinel.app.daemon import Daemon, Instruments, Loaded, Pace
 from sentinel.app.deliver import Delivery
 from sentinel.app.problems import Log
 from sentinel.app.threads import Threads
-from sentinel.bootstrap import Installation, Voice
+from sentinel.bootstrap import Installation, Voice, introspect
 from sentinel.core.errors import ConfigError, SentinelError
 from sentinel.core.project import Selection
 from sentinel.dbt.options import DbtOptions
@@ -39,7 +39,7 @@ class DaemonSetup:
         return Installation(self._options, self._voice, self._project)
 
     def _project(self, options: DbtOptions) -> PicturedProject:
-        process = self._processes.setdefault(options, DbtProcess(options))
+        process = self._processes.setdefault(options, DbtProcess(options, introspect))
         return PicturedProject(options, process, self._selection)
 
     def load(self) -> Loaded:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from sentinel.core.errors import ProjectError
 from sentinel.core.project import Compiled, Selection
@@ -22,6 +23,11 @@ LESSENING = frozenset(
 # What YAML doesn't take unless it is quoted, as dbt shows the line.
 _UNQUOTED = re.compile(r"\|\s+schedule:\s*([@*][^\n#]*)")
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+# Opens the handle that dbt's queries go by; it is given what opens dbt's own, and whether the
+# project has been parsed.
+Opener = Callable[[Callable[[], Any], bool], AbstractContextManager[Any]]
 
 
 class Engine(Protocol):
@@ -59,6 +65,9 @@ class Invocation:
     options: DbtOptions
     profiles_dir: Path
     folder: Path
+    # None: dbt has no connection.
+    opener: Opener | None = field(default=None, repr=False)
+    offline: bool = False
 
     @property
     def target(self) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -35,12 +35,19 @@ from sentinel.dbt.stamp import CONFIG_FILES, Scope, Stamp, Surroundings, stamp_k
 
 # How long another process may have dbt read the project, which takes minutes for a large one.
 _PATIENCE = timedelta(minutes=5)
+# Opens a connection that can only read, for what dbt asks while it reads a project: of a profile's
+# target, with the project's folder, the files beside the warehouse that it declares, and what opens
+# dbt's own connection.
+Introspection = Callable[
+    [Profile, Path, Callable[[], Sequence[str]], Callable[[], Any]], AbstractContextManager[Any]
+]
 
 
 class DbtProject:
     """The `Project` port over dbt. Files are looked at anew in each call; safe to share by threads.
 
-    `notify` is told, in a few words, what takes time.
+    `notify` is told, in a few words, what takes time. Without `introspection`, or when it is
+    `offline`, nothing in the project reaches the warehouse.
     """
 
     def __init__(
@@ -51,12 +58,16 @@ class DbtProject:
         env: Mapping[str, str] = os.environ,
         cwd: Path | None = None,
         engine: Callable[[Invocation], Engine] = make_engine,
+        introspection: Introspection | None = None,
+        offline: bool = False,
     ) -> None:
         self._cwd = cwd or Path.cwd()
         self._options = replace(options, project_dir=self._cwd / options.project_dir)
         self._notify = notify
         self._env = env
         self._make_engine = engine
+        self._introspection = introspection
+        self._offline = offline
         self._engine: Engine | None = None
         self._kept: Kept | None = None
         self._parsed: str | None = None  # the stamp at which the engine last read the project
@@ -269,7 +280,13 @@ class DbtProject:
         if self._engine is None:
             self._notify("starting dbt")
             self._engine = self._make_engine(
-                Invocation(self._options, self._profiles_dir(), folder)
+                Invocation(
+                    self._options,
+                    self._profiles_dir(),
+                    folder,
+                    None if self._introspection is None else self._open,
+                    self._offline,
+                )
             )
         try:
             with self._locked(folder / "lock"):
@@ -311,6 +328,18 @@ class DbtProject:
             yield
         finally:
             os.close(lock)
+
+    def _open(self, by_dbt: Callable[[], Any], parsed: bool) -> AbstractContextManager[Any]:
+        """The connection for what dbt asks; before a parse nobody knows the project's files."""
+        assert self._introspection is not None
+        profile, root = self.profile(), self.file().root
+
+        def files() -> Sequence[str]:
+            external = str(profile.credentials.get("external_root") or ".")
+            manifest = reading.load_manifest(self.folder / "manifest.json") if parsed else None
+            return reading.external_files(manifest, external) if manifest else ()
+
+        return self._introspection(profile, root, files, by_dbt)
 
     def _lend_sources(self) -> None:
         """`source_status:` compares with the sources.json of the user's target folder."""

@@ -46,6 +46,7 @@ from sentinel.dbt.engine import (
     dbt_failed,
     selection_words,
 )
+from sentinel.dbt.reading import hold_adapter, reading
 
 # dbt keeps flags, adapters and loggers in globals: one call at a time in this process, whatever
 # the number of projects.
@@ -62,20 +63,24 @@ class PythonEngine:
         self._manifest: Manifest | None = None
 
     def parse(self) -> None:
-        result = self._invoke(["parse"], None, [])
+        with self._reading():
+            result = self._invoke(["parse"], None, [])
         if not isinstance(result, Manifest):
             raise dbt_failed("dbt parse returned no manifest")
         self._manifest = result
 
     def select(self, selection: Selection) -> frozenset[str]:
-        result = self._invoke(["ls"], self._parsed(), selection_words(selection))
+        manifest = self._parsed()
+        with self._reading():
+            result = self._invoke(["ls"], manifest, selection_words(selection))
         return frozenset(json.loads(line)["unique_id"] for line in result or ())
 
     def compile(self, nodes: Iterable[Node]) -> Mapping[str, Compiled]:
         manifest = self._parsed()
-        with _alone():
+        with self._reading(parsed=True), _alone():
             try:
                 config = self._begin("compile", manifest)
+                hold_adapter(get_adapter(config))
                 manifest = _deferred(manifest, config)
                 with task_contextvars(project_root=config.project_root):
                     return {n.unique_id: _compile(n.unique_id, config, manifest) for n in nodes}
@@ -87,6 +92,15 @@ class PythonEngine:
             self._invoke(["run"], self._parsed(), ["--no-empty", *chosen(selection)])
         finally:
             self._manifest = None  # dbt run compiles the manifest's own nodes: not to be reused
+
+    @contextmanager
+    def _reading(self, *, parsed: bool = False) -> Iterator[None]:
+        """dbt, held to reading; with nobody else in it, since dbt's classes are changed for that."""
+        invocation = self._invocation
+        opener = None if invocation.offline else invocation.opener
+        opening = None if opener is None else lambda by_dbt: opener(by_dbt, parsed)
+        with _DBT_IS_NOT_REENTRANT, reading(invocation.folder, opening, invocation.offline):
+            yield
 
     def _parsed(self) -> Manifest:
         if self._manifest is None:

@@ -25,6 +25,7 @@ from sqlglot.errors import SqlglotError
 from sentinel.core.errors import ConfigError, QueryError, WarehouseError
 from sentinel.ports import Query, Session
 from sentinel.warehouses.postgres_tokens import FORGET
+from sentinel.warehouses.introspection import ByDbt, JudgedHandle
 from sentinel.warehouses.session import SqlSession, own_words
 
 # dbt's name of a type to SQLAlchemy's name of dialect and driver, where they differ. The driver is
@@ -100,6 +101,11 @@ class AdapterWarehouse:
             f"Sentinel can't keep its tables in a warehouse of the type {self._kind!r}",
             hint="`store.target` in sentinel.yml may name another target",
         )
+
+    @contextmanager
+    def introspection(self, by_dbt: ByDbt) -> Iterator[JudgedHandle]:
+        """What dbt asks while it compiles, on dbt's own connection: a query is judged by its words."""
+        yield JudgedHandle(by_dbt(), self._dialect)
 
     @property
     def _dialect(self) -> str:

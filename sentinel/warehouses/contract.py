@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from sqlalchemy import Engine
 
@@ -26,4 +27,12 @@ class Database(Warehouse, Protocol):
         """An engine for one batch or transaction.
 
         Raises WarehouseLocked after waiting for another process, and WarehouseError.
+        """
+
+    def introspection(self, by_dbt: Callable[[], Any]) -> AbstractContextManager[Any]:
+        """The connection for what dbt asks while it compiles alerts; it can only read.
+
+        It has the form of what dbt's adapter calls a connection's handle. `by_dbt` opens the
+        adapter's own, which can do all that the profile's role may. Raises as `engine` does; a query
+        that isn't let through raises QueryError.
         """

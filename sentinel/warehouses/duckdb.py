@@ -30,6 +30,7 @@ from tenacity import (
 from sentinel.core.errors import ConfigError, QueryError, WarehouseError, WarehouseLocked
 from sentinel.ports import Query, Session
 from sentinel.warehouses.bounding import BYTES, Cell, RenamingCells
+from sentinel.warehouses.introspection import ByDbt, SessionHandle
 from sentinel.warehouses.readonly import refuse_calls
 from sentinel.warehouses.session import SqlSession, own_words
 
@@ -125,6 +126,12 @@ class DuckDb:
         """
         with self._engine(read_only=read_only) as engine:
             yield engine
+
+    @contextmanager
+    def introspection(self, by_dbt: ByDbt) -> Iterator[SessionHandle]:
+        """What dbt asks while it compiles, on a session for alerts."""
+        with self.open() as session:
+            yield SessionHandle(session)
 
     @contextmanager
     def _engine(self, *, read_only: bool, bounds: _Bounds | None = None) -> Iterator[Engine]:

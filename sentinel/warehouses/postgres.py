@@ -32,6 +32,7 @@ from sentinel.core.evaluation import Excerpt, Result
 from sentinel.core.secret import Scrubber
 from sentinel.ports import Query, Session
 from sentinel.warehouses.bounding import BYTES, Cell, RenamingCells, json_cell
+from sentinel.warehouses.introspection import ByDbt, SessionHandle
 from sentinel.warehouses.readonly import one_select
 from sentinel.warehouses.session import SqlSession, own_words
 
@@ -125,6 +126,12 @@ class Postgres:
             yield engine
         finally:
             engine.dispose()
+
+    @contextmanager
+    def introspection(self, by_dbt: ByDbt) -> Iterator[SessionHandle]:
+        """What dbt asks while it compiles, on a session for alerts."""
+        with self.open() as session:
+            yield SessionHandle(session)
 
     def _try_to_connect(self, engine: Engine) -> None:
         try:
