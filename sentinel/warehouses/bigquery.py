@@ -270,8 +270,9 @@ class BigQuerySession(Wrapping):
     def _checked(self, query: Query) -> bigquery.QueryJob:
         statement = one_select(query.sql, self.dialect)
         job = self._said(lambda: self.dry_run(statement, query.labels, _bounded(self._keys)))
-        if job.statement_type not in (None, "SELECT"):
-            raise QueryError(f"the SQL is a {job.statement_type} statement; an alert is one SELECT")
+        if job.statement_type != "SELECT":
+            kind = job.statement_type or "unknown"
+            raise QueryError(f"the SQL is a {kind} statement to BigQuery; an alert is one SELECT")
         return job
 
     def _fetch(self, query: Query, limit: int, excerpt: Excerpt | None) -> Result:

@@ -33,7 +33,7 @@ from sentinel.core.secret import Scrubber
 from sentinel.ports import Query, Session
 from sentinel.warehouses.bounding import BYTES, Cell, RenamingCells, json_cell
 from sentinel.warehouses.introspection import ByDbt, SessionHandle
-from sentinel.warehouses.readonly import one_select
+from sentinel.warehouses.readonly import one_select, refuse_reserved
 from sentinel.warehouses.session import SqlSession, own_words
 
 if TYPE_CHECKING:
@@ -49,6 +49,19 @@ _NET = timedelta(seconds=5)
 _LONGEST_MS = 2**31 - 1
 # `standard_conforming_strings`: the server has to end a text where `one_select` has seen its end.
 _READ_ONLY = {"default_transaction_read_only": "on", "standard_conforming_strings": "on"}
+
+# What the server and its extensions keep from ordinary users: functions in C which nobody may call
+# without a grant. A superuser may call all of them. Other languages are for functions of one's own.
+_RESERVED = """
+select distinct proname from pg_catalog.pg_proc
+where proacl is not null and prolang in (12, 13)
+and not pg_catalog.has_function_privilege('public', oid, 'execute')
+"""
+# Those that only show what the server is doing.
+_SHOWING = (
+    "pg_config", "pg_current_logfile", "pg_get_backend_memory_contexts", "pg_get_shmem_allocations",
+    "pg_show_replication_origin_status", "pg_stat_have_stats",
+)  # fmt: skip
 
 
 class Postgres:
@@ -182,6 +195,9 @@ class Postgres:
 
 
 class _Session(SqlSession):
+    # Functions of this server that its owner keeps from ordinary users; asked for once.
+    _reserved: frozenset[str] | None = None
+
     def quote(self, column: str) -> str:
         # Always, which changes nothing: names are given as they are. (SQLAlchemy doubles `%`.)
         return '"' + column.replace('"', '""') + '"'
@@ -189,8 +205,13 @@ class _Session(SqlSession):
     def _admit(self, connection: Connection, query: Query) -> None:
         from sentinel.warehouses.postgres_driver import parse_alone
 
+        own = query.own or query.sql
+        if self._reserved is None:
+            names = connection.exec_driver_sql(_RESERVED).scalars().all()
+            self._reserved = frozenset(names).difference(_SHOWING)
+        refuse_reserved(own, self._reserved)
         driver: Any = connection.connection.driver_connection
-        fault = parse_alone(driver, query.own or query.sql)
+        fault = parse_alone(driver, own)
         if fault is not None:
             hint = "an alert is one SELECT" if "multiple commands" in fault else None
             raise QueryError(fault, hint=hint)

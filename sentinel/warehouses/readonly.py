@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 
 import sqlglot
@@ -39,8 +39,10 @@ _COMMENT_EDGE = re.compile(r"/\*|\*/")
 # What ends a line for one parser and not for another. Line feed ends it for all.
 _LINE_ENDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 # Functions that reach beyond the tables although a reading transaction may call them, by dialect:
-# files, other servers, the server itself, and SQL in a text, which nobody has looked at.
+# files, other servers, the server itself, and SQL in a text, which nobody has looked at. Found in the
+# catalogs of real servers: tests/security/test_functions.py tries every function that is there.
 _BEYOND: Mapping[str, re.Pattern[str]] = {
+    "bigquery": re.compile(r"external_query", re.IGNORECASE),
     "duckdb": re.compile(
         r"query|json_execute_serialized_sql|(enable|disable)_(logging|profiling)|write_log"
         r"|truncate_duckdb_logs|(force_)?checkpoint|\w+_external_resource(_type)?"
@@ -48,13 +50,20 @@ _BEYOND: Mapping[str, re.Pattern[str]] = {
         re.IGNORECASE,
     ),
     "postgres": re.compile(
+        # Files and large objects.
         r"pg_(read|ls|file|logdir)_\w+|pg_stat_file|pg_(hba|ident)_file_\w+|pg_show_all_file_settings"
         r"|lo_(import|export|creat|create|from_bytea|open|put|truncate|truncate64|unlink)|lowrite"
-        r"|dblink\w*|query_export_to_s3|table_import_from_s3|query_to_xml\w*|ts_stat|ts_rewrite|cursor_to_xml\w*"
+        # SQL in a text, and other servers; those of extensions by their documentation.
+        r"|query_to_xml\w*|cursor_to_xml\w*|ts_stat|ts_rewrite"
+        r"|dblink\w*|crosstab\w*|connectby|xpath_table|query_export_to_s3|table_import_from_s3"
+        # The server, its indexes, its log and its statistics.
         r"|pg_(cancel|terminate)_backend|pg_reload_conf|pg_rotate_logfile\w*|pg_promote"
         r"|pg_(create|drop|copy|backup|log|replication)_\w+|pg_(start|stop)_backup|pg_switch_wal"
-        r"|pg_wal_replay_(pause|resume)|pg_logical_(emit|slot_get)_\w+|pg_sync_replication_slots"
-        r"|pg_stat_reset\w*|pg_stat_statements_reset|pg_import_system_collations",
+        r"|pg_wal_replay_(pause|resume)|pg_logical_(emit|slot_get|slot_peek)_\w+"
+        r"|pg_sync_replication_slots|pg_export_snapshot|pg_import_system_collations|pg_nextoid"
+        r"|pg_stat_reset\w*|pg_stat_statements_reset|pg_(clear|restore)_\w+_stats"
+        r"|brin_(de)?summarize_\w+|gin_clean_pending_list|pg_truncate_visibility_map|heap_force_\w+"
+        r"|binary_upgrade_\w+|pg_stop_making_pinned_objects",
         re.IGNORECASE,
     ),
 }
@@ -96,12 +105,22 @@ def one_select(sql: str, dialect: str) -> str:
     return statement
 
 
-def refuse_calls(names: Sequence[str], dialect: str) -> None:
-    """Raises QueryError if one of the functions reaches beyond the tables."""
+def refuse_calls(
+    names: Sequence[str], dialect: str, reserved: Collection[str] = frozenset()
+) -> None:
+    """Raises QueryError if one of the functions reaches beyond the tables.
+
+    `reserved` are further ones that the server keeps from ordinary users.
+    """
     beyond = _BEYOND[dialect]
     for name in names:
-        if beyond.fullmatch(name):
+        if beyond.fullmatch(name) or name.lower() in reserved:
             raise _reaches_beyond(name)
+
+
+def refuse_reserved(sql: str, reserved: Collection[str]) -> None:
+    """Raises QueryError if SQL in PostgreSQL's tokens calls one of these functions."""
+    refuse_calls([piece.text for piece in _called(tuple(read_pieces(sql)))], "postgres", reserved)
 
 
 def _reaches_beyond(name: str) -> QueryError:

@@ -188,6 +188,7 @@ class Sqlite:
             uri=True,
             timeout=self._wait_s,
             isolation_level=None,  # transactions begin where `engine` says
+            cached_statements=0,  # `sqlite_stmt` would show them to the next query
             check_same_thread=False,  # a pool lends it to one thread after another
         )
         try:

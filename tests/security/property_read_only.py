@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -13,12 +15,13 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from tests.places.place import PlaceMissing
 from tests.places.servers import Servers
 
-from .hostile_sql import DIALECTS, TARGETS, Target, open_target, texts
+from .hostile_sql import DECIDING, TARGETS, Target, open_target, texts, without_guard
 
 BATCH = 500
+UNGUARDED = " alone"  # behind the name of a warehouse that decides without Sentinel's guard
 
 
-def attack(target: Target, name: str, examples: int, from_seed: int) -> None:
+def attack(target: Target, examples: int, from_seed: int) -> None:
     """Try so many generated texts. Raises AssertionError with the smallest text that did harm."""
 
     @seed(from_seed)
@@ -30,7 +33,7 @@ def attack(target: Target, name: str, examples: int, from_seed: int) -> None:
         phases=(Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),
     )
-    @given(text=texts(DIALECTS[name]))
+    @given(text=texts(target.dialect))
     def each(text: str) -> None:
         target.attack(text)
 
@@ -38,8 +41,9 @@ def attack(target: Target, name: str, examples: int, from_seed: int) -> None:
 
 
 def main() -> None:
+    logging.disable()  # sqlglot warns of what it can't parse
     minutes = float(os.environ.get("MINUTES", "60"))
-    names = sys.argv[1:] or list(TARGETS)
+    names = sys.argv[1:] or [*TARGETS, *(f"{name}{UNGUARDED}" for name in DECIDING)]
     servers = Servers()
     failed = False
     print(f"hostile SQL for {minutes:g} minutes on {', '.join(names)}", flush=True)  # noqa: T201
@@ -55,10 +59,15 @@ def _for_a_while(servers: Servers, name: str, seconds: float) -> bool:
     harmless = True
     with tempfile.TemporaryDirectory() as folder:
         try:
-            with open_target(name, servers, Path(folder)) as target:
+            with (
+                open_target(name.removesuffix(UNGUARDED), servers, Path(folder)) as target,
+                ExitStack() as stack,
+            ):
+                if name.endswith(UNGUARDED):
+                    stack.enter_context(without_guard(target))
                 while time.monotonic() < deadline:
                     try:
-                        attack(target, name, BATCH, number)
+                        attack(target, BATCH, number)
                     except AssertionError as error:
                         harmless = False
                         print(f"{name}, SEED={number}: {error}", flush=True)  # noqa: T201
