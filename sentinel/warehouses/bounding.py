@@ -31,8 +31,9 @@ _COLUMN = "sentinel_column"
 class Cell:
     """SQL of one column: the value if it is short, and what is left of it if it is long.
 
-    `cut` is NULL or a text: the length of the value, `c` for characters or `b` for bytes, a colon,
-    and its beginning. `decode` makes the value of the text that the driver gives, and raises
+    `cut` is NULL or a text: the length of the value, what it counts, a colon, and its beginning. `c`
+    counts the characters of a text, `b` the bytes of a blob, and `t` the bytes of a text; of these the
+    beginning is in hexadecimal digits. `decode` makes the value of the text that the driver gives, and raises
     ValueError; `check` raises it at the beginning of a value that no reader could take whole.
     """
 
@@ -72,13 +73,20 @@ class Bounded:
             if cut is not None:
                 size, _, beginning = cut.partition(":")
                 cell.check(beginning)
-                unit = "bytes" if size.endswith("b") else "characters"
-                return Cut(beginning, int(size[:-1]), unit)
+                return _cut(int(size[:-1]), size[-1], beginning, longest)
             if cell.decode is None or value is None:
                 return shortened(value, longest)
             return cell.decode(value)
         except (MemoryError, RecursionError, ValueError) as error:
             raise unreadable(error, [self.excerpt.described.columns[position]]) from None
+
+
+def _cut(size: int, unit: str, beginning: str, longest: int) -> Cut:
+    if unit == "c":
+        return Cut(beginning, size)
+    if unit == "t":
+        beginning = bytes.fromhex(beginning).decode(errors="replace")
+    return Cut(beginning[:longest], size, "bytes")
 
 
 class Cells(ABC):

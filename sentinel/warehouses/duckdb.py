@@ -57,6 +57,8 @@ _REFUSED = re.compile(r"^Permission Error: Cannot access ")
 _NODE = re.compile(r'"type":"(\w+_NODE)"')
 _READING_NODES = ("SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE")
 _CALLED = re.compile(r'"function_name":"((?:[^"\\]|\\.)*)"')
+# DuckDB runs in this process. Beyond this it writes to the disk what a query needs meanwhile.
+_MEMORY = "512MB"
 _WILDCARD = re.compile(r"[*?\[]")
 # Which extension reads a service's files. DuckDB fetches it for dbt when it is first needed.
 _READERS = {
@@ -140,7 +142,7 @@ class DuckDb:
             connect_args={
                 "database": self.path,
                 "read_only": read_only,
-                "config": self._given("config_options", read_only),
+                "config": self._memory | self._given("config_options", read_only),
             },
             poolclass=QueuePool,
             pool_size=self._threads,
@@ -153,9 +155,17 @@ class DuckDb:
         finally:
             engine.dispose()
 
+    @property
+    def _memory(self) -> dict[str, Any]:
+        """DuckDB's limit of memory, which is this process's too; the profile's own comes first."""
+        given = {key.lower() for each in ("config_options", "settings") for key in self._keys(each)}
+        return {} if given & {"memory_limit", "max_memory"} else {"memory_limit": _MEMORY}
+
+    def _keys(self, key: str) -> Mapping[str, Any]:
+        return self._credentials.get(key) or {}
+
     def _given(self, key: str, read_only: bool) -> dict[str, Any]:
-        given = dict(self._credentials.get(key) or {})
-        return {k: v for k, v in given.items() if not (read_only and k.lower() in _BOUNDS)}
+        return {k: v for k, v in self._keys(key).items() if not (read_only and k.lower() in _BOUNDS)}
 
     def _wait_until_free(self, engine: Engine, read_only: bool, bounds: _Bounds | None) -> None:
         if read_only and "://" not in self.path and not Path(self.path).exists():
@@ -241,6 +251,12 @@ class _Session(SqlSession):
             with super()._run(query) as rows:
                 yield rows
         except QueryError as error:
+            if error.message.startswith("Out of Memory Error"):
+                raise QueryError(
+                    error.message.split("\n\n")[0],
+                    hint=f"DuckDB gets {_MEMORY} unless `settings: {{memory_limit: …}}` of the "
+                    "profile's target says otherwise",
+                ) from None
             if not _REFUSED.match(error.message):
                 raise
             raise QueryError(

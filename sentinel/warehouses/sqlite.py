@@ -53,6 +53,10 @@ _CATALOG = re.compile(
     r"(?:(?P<schema>[\w\"]+)\.)?table_info\s*\(\s*(?P<table>[^()]+?)\s*\))\s*;?\s*",
     re.IGNORECASE | re.DOTALL,
 )
+# SQLite runs in this process, and reads a value whole before it can be cut. The heap is that of all
+# connections; a query that needs more fails.
+_LONGEST_VALUE = 256 * 1024**2
+_HEAP = 768 * 1024**2
 # How long a lock is waited for before a person is told of the wait.
 _SILENT_S = 0.1
 
@@ -301,15 +305,13 @@ class SqliteCells(Cells):
         return True
 
     def cell(self, column: str, kind: Any, longest: int) -> Cell:
-        size = f"length(cast({column} as blob))"
-        most = f"case typeof({column}) when 'blob' then {longest // 2} else {BYTES * longest} end"
-        beginning = (
-            f"case typeof({column}) when 'blob' then hex(substr({column}, 1, {longest // 2})) "
-            f"else substr({column}, 1, {longest}) end"
-        )
+        # Few mentions of the column: SQLite copies a value for each.
+        whole = f"cast({column} as blob)"
+        beginning = f"hex(substr({whole}, 1, {longest}))"
         return Cell(
-            f"case when {size} <= {most} then {column} end",
-            f"case when {size} > {most} then {size} || 'b:' || {beginning} end",
+            f"case when length({whole}) <= {BYTES * longest} then {column} end",
+            f"case when length({whole}) > {BYTES * longest} then length({whole}) "
+            f"|| case typeof({column}) when 'blob' then 'b:' else 't:' end || {beginning} end",
         )
 
     def bound(self, sql: str, excerpt: Excerpt, limit: int) -> Bounded:
@@ -378,6 +380,8 @@ def _let_only_read(driver: sqlite3.Connection, *, catalog: bool = False) -> None
             return sqlite3.SQLITE_OK if asked or looks else sqlite3.SQLITE_DENY
         return sqlite3.SQLITE_DENY
 
+    driver.execute(f"pragma hard_heap_limit = {_HEAP}").close()
+    driver.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_VALUE)
     driver.set_authorizer(judge)
 
 
