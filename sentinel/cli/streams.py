@@ -208,7 +208,7 @@ def guarded_streams() -> Iterator[Streams]:
     """Put streams that never raise in the place of standard output and standard error."""
     _occupy()
     before = sys.stdout, sys.stderr
-    out, err = _standard(sys.stdout, 1, whole=True), _standard(sys.stderr, 2, whole=False)
+    out, err = _standard(sys.stdout, whole=True), _standard(sys.stderr, whole=False)
     if out is not None:
         sys.stdout = _text(io.BufferedWriter(out), sys.stdout)
     if err is not None:
@@ -271,15 +271,13 @@ def _occupy() -> None:
             os.open(os.devnull, flags)  # gets the lowest free number
 
 
-def _standard(stream: TextIO | None, descriptor: int, *, whole: bool) -> Standard | None:
-    """The descriptor of a standard stream, where that is what the stream writes to."""
+def _standard(stream: TextIO | None, *, whole: bool) -> Standard | None:
+    """What takes the place of a stream; None if it writes to no file descriptor."""
     if stream is None:  # it was closed when Python started
         return Standard(_CLOSED, whole=whole)
     buffer = getattr(stream, "buffer", None)
     raw = getattr(buffer, "raw", buffer)
-    if isinstance(raw, io.FileIO) and raw.fileno() == descriptor:
-        return Standard(descriptor, whole=whole)
-    return None
+    return Standard(raw.fileno(), whole=whole) if isinstance(raw, io.FileIO) else None
 
 
 def _text(
