@@ -436,11 +436,6 @@ class _Counted(NodeTransformer):
             raise TemplateSyntaxError(f"`{_WORK}` is no name for a template", node.lineno)
         return node
 
-    def visit_Const(self, node: nodes.Const) -> nodes.Node:
-        if isinstance(node.value, int) and node.value.bit_length() > _MOST_BITS:
-            raise TemplateSyntaxError("a number is too large", node.lineno)
-        return node
-
     def visit_For(self, node: nodes.For) -> nodes.Node:
         self.generic_visit(node)
         node.iter = self._call("over", [node.iter], node.lineno)
@@ -504,8 +499,8 @@ def _is_constant(expr: nodes.Expr) -> bool:
     return True
 
 
-def _check_depth(tree: nodes.Template) -> None:
-    """Raises TemplateSyntaxError where Jinja or Python would give up on what is nested too deeply."""
+def _check_tree(tree: nodes.Template) -> None:
+    """Raises TemplateSyntaxError for what Jinja's compiler or Python would give up on."""
     waiting: list[tuple[nodes.Node, int, int, int]] = [(tree, 0, 0, 1)]
     while waiting:
         node, depth, loops, line = waiting.pop()
@@ -513,6 +508,9 @@ def _check_depth(tree: nodes.Template) -> None:
         loops += isinstance(node, nodes.For)
         if depth > _DEEPEST or loops > _DEEPEST_LOOPS:
             raise TemplateSyntaxError("it is nested too deeply", line)
+        number = node.value if isinstance(node, nodes.Const) else 0
+        if isinstance(number, int) and number.bit_length() > _MOST_BITS:
+            raise TemplateSyntaxError("a number is too large", line)
         waiting += [(child, depth + 1, loops, line) for child in node.iter_child_nodes()]
 
 
@@ -565,7 +563,7 @@ class BoundedEnvironment(SandboxedEnvironment):
         except ValueError:
             line = parser.stream.current.lineno
             raise TemplateSyntaxError("it holds a number that can't be read", line) from None
-        _check_depth(tree)
+        _check_tree(tree)
         return tree
 
     def from_string(self, source: Any, *args: Any, **kwargs: Any) -> jinja2.Template:
