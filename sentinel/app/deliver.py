@@ -446,7 +446,10 @@ class Delivery:
     def _attempt(self, message: Message, came: Receipt | DeliveryError) -> Attempt:
         done = tuple(sorted(message.recipients_done.union(came.recipients_done)))
         if isinstance(came, Receipt):
-            return Attempt(Status.SENT, remote_ref=came.remote_ref, recipients_done=done)
+            name = came.remote_ref
+            # A receiver may answer with a secret; then the message goes without its name.
+            clean = name if name is None or self.scrub(name) == name else None
+            return Attempt(Status.SENT, remote_ref=clean, recipients_done=done)
         first = message.notifications[0]
         now = self.store.now()
         words = cut(self.scrub(came.message), _LONGEST_ERROR)

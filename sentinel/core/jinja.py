@@ -15,6 +15,7 @@ from typing import Any
 
 import jinja2
 from jinja2 import TemplateSyntaxError, nodes, pass_context
+from jinja2.compiler import has_safe_repr
 from jinja2.exceptions import SecurityError
 from jinja2.filters import FILTERS
 from jinja2.parser import Parser
@@ -103,6 +104,10 @@ class Work:
         for each in items:
             self.step()
             yield each
+
+    def folded(self, value: Any) -> Any:
+        """The value of a constant expression, as Jinja's compiler would have put it out: as text."""
+        return str(self.made(value)) if has_safe_repr(value) else value
 
     def concat(self, *values: Any) -> str:
         """The `~` of Jinja."""
@@ -413,7 +418,13 @@ _BOUNDED_TESTS = {name: _filter(test, _fits, whole=False) for name, test in _TES
 
 
 class _Counted(NodeTransformer):
-    """Puts the counting where Jinja has no seam for it: loops, lists, comparisons, plain text."""
+    """Puts the counting where Jinja has no seam for it: loops, lists, comparisons, plain text.
+
+    `folds`: constant expressions become text, as where the compiler works them out.
+    """
+
+    def __init__(self, *, folds: bool) -> None:
+        self._folds = folds
 
     def _call(self, name: str, args: list[Any], line: int) -> nodes.Call:
         work = nodes.Name(_WORK, "load", lineno=line)
@@ -425,18 +436,18 @@ class _Counted(NodeTransformer):
             raise TemplateSyntaxError(f"`{_WORK}` is no name for a template", node.lineno)
         return node
 
-    def visit_Const(self, node: nodes.Const) -> nodes.Node:
-        if isinstance(node.value, int) and node.value.bit_length() > _MOST_BITS:
-            raise TemplateSyntaxError("a number is too large", node.lineno)
-        return node
-
     def visit_For(self, node: nodes.For) -> nodes.Node:
         self.generic_visit(node)
         node.iter = self._call("over", [node.iter], node.lineno)
         return node
 
     def visit_Output(self, node: nodes.Output) -> Any:
+        constant = [self._folds and _is_constant(each) for each in node.nodes]
         self.generic_visit(node)
+        node.nodes = [
+            self._call("folded", [each], node.lineno) if folded else each
+            for each, folded in zip(node.nodes, constant, strict=True)
+        ]
         size = sum(len(each.data) for each in node.nodes if isinstance(each, nodes.TemplateData))
         if not size:
             return node
@@ -475,8 +486,21 @@ class _Counted(NodeTransformer):
         return expr if constant else self._call("look", [expr], expr.lineno)
 
 
-def _check_depth(tree: nodes.Template) -> None:
-    """Raises TemplateSyntaxError where Jinja or Python would give up on what is nested too deeply."""
+def _is_constant(expr: nodes.Expr) -> bool:
+    if isinstance(expr, nodes.TemplateData):
+        return False
+    for each in (expr, *expr.find_all(nodes.Expr)):
+        if isinstance(each, nodes.Name | nodes.Call):
+            return False
+        if isinstance(each, nodes.Filter):
+            function = FILTERS.get(each.name)
+            if function is not None and _PassArg.from_obj(function) is _PassArg.context:
+                return False
+    return True
+
+
+def _check_tree(tree: nodes.Template) -> None:
+    """Raises TemplateSyntaxError for what Jinja's compiler or Python would give up on."""
     waiting: list[tuple[nodes.Node, int, int, int]] = [(tree, 0, 0, 1)]
     while waiting:
         node, depth, loops, line = waiting.pop()
@@ -484,6 +508,9 @@ def _check_depth(tree: nodes.Template) -> None:
         loops += isinstance(node, nodes.For)
         if depth > _DEEPEST or loops > _DEEPEST_LOOPS:
             raise TemplateSyntaxError("it is nested too deeply", line)
+        number = node.value if isinstance(node, nodes.Const) else 0
+        if isinstance(number, int) and number.bit_length() > _MOST_BITS:
+            raise TemplateSyntaxError("a number is too large", line)
         waiting += [(child, depth + 1, loops, line) for child in node.iter_child_nodes()]
 
 
@@ -500,10 +527,11 @@ class BoundedEnvironment(SandboxedEnvironment):
         self,
         *args: Any,
         immutable: bool = True,
+        folds: bool = False,
         shown: Callable[[Any], Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """`shown` makes of a value what is put out."""
+        """`shown` makes of a value what is put out; `folds` makes constants text, as dbt does."""
 
         @pass_context
         def finalize(context: Context, value: Any) -> Any:
@@ -514,6 +542,7 @@ class BoundedEnvironment(SandboxedEnvironment):
 
         super().__init__(*args, finalize=finalize, **kwargs)
         self._immutable = immutable
+        self._folds = folds
         self.filters = dict(_BOUNDED_FILTERS)
         self.tests = dict(_BOUNDED_TESTS)
         del self.globals["lipsum"]
@@ -534,13 +563,13 @@ class BoundedEnvironment(SandboxedEnvironment):
         except ValueError:
             line = parser.stream.current.lineno
             raise TemplateSyntaxError("it holds a number that can't be read", line) from None
-        _check_depth(tree)
+        _check_tree(tree)
         return tree
 
     def from_string(self, source: Any, *args: Any, **kwargs: Any) -> jinja2.Template:
         tree = self.parse(source) if isinstance(source, str) else source
         try:
-            return super().from_string(_Counted().visit(tree), *args, **kwargs)
+            return super().from_string(_Counted(folds=self._folds).visit(tree), *args, **kwargs)
         except (RecursionError, SyntaxError, MemoryError):
             raise TemplateSyntaxError("it is nested too deeply", 1) from None
 

@@ -127,7 +127,7 @@ def is_secret(kind: Any, keys: tuple[str, ...]) -> bool:
         return is_secret(inner[0], keys)
     if around in (Union, UnionType):
         return any(is_secret(each, keys) for each in inner)
-    if not inner or not keys:
+    if not inner or not keys or not isinstance(around, type):
         return False
     return is_secret(inner[-1 if issubclass(around, Mapping) else 0], keys[1:])
 

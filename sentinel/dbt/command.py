@@ -82,7 +82,7 @@ class CommandEngine:
         if not entry.get("compiled_path"):
             return None
         path = self._invocation.options.project_dir / entry["compiled_path"]
-        return path.read_text(encoding="utf-8") if path.is_file() else None
+        return files.read(path).decode("utf-8") if path.is_file() else None
 
     def _run(self, command: str, more: list[str]) -> list[str]:
         words = [self._dbt, *self._invocation.words(command, log_format="json"), *more]

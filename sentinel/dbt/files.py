@@ -13,9 +13,9 @@ import yaml
 
 from sentinel import files
 from sentinel.core.errors import ConfigError
-from sentinel.core.yaml import LARGEST_FILE, TooMuchYaml, check
+from sentinel.core.yaml import LARGEST_FILE, TooMuchYaml
 from sentinel.dbt.options import PROJECT_FILE
-from sentinel.dbt.rendering import Renderer
+from sentinel.dbt.rendering import Computed, Renderer, has_jinja, read_yaml
 
 _PATH_DEFAULTS: Mapping[str, tuple[str, ...]] = {
     "model-paths": ("models",),
@@ -106,7 +106,7 @@ def read_project(root: Path, renderer: Callable[[str | None], Renderer]) -> Proj
     return ProjectFile(
         root=root,
         name=raw["name"],
-        profile=None if profile is None else str(profile),
+        profile=None if profile is None else _name(profile, raw.get("profile")),
         version=None if version is None else str(version),
         paths=paths,
         docs_paths=folders("docs-paths") or (),
@@ -115,6 +115,10 @@ def read_project(root: Path, renderer: Callable[[str | None], Renderer]) -> Proj
         clean_targets=folders("clean-targets") or (target_path,),
         vars=variables if isinstance(variables, dict) else {},
     )
+
+
+def _name(rendered: Any, written: Any) -> str:
+    return Computed(rendered) if has_jinja(written) else str(rendered)
 
 
 def load_yaml(path: Path, *, secret: bool = False) -> Any:
@@ -128,8 +132,7 @@ def load_yaml(path: Path, *, secret: bool = False) -> Any:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigError(f"can't read {path}: {reason}") from error
     try:
-        check(yaml.parse(text, Loader=_LOADER))
-        return yaml.load(text, Loader=_LOADER)  # noqa: S506 (a safe loader, in C where there is one)
+        return read_yaml(text)
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         problem = str(error.problem or "broken YAML")
@@ -139,11 +142,8 @@ def load_yaml(path: Path, *, secret: bool = False) -> Any:
         raise ConfigError(f"{path}{line}: {problem}", hint="correct the YAML") from None
     except TooMuchYaml as error:
         raise ConfigError(f"{path}:{error.line}: {error}", hint="correct the YAML") from None
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise ConfigError(f"{path} is not YAML", hint="correct the YAML") from None
-
-
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def private_dir(path: Path) -> Path:

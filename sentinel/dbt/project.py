@@ -29,8 +29,8 @@ from sentinel.dbt.files import (
 from sentinel.dbt.locate import hidden_block, locate
 from sentinel.dbt.options import PROFILES_FILE, PROJECT_FILE, DbtOptions, find_profiles_dir
 from sentinel.dbt.profile import Profile, read_profile
-from sentinel.dbt.rendering import Renderer, parse_vars
-from sentinel.dbt.stability import Stability, has_jinja
+from sentinel.dbt.rendering import Renderer, has_jinja, parse_vars
+from sentinel.dbt.stability import Stability
 from sentinel.dbt.stamp import CONFIG_FILES, Scope, Stamp, Surroundings, stamp_key, take_stamp
 
 # How long another process may have dbt read the project, which takes minutes for a large one.
@@ -395,7 +395,7 @@ class DbtProject:
 
     def _selectors_yml(self) -> str:
         try:
-            return (self._options.project_dir / "selectors.yml").read_text(encoding="utf-8")
+            return files.read(self._options.project_dir / "selectors.yml").decode("utf-8")
         except (OSError, UnicodeDecodeError):
             return ""
 

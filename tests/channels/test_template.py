@@ -58,7 +58,10 @@ def test_a_message_of_many_is_a_loop(tmp_path: Path) -> None:
         ("{{ lipsum(9999) }}", "there is no `lipsum`"),
         ("a\n{% include 't.txt' %}", "t.txt:2: a template can't take in other files"),
         ("{% from 't.txt' import a %}", "t.txt:1: a template can't take in other files"),
-        ("{{ " + "(" * 3_000 + ")" * 3_000 + " }}", "t.txt:1: the template is not Jinja: it is nested too deeply"),
+        (
+            "{{ " + "(" * 3_000 + ")" * 3_000 + " }}",
+            "t.txt:1: the template is not Jinja: it is nested too deeply",
+        ),
     ],
 )
 def test_a_template_that_is_wrong_is_named_with_its_line(

@@ -406,7 +406,7 @@ def test_no_project_is_said(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_written_is_named(make_project: MakeProject) -> None:
     root = make_project({"models/alerts": "a file where a folder should be"})
-    with pytest.raises(ProjectError, match="can't write"):
+    with pytest.raises(ProjectError, match="can't read or write"):
         scaffold(root)
     (root / "models/alerts").unlink()
     assert _actions(scaffold(root))["models/alerts/example_alert.sql"] == "created"
