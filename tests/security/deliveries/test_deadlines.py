@@ -5,7 +5,9 @@ No assertion is timed; a send that doesn't end within `KILLED_AFTER_S` never wou
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,9 @@ import pytest
 import yaml
 
 from sentinel.bootstrap import Installation, Voice
+from sentinel.channels import apprise_process
+from sentinel.channels.apprise_process import Service, Text
+from sentinel.channels.certificates import Certificates
 from sentinel.channels.deadline import Deadline, DeadlinePassed
 from sentinel.core.errors import ConfigError, DeliveryError
 from sentinel.core.transport import LONGEST_TIMEOUT, SEND_DEADLINE
@@ -213,6 +219,28 @@ def test_an_error_of_what_is_waited_for_is_raised() -> None:
         pytest.raises(ValueError, match="it"),
     ):
         deadline.call(fail)
+
+
+def test_the_process_of_apprise_ends_though_its_parent_is_gone() -> None:
+    """It would send on after the claim of a process that was killed."""
+    with peer(peers.headers) as receiver:
+        url = f"json://127.0.0.1:{receiver.port}/hook"
+        service = Service("url 1", url, "apprise.plugins.custom_json", "NotifyJSON")
+        job = {
+            "services": [asdict(service)],
+            "text": asdict(Text("title", "body", "info")),
+            "certificates": asdict(Certificates()),
+            "seconds": 3,
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-m", apprise_process.__name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+        )
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(job).encode())
+        process.stdin.close()
+        assert process.wait(KILLED_AFTER_S) == -signal.SIGALRM
 
 
 @pytest.mark.parametrize("stage", ["headers", "silence", "handshake"])
