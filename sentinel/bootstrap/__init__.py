@@ -50,7 +50,7 @@ class Voice:
     waiting: Callable[[str], None]
     say: Callable[[str], None]
     progress: Callable[[int, int, str], None]
-    warn: Callable[[str], None]
+    warn: Callable[[str], None] = lambda _phrase: None
 
 
 class Installation:
