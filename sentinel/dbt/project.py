@@ -30,6 +30,7 @@ from sentinel.dbt.profile import Profile, read_profile
 from sentinel.dbt.rendering import Renderer, parse_vars
 from sentinel.dbt.stability import Stability, has_jinja
 from sentinel.dbt.stamp import CONFIG_FILES, Scope, Stamp, Surroundings, stamp_key, take_stamp
+from sentinel.ports import Relation
 
 # Opens a connection that can only read, for what dbt asks while it reads a project: of a profile's
 # target, with the project's folder, the files beside the warehouse that it declares, and what opens
@@ -160,6 +161,12 @@ class DbtProject:
             manifest = self._manifest(self._current())
             root = self.profile().credentials.get("external_root") or "."
             return tuple(reading.external_files(manifest, str(root)))
+
+    def relations(self) -> tuple[Sequence[Relation], Sequence[Relation]]:
+        """The relations that alerts read, and Sentinel's own. Raises ProjectError as `alerts` does."""
+        with self._lock:
+            manifest = self._manifest(self._current())
+            return reading.watched(manifest), reading.own_relations(manifest)
 
     def watched(self) -> Watched:
         """The files that a change of the project would touch, as far as folders tell.

@@ -6,7 +6,7 @@ hold it are the grants of the profile's role.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,7 +22,7 @@ from sqlglot import Dialect, TokenType, exp
 from sqlglot.errors import SqlglotError
 
 from sentinel.core.errors import ConfigError, QueryError, WarehouseError
-from sentinel.ports import Query, Session
+from sentinel.ports import Query, Relation, Rights, Session
 from sentinel.warehouses.introspection import ByDbt, JudgedHandle
 from sentinel.warehouses.session import SqlSession, own_words
 
@@ -92,6 +92,13 @@ class AdapterWarehouse:
         raise ConfigError(
             f"Sentinel can't keep its tables in a warehouse of the type {self._kind!r}",
             hint="`store.target` in sentinel.yml may name another target",
+        )
+
+    def rights(self, watched: Sequence[Relation], own: Sequence[Relation]) -> Rights:
+        """As `sentinel.warehouses.contract.Database.rights`."""
+        return Rights(
+            unchecked=f"Sentinel can't see the rights of a role of the type {self._kind!r}: give it one "
+            "that only reads"
         )
 
     @contextmanager

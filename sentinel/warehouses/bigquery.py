@@ -36,7 +36,7 @@ from sqlalchemy import Engine, create_engine
 
 from sentinel.core.errors import ConfigError, QueryError, WarehouseError
 from sentinel.core.evaluation import Result
-from sentinel.ports import Described, Query, Session
+from sentinel.ports import Described, Query, Relation, Rights, Session
 from sentinel.warehouses.introspection import ByDbt, refuse_but_reading
 from sentinel.warehouses.readonly import one_select
 from sentinel.warehouses.session import Wrapping, too_slow
@@ -140,6 +140,14 @@ class BigQuery:
                 yield engine
         finally:
             engine.dispose()
+
+    def rights(self, watched: Sequence[Relation], own: Sequence[Relation]) -> Rights:
+        """As `sentinel.warehouses.contract.Database.rights`."""
+        return Rights(
+            unchecked="BigQuery tells a reader nothing of its rights: they come from IAM roles of the "
+            "project, its folders and each dataset; roles/bigquery.dataViewer and "
+            "roles/bigquery.jobUser are all that reading needs"
+        )
 
     @contextmanager
     def introspection(self, by_dbt: ByDbt) -> Iterator[bigquery.Client]:

@@ -28,7 +28,8 @@ from tenacity import (
 )
 
 from sentinel.core.errors import ConfigError, QueryError, WarehouseError, WarehouseLocked
-from sentinel.ports import Query, Session
+from sentinel.ports import Query, Relation, Rights, Session
+from sentinel.warehouses.files import rights_on
 from sentinel.warehouses.introspection import ByDbt, SessionHandle
 from sentinel.warehouses.readonly import refuse_calls
 from sentinel.warehouses.session import SqlSession, own_words
@@ -124,6 +125,12 @@ class DuckDb:
         """
         with self._engine(read_only=read_only) as engine:
             yield engine
+
+    def rights(self, watched: Sequence[Relation], own: Sequence[Relation]) -> Rights:
+        """As `sentinel.warehouses.contract.Database.rights`."""
+        attached = [str(each["path"]) for each in self._credentials.get("attach") or ()]
+        files = [self.path, *attached]
+        return rights_on(self._project_dir / each for each in files if not _SERVICE.match(each))
 
     @contextmanager
     def introspection(self, by_dbt: ByDbt) -> Iterator[SessionHandle]:

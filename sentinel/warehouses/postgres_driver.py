@@ -26,40 +26,11 @@ _FORGET = """close all; reset all; set datestyle to ISO; deallocate all; unliste
 discard sequences; select pg_advisory_unlock_all(), setseed({seed})"""
 _CANCEL_S = 5.0
 # Arrays that psycopg2 reads; every other one is text, as the server writes it.
-_ARRAYS = [
-    "bool",
-    "int2",
-    "int4",
-    "int8",
-    "oid",
-    "float4",
-    "float8",
-    "numeric",
-    "text",
-    "varchar",
-    "bpchar",
-    "name",
-    '"char"',
-    "date",
-    "time",
-    "timetz",
-    "timestamp",
-    "timestamptz",
-    "interval",
-    "bytea",
-    "inet",
-    "cidr",
-    "macaddr",
-    "uuid",
-    "json",
-    "jsonb",
-    "int4range",
-    "int8range",
-    "numrange",
-    "daterange",
-    "tsrange",
-    "tstzrange",
-]
+_ARRAYS = (
+    'bool int2 int4 int8 oid float4 float8 numeric text varchar bpchar name "char" date time timetz '
+    "timestamp timestamptz interval bytea inet cidr macaddr uuid json jsonb "
+    "int4range int8range numrange daterange tsrange tstzrange"
+).split()
 
 
 class OneStatementCursor(psycopg.Cursor[Any]):
@@ -199,7 +170,7 @@ def adapters() -> AdaptersMap:
         "timetz": _Time,
         "interval": _Interval,
     }
-    texts = ["text", "varchar", "bpchar", "name", "xml", "inet", "cidr", "record", "macaddr"]
+    texts = "text varchar bpchar name xml inet cidr record macaddr".split()
     for name, loader in (loaders | dict.fromkeys(texts, _Text)).items():
         found.register_loader(name, loader)
     for oid in (0, 705):  # a type that psycopg has no loader for, and `unknown`
