@@ -23,6 +23,8 @@ from sentinel.dbt.engine import (
     selection_words,
 )
 
+# What reads a project, and so has to leave the warehouse alone.
+_READING = ("parse", "ls", "compile")
 _NOT_OURS = {"DBT_EMPTY", "DBT_ENGINE_EMPTY"}
 
 
@@ -88,6 +90,11 @@ class CommandEngine:
         words = [self._dbt, *self._invocation.words(command, log_format="json"), *more]
         # Under DBT_EMPTY every ref would be an empty subquery, and no alert would ever fire.
         env = {k: v for k, v in os.environ.items() if k not in _NOT_OURS}
+        if command in _READING:
+            # All that reaches a dbt that is not in this process: PostgreSQL's library reads it. It is
+            # no lock: what the project's Jinja sends may set the session to writing again.
+            given = env.get("PGOPTIONS", "")
+            env["PGOPTIONS"] = f"{given} -c default_transaction_read_only=on".strip()
         try:
             done = subprocess.run(  # noqa: S603 (the dbt the user installed, no shell)
                 words,

@@ -104,7 +104,12 @@ class AdapterWarehouse:
     @contextmanager
     def introspection(self, by_dbt: ByDbt) -> Iterator[JudgedHandle]:
         """What dbt asks while it compiles, on dbt's own connection: a query is judged by its words."""
-        yield JudgedHandle(by_dbt(), self._dialect)
+        handle = by_dbt()
+        try:
+            yield JudgedHandle(handle, self._dialect)
+        finally:
+            if hasattr(handle, "close"):
+                handle.close()
 
     @property
     def _dialect(self) -> str:

@@ -63,9 +63,10 @@ def test_the_target_that_renews_digests_knows_every_image() -> None:
 
 
 def test_nothing_is_named_latest() -> None:
-    files = ["Dockerfile", "docker-compose.yml", *WORKFLOWS, *(ROOT / "deploy").rglob("*.yaml")]
+    named = [ROOT / "Dockerfile", ROOT / "docker-compose.yml"]
+    files = [*named, *WORKFLOWS, *(ROOT / "deploy").rglob("*.yaml")]
     for path in files:
-        text = (ROOT / path).read_text()
+        text = path.read_text()
         assert not re.search(r":latest\b", text), path
         assert not re.search(r"runs-on: \S+-latest", text), path
 
@@ -122,7 +123,7 @@ def test_a_release_has_bills_of_materials_and_attestations() -> None:
 
 def test_bills_of_materials_are_written_without_network(tmp_path: Path) -> None:
     closed = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), CLOSED)
-    words = [sys.executable, ROOT / "deploy/sbom.py", tmp_path]
+    words = [sys.executable, str(ROOT / "deploy/sbom.py"), str(tmp_path)]
     subprocess.run(
         words, env={**os.environ, **closed}, check=True, capture_output=True, timeout=300
     )
