@@ -69,6 +69,28 @@ class Query:
     own: str | None = None
 
 
+@dataclass(frozen=True)
+class Relation:
+    """A table or view on the warehouse, as dbt's manifest names it; None: the warehouse has no such part."""
+
+    database: str | None
+    schema: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Rights:
+    """What the profile's user may do beyond reading, in words, and the steps that end it.
+
+    With `new_user` these steps make another user, who only reads. `unchecked` says why nothing is known.
+    """
+
+    beyond_reading: tuple[str, ...] = ()
+    remedy: tuple[str, ...] = ()
+    new_user: bool = False
+    unchecked: str | None = None
+
+
 class Session(Protocol):
     """An open warehouse. It may be used by several threads at once."""
 

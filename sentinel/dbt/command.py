@@ -25,6 +25,9 @@ from sentinel.dbt.engine import (
     selection_words,
 )
 
+# What reads a project, and so has to leave the warehouse alone.
+_READING = ("parse", "ls", "compile")
+
 
 class CommandEngine:
     """`dbt parse`, `dbt ls` and `dbt compile` in subprocesses, from the working directory, since
@@ -87,6 +90,11 @@ class CommandEngine:
     def _run(self, command: str, more: list[str]) -> list[str]:
         words = [self._dbt, *self._invocation.words(command, log_format="json"), *more]
         env = {k: v for k, v in os.environ.items() if k not in LESSENING}
+        if command in _READING:
+            # All that reaches a dbt that is not in this process: PostgreSQL's library reads it. It is
+            # no lock: what the project's Jinja sends may set the session to writing again.
+            given = env.get("PGOPTIONS", "")
+            env["PGOPTIONS"] = f"{given} -c default_transaction_read_only=on".strip()
         try:
             done = subprocess.run(  # noqa: S603 (the dbt the user installed, no shell)
                 words,

@@ -32,6 +32,7 @@ from sentinel.dbt.profile import Profile, read_profile
 from sentinel.dbt.rendering import Renderer, has_jinja, parse_vars
 from sentinel.dbt.stability import Stability
 from sentinel.dbt.stamp import CONFIG_FILES, Scope, Stamp, Surroundings, stamp_key, take_stamp
+from sentinel.ports import Relation
 
 # How long another process may have dbt read the project, which takes minutes for a large one.
 _PATIENCE = timedelta(minutes=5)
@@ -164,6 +165,12 @@ class DbtProject:
             manifest = self._manifest(self._current())
             root = self.profile().credentials.get("external_root") or "."
             return tuple(reading.external_files(manifest, str(root)))
+
+    def relations(self) -> tuple[Sequence[Relation], Sequence[Relation]]:
+        """The relations that alerts read, and Sentinel's own. Raises ProjectError as `alerts` does."""
+        with self._lock:
+            manifest = self._manifest(self._current())
+            return reading.watched(manifest), reading.own_relations(manifest)
 
     def watched(self) -> Watched:
         """The files that a change of the project would touch, as far as folders tell.

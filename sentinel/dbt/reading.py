@@ -71,7 +71,7 @@ def reading(folder: Path, opening: Opening | None, offline: bool) -> Iterator[No
             connection.state = ConnectionState.OPEN
             return connection
 
-        LazyHandle.resolve = resolve  # type: ignore[method-assign]  # the one way to every handle
+        LazyHandle.resolve = resolve  # type: ignore[method-assign, assignment]  # the one way to every handle
         try:
             yield
         finally:

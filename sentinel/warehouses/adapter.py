@@ -7,7 +7,7 @@ running it. A query is refused by its words; the boundary are the grants of the 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,9 +23,9 @@ from sqlglot import Dialect, TokenType, exp
 from sqlglot.errors import SqlglotError
 
 from sentinel.core.errors import ConfigError, QueryError, WarehouseError
-from sentinel.ports import Query, Session
-from sentinel.warehouses.postgres_tokens import FORGET
+from sentinel.ports import Query, Relation, Rights, Session
 from sentinel.warehouses.introspection import ByDbt, JudgedHandle
+from sentinel.warehouses.postgres_tokens import FORGET
 from sentinel.warehouses.session import SqlSession, own_words
 
 # dbt's name of a type to SQLAlchemy's name of dialect and driver, where they differ. The driver is
@@ -102,10 +102,22 @@ class AdapterWarehouse:
             hint="`store.target` in sentinel.yml may name another target",
         )
 
+    def rights(self, watched: Sequence[Relation], own: Sequence[Relation]) -> Rights:
+        """As `sentinel.warehouses.contract.Database.rights`."""
+        return Rights(
+            unchecked=f"Sentinel can't see the rights of a role of the type {self._kind!r}: give it one "
+            "that only reads"
+        )
+
     @contextmanager
     def introspection(self, by_dbt: ByDbt) -> Iterator[JudgedHandle]:
         """What dbt asks while it compiles, on dbt's own connection: a query is judged by its words."""
-        yield JudgedHandle(by_dbt(), self._dialect)
+        handle = by_dbt()
+        try:
+            yield JudgedHandle(handle, self._dialect)
+        finally:
+            if hasattr(handle, "close"):
+                handle.close()
 
     @property
     def _dialect(self) -> str:

@@ -37,7 +37,7 @@ from sqlalchemy import Engine, create_engine
 
 from sentinel.core.errors import ConfigError, QueryError, SentinelError, WarehouseError
 from sentinel.core.evaluation import Excerpt, Result
-from sentinel.ports import Described, Query, Session
+from sentinel.ports import Described, Query, Relation, Rights, Session
 from sentinel.warehouses.bounding import BYTES, Bounded, Cell, Cells, json_cell
 from sentinel.warehouses.introspection import ByDbt, refuse_but_reading
 from sentinel.warehouses.readonly import one_select
@@ -148,6 +148,14 @@ class BigQuery:
                 yield engine
         finally:
             engine.dispose()
+
+    def rights(self, watched: Sequence[Relation], own: Sequence[Relation]) -> Rights:
+        """As `sentinel.warehouses.contract.Database.rights`."""
+        return Rights(
+            unchecked="BigQuery tells a reader nothing of its rights: they come from IAM roles of the "
+            "project, its folders and each dataset; roles/bigquery.dataViewer and "
+            "roles/bigquery.jobUser are all that reading needs"
+        )
 
     @contextmanager
     def introspection(self, by_dbt: ByDbt) -> Iterator[bigquery.Client]:

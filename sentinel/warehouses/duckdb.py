@@ -28,8 +28,9 @@ from tenacity import (
 )
 
 from sentinel.core.errors import ConfigError, QueryError, WarehouseError, WarehouseLocked
-from sentinel.ports import Query, Session
+from sentinel.ports import Query, Relation, Rights, Session
 from sentinel.warehouses.bounding import BYTES, Cell, RenamingCells
+from sentinel.warehouses.files import rights_on
 from sentinel.warehouses.introspection import ByDbt, SessionHandle
 from sentinel.warehouses.readonly import refuse_calls
 from sentinel.warehouses.session import SqlSession, own_words
@@ -129,6 +130,12 @@ class DuckDb:
         with self._engine(read_only=read_only) as engine:
             yield engine
 
+    def rights(self, watched: Sequence[Relation], own: Sequence[Relation]) -> Rights:
+        """As `sentinel.warehouses.contract.Database.rights`."""
+        attached = [str(each["path"]) for each in self._credentials.get("attach") or ()]
+        files = [self.path, *attached]
+        return rights_on(self._project_dir / each for each in files if not _SERVICE.match(each))
+
     @contextmanager
     def introspection(self, by_dbt: ByDbt) -> Iterator[SessionHandle]:
         """What dbt asks while it compiles, on a session for alerts."""
@@ -165,7 +172,9 @@ class DuckDb:
         return self._credentials.get(key) or {}
 
     def _given(self, key: str, read_only: bool) -> dict[str, Any]:
-        return {k: v for k, v in self._keys(key).items() if not (read_only and k.lower() in _BOUNDS)}
+        return {
+            k: v for k, v in self._keys(key).items() if not (read_only and k.lower() in _BOUNDS)
+        }
 
     def _wait_until_free(self, engine: Engine, read_only: bool, bounds: _Bounds | None) -> None:
         if read_only and "://" not in self.path and not Path(self.path).exists():

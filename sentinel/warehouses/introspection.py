@@ -100,18 +100,26 @@ class SessionCursor:
 
 
 class JudgedHandle:
-    """The handle of an adapter without a module here: what it is given to run is judged by its words."""
+    """The handle of an adapter without a module here: what it is given to run is judged by its words.
 
-    def __init__(self, handle: Any, dialect: str) -> None:
+    A connection stays open when dbt closes it between two models; a cursor doesn't.
+    """
+
+    def __init__(self, handle: Any, dialect: str, *, cursor: bool = False) -> None:
         self._handle = handle
         self._dialect = dialect
+        self._cursor = cursor
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._handle, name)
         if name in _RUNNING:
             return self._judged(value)
         if name == "cursor":
-            return lambda *args, **options: JudgedHandle(value(*args, **options), self._dialect)
+            return lambda *args, **options: JudgedHandle(
+                value(*args, **options), self._dialect, cursor=True
+            )
+        if name == "close" and not self._cursor:
+            return lambda: None
         return value
 
     def _judged(self, run: Callable[..., Any]) -> Callable[..., Any]:

@@ -30,7 +30,7 @@ from tenacity import (
 from sentinel.core.errors import ConfigError, QueryError, WarehouseError
 from sentinel.core.evaluation import Excerpt, Result
 from sentinel.core.secret import Scrubber
-from sentinel.ports import Query, Session
+from sentinel.ports import Query, Relation, Rights, Session
 from sentinel.warehouses.bounding import BYTES, Cell, RenamingCells, json_cell
 from sentinel.warehouses.introspection import ByDbt, SessionHandle
 from sentinel.warehouses.readonly import one_select, refuse_reserved
@@ -139,6 +139,13 @@ class Postgres:
             yield engine
         finally:
             engine.dispose()
+
+    def rights(self, watched: Sequence[Relation], own: Sequence[Relation]) -> Rights:
+        """As `sentinel.warehouses.contract.Database.rights`."""
+        from sentinel.warehouses.postgres_rights import find_rights
+
+        with self.engine(read_only=True) as engine, engine.connect() as connection:
+            return find_rights(connection, watched, own)
 
     @contextmanager
     def introspection(self, by_dbt: ByDbt) -> Iterator[SessionHandle]:

@@ -24,8 +24,9 @@ from sqlglot import Token, TokenType
 
 from sentinel.core.errors import ConfigError, WarehouseError, WarehouseLocked
 from sentinel.core.evaluation import Excerpt, Result
-from sentinel.ports import Described, Query, Session
+from sentinel.ports import Described, Query, Relation, Rights, Session
 from sentinel.warehouses.bounding import BYTES, Bounded, Cell, Cells
+from sentinel.warehouses.files import rights_on
 from sentinel.warehouses.introspection import ByDbt, SessionHandle
 from sentinel.warehouses.readonly import one_select
 from sentinel.warehouses.session import SqlSession
@@ -127,6 +128,10 @@ class Sqlite:
             begin = "begin" if read_only else "begin immediate"
             event.listen(engine, "begin", lambda connection: self._begin(connection, begin))
             yield engine
+
+    def rights(self, watched: Sequence[Relation], own: Sequence[Relation]) -> Rights:
+        """As `sentinel.warehouses.contract.Database.rights`."""
+        return rights_on(self._files().values())
 
     @contextmanager
     def introspection(self, by_dbt: ByDbt) -> Iterator[SessionHandle]:

@@ -339,7 +339,7 @@ def test_dbts_message_is_scrubbed_of_secrets(tmp_path: Path) -> None:
 
 
 FAKE_DBT = """#!{python}
-import json, sys
+import json, os, sys
 names = [w[len("fqn:shop."):] for w in sys.argv if w.startswith("fqn:")]
 target = sys.argv[sys.argv.index("--target-path") + 1]
 if "bad" in names:
@@ -347,6 +347,7 @@ if "bad" in names:
     sys.exit(1)
 nodes = {{f"model.shop.{{n}}": {{"compiled_code": f"sql {{n}}"}} for n in names}}
 open(target + "/manifest.json", "w").write(json.dumps({{"nodes": nodes}}))
+open(target + "/" + sys.argv[1], "w").write(os.environ.get("PGOPTIONS", ""))
 """
 
 
@@ -365,6 +366,22 @@ def test_the_command_engine_finds_the_one_model_that_fails(tmp_path: Path) -> No
         "c": "sql c",
         "d": "sql d",
     }
+
+
+def test_the_command_engine_asks_postgres_for_sessions_that_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGOPTIONS", "-c work_mem=8MB")
+    dbt = tmp_path / "dbt-of-another-kind"
+    dbt.write_text(FAKE_DBT.format(python=sys.executable))
+    dbt.chmod(0o755)
+    (tmp_path / "dbt").mkdir()
+    engine = CommandEngine(Invocation(DbtOptions(tmp_path), tmp_path, tmp_path), str(dbt))
+    engine.compile([Node("model.shop.a", ("shop", "a"))])
+    engine.run(Selection())
+    reading, writing = (tmp_path / "dbt" / name for name in ("compile", "run"))
+    assert reading.read_text() == "-c work_mem=8MB -c default_transaction_read_only=on"
+    assert writing.read_text() == "-c work_mem=8MB"
 
 
 def test_two_projects_may_take_turns_in_one_process(python_shop: Shop, tmp_path: Path) -> None:

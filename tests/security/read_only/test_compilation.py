@@ -7,8 +7,8 @@ import os
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,13 @@ import pytest
 import yaml
 
 from sentinel.cli.main import COMMANDS, cli
+from sentinel.dbt.options import DbtOptions
+from sentinel.dbt.profile import Profile
+from sentinel.dbt.project import DbtProject
+from sentinel.warehouses.adapter import AdapterWarehouse
 from tests.places.place import BIN, Place, environment
 from tests.places.place import profile as profile_of
+from tests.places.postgres import PostgresPlace
 from tests.places.servers import Servers
 
 from ..registry import WAREHOUSES
@@ -351,3 +356,41 @@ def test_every_command_with_offline_is_tried_here() -> None:
         )
     }
     assert with_it == {"validate"}
+
+
+# -- a warehouse without a module of its own ---------------------------------------------------
+
+
+def test_dbts_own_connection_is_judged_where_there_is_no_session(
+    postgres: PostgresPlace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Driven over PostgreSQL: dbt's adapter opens the connection, words alone decide."""
+    for name in [name for name in os.environ if name.startswith("DBT_")]:
+        monkeypatch.delenv(name)
+    postgres.execute("create table orders as select 1 as id union all select 2 as id")
+    root = tmp_path / "shop"
+    for folder in ("models", "macros"):
+        (root / folder).mkdir(parents=True)
+    (root / "dbt_project.yml").write_text("name: shop\nversion: '1.0'\nprofile: shop\n")
+    (root / "profiles.yml").write_text(yaml.safe_dump(profile_of(postgres)))
+    macros = [line for line in MACROS.split("{% macro ") if not line.startswith("generate_")]
+    (root / "macros/macros.sql").write_text("{% macro ".join(macros))
+    writes = {k: v.replace("FOLDER", str(tmp_path)) for k, v in WRITES.items()}
+    shows = ("{% set found = run_query('show server_version') %}", "found.rows | length == 1")
+    reads = {name: alert(*each) for name, each in {**READS, "shows": shows}.items()}
+    for name, text in {**{name: alert(each) for name, each in writes.items()}, **reads}.items():
+        (root / "models" / f"{name}.sql").write_text(text)
+
+    def by_words(
+        profile: Profile,
+        _root: Path,
+        _files: Callable[[], Sequence[str]],
+        by_dbt: Callable[[], Any],
+    ) -> AbstractContextManager[Any]:
+        return AdapterWarehouse(profile.type, by_dbt).introspection(by_dbt)
+
+    project = DbtProject(DbtOptions(root, profiles_dir=root), cwd=root, introspection=by_words)
+    found = project.compile(f"model.shop.{name}" for name in (*writes, *reads))
+    assert {name: found[f"model.shop.{name}"].error for name in reads} == dict.fromkeys(reads)
+    assert [name for name in writes if found[f"model.shop.{name}"].error is None] == []
+    assert postgres.execute("select id from orders order by id") == [(1,), (2,)]
