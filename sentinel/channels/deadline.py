@@ -115,9 +115,10 @@ class Deadline:
             except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
                 errors.append(error)
 
+        seconds = self.remaining()
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
-        thread.join(self.remaining())
+        thread.join(seconds)
         if errors:
             raise errors[0]
         if not results:

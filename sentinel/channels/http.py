@@ -112,11 +112,12 @@ def secret_of(url: str) -> str:
 @dataclass(frozen=True)
 class Answer:
     """What a receiver answered: as much of its text as was asked for. Names of headers are in
-    lower case."""
+    lower case; an answer that broke off, or took too long, isn't `complete`."""
 
     status: int
     text: str
     headers: Mapping[str, str] = field(default_factory=dict)
+    complete: bool = True
 
     @property
     def document(self) -> Any:
@@ -135,11 +136,13 @@ class Acceptance:
     """What acceptance looks like in answers of one kind of receiver.
 
     `accepts` is asked about answers of 2xx. It gives False where it wasn't the receiver that
-    answered, and raises DeliveryError where the receiver refuses in spite of its 2xx.
+    answered, and raises DeliveryError where the receiver refuses in spite of its 2xx. Unless
+    `by_status`, it is asked about complete answers only.
     """
 
     receiver: str
     accepts: Callable[[Answer], bool]
+    by_status: bool = False
 
 
 def is_no_page(answer: Answer) -> bool:
@@ -147,17 +150,20 @@ def is_no_page(answer: Answer) -> bool:
     return not _PAGE.match(answer.text)
 
 
-ANY_SUCCESS = Acceptance("the receiver", is_no_page)
+ANY_SUCCESS = Acceptance("the receiver", is_no_page, by_status=True)
 
 
 def _accepted(answer: Answer, acceptance: Acceptance) -> Answer:
-    if 200 <= answer.status < 300 and acceptance.accepts(answer):
+    judged = answer.complete or acceptance.by_status
+    if 200 <= answer.status < 300 and judged and acceptance.accepts(answer):
         return answer
     raise rejection(answer, acceptance.receiver)
 
 
 def rejection(answer: Answer, receiver: str) -> DeliveryError:
     """What an answer means that is no acceptance."""
+    if 200 <= answer.status < 300 and not answer.complete:
+        return DeliveryError(f"the answer {answer.status} broke off{_quoted(answer)}")
     if 200 <= answer.status < 300 or answer.status in _IN_BETWEEN:
         return stranger(answer, receiver)
     return refusal(answer)
@@ -285,7 +291,9 @@ class Requests:
                 if self.deadline.passed:
                     raise self._no_answer()
                 received = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(response.status_code, _read(response, most), received)
+                text, complete = _read(response, most)
+                complete = complete and not self.deadline.passed
+                return Answer(response.status_code, text, received, complete)
         except DeliveryError:
             raise
         except requests.exceptions.InvalidProxyURL:
@@ -304,16 +312,17 @@ class Requests:
         return DeliveryError(f"the receiver can't be reached: no answer within {limit:g} s")
 
 
-def _read(response: requests.Response, most: int) -> str:
-    """The beginning of the body, as far as it arrives in time."""
-    text = bytearray()
+def _read(response: requests.Response, most: int) -> tuple[str, bool]:
+    """The beginning of the body, as far as it arrives in time, and whether it didn't break off."""
+    text, complete = bytearray(), False
     # Byte by byte, since a larger piece is lost with a receiver that trickles.
     with suppress(requests.RequestException, OSError):
         for piece in response.iter_content(1):
             text += piece
             if len(text) >= most:
                 break
-    return text.decode("utf-8", "replace")
+        complete = True
+    return text.decode("utf-8", "replace"), complete
 
 
 def _kind(error: Exception) -> str:

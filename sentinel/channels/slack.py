@@ -183,7 +183,7 @@ class SlackChannel:
             },
             _READ,
         )
-        document = answer.document
+        document = answer.document if answer.complete else None
         if not isinstance(document, dict) or not isinstance(document.get("ok"), bool):
             raise rejection(answer, "Slack")
         if not document["ok"]:

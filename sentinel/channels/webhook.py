@@ -19,7 +19,6 @@ from sentinel import __version__
 from sentinel.channels.contract import ChannelContext
 from sentinel.channels.http import (
     ANY_SUCCESS,
-    Acceptance,
     Headers,
     Transport,
     UrlSettings,
@@ -89,8 +88,9 @@ class WebhookChannel:
         if urlsplit(url).path.strip("/"):
             exposed = exposed or "its secret URL"
         warn_of_plain_http(url, exposed, "url", around.warn)
-        pages = Acceptance(ANY_SUCCESS.receiver, lambda _: True)
-        self._acceptance = pages if settings.accept_pages else ANY_SUCCESS
+        self._acceptance = ANY_SUCCESS
+        if settings.accept_pages:
+            self._acceptance = replace(ANY_SUCCESS, accepts=lambda _: True)
         path = settings.template
         self._template = Template.load("template", path, around, _in_json) if path else None
 

@@ -1,0 +1,1 @@
+"""Bounds: what no input, size or address can exceed."""
