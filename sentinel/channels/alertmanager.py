@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import Field, SecretStr
 
 from sentinel.channels.contract import ChannelContext
-from sentinel.channels.escape import cut, plain
+from sentinel.channels.escape import cut, unpinged
 from sentinel.channels.http import (
     Acceptance,
     Answer,
@@ -83,11 +83,11 @@ class AlertmanagerChannel:
         now = datetime.now(UTC)
         started = min(datetime.fromisoformat(payload["since"]), now)
         ends = now if event in _OVER else now + self._settings.ttl
-        told = {_name(label): cut(plain(text), _LONGEST) for label, text in details(payload)}
+        told = {_name(label): cut(unpinged(text), _LONGEST) for label, text in details(payload)}
         return {
             "labels": labels(event, payload),
             "annotations": {
-                "summary": cut(plain(headline(payload)), _LONGEST),
+                "summary": cut(unpinged(headline(payload)), _LONGEST),
                 "severity": payload["severity"],
                 **told,
             },
@@ -131,8 +131,10 @@ def labels(event: Event, payload: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _label(value: str) -> str:
-    """A value as a label shows it; what had to be changed keeps apart what was different."""
-    shown = cut(plain(value), _LONGEST)
+    """A value as a label shows it, in the chats that Alertmanager notifies too; what had to be
+    changed keeps apart what was different."""
+    # A space at its end: nothing is put after a label that could complete a mention.
+    shown = cut(unpinged(f"{value} ")[:-1], _LONGEST)
     return shown if shown == value else f"{shown} #{hash_id(value)[:8]}"
 
 

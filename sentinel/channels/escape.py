@@ -24,7 +24,32 @@ _EMPTY = "\N{ZERO WIDTH SPACE}"
 _SIGN = re.compile(r"`|(?<![^\W_])[*_~]|[*_~](?![^\W_])|^(?=&gt;)", re.MULTILINE)
 _GRAVE = "\N{MODIFIER LETTER GRAVE ACCENT}"
 _ENTITY = re.compile(r"&(?:#?\w{0,6})?$")
-_PING = re.compile(r"@(?=everyone|here|channel|all\b)|<(?=[@!#&:])|\](?=\()", re.IGNORECASE)
+# An address of a mailbox, which stays as it is. Not one from which a chat may read a name or a number
+# of somebody: those of everybody, digits, or one that stands in a chat's brackets.
+_MAILBOX = (
+    r"(?<![\w.+%@/\\-])[A-Za-z0-9](?:[A-Za-z0-9._+%-]*[A-Za-z0-9])?"
+    r"@(?!(?i:all|any|channel|every|group|here|member|moderator|admin|online|present|role|room|team|user))"
+    r"[A-Za-z][A-Za-z0-9-]*(?:\.[A-Za-z0-9-]+)+"
+    r"(?![\w@/-]|:\w|[^\s|>\uff5c\uff1e]{0,300}[ \t]*[|>\uff5c\uff1e])"
+)
+# With their forms in Unicode, as a service may fold them. The first four call somebody in one chat or
+# another, whatever follows; the others where they begin one of a chat's own marks: `<users/all>`,
+# `<!here>` and `!here>`, `[x](tg://user?id=1)`, `[~name]`, `(met)all(met)`, `=?utf-8?q?...?=`, `u/name`.
+_MARKS = (
+    r"[@\uff20\ufe6b]"
+    r"|[<\uff1c\ufe64](?![\s\d=]|[<>-]\s)"
+    r"|[!\uff01\ufe57](?![\s=])"
+    r"|[\]\uff3d](?=[(\[:\uff08]|\Z)"
+    r"|[\[\uff3b](?=[~\[!^#]|[A-Za-z]+:|\Z)"
+    r"|[(\uff08](?=[A-Za-z]{2,4}[)\uff09]|\Z)"
+    r"|[&\uff06](?=#|[A-Za-z0-9]+;|\Z)"
+    r"|=(?=\?|\Z)"
+    r"|\\(?=x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|N\{|[0-7]{2}|\Z)"
+    r"|(?<![A-Za-z0-9/])/?u/"
+)
+_CALL = re.compile(rf"(?P<mailbox>{_MAILBOX})|{_MARKS}")
+# What may be a link with another text, as some chats write it: `<https://example.com|text>`.
+_TITLED = re.compile(r"(?<![^\s|])([^\s|]++[ \t]*+)\|")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$&:])")
 _SPACES = re.compile(r"\s+")
 
@@ -71,9 +96,17 @@ def cut_escaped(text: str, most: int) -> tuple[str, str]:
 
 
 def unpinged(value: object) -> str:
-    """Text for a service whose format is not known: it calls nobody and hides no link, as chats
-    take it."""
-    return _PING.sub(lambda sign: sign[0] + _EMPTY, plain(value))
+    """Text for a service whose format is not known: it calls nobody and hides no link.
+
+    A zero-width space after each mark that may begin a mention keeps it from being one, in whatever
+    format it is read. Addresses of mailboxes stay as they are.
+    """
+    text = _TITLED.sub(_untitled, plain(value))
+    return _CALL.sub(lambda found: found[0] + ("" if found["mailbox"] else _EMPTY), text)
+
+
+def _untitled(found: re.Match[str]) -> str:
+    return f"{found[1]} {_EMPTY}|" if "://" in found[1] else found[0]
 
 
 def in_json(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field, SecretStr
 
 from sentinel.channels.contract import ChannelContext
-from sentinel.channels.escape import cut, line, plain
+from sentinel.channels.escape import cut, line, unpinged
 from sentinel.channels.http import (
     Acceptance,
     Answer,
@@ -123,17 +123,20 @@ def _trigger(payloads: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     first = payloads[0]
     quiet = first["event"] == Event.TEST or first["reason"] == FIRED_AND_RESOLVED
     if len(payloads) == 1:
-        told = {label: cut(plain(text), _LONGEST_DETAIL) for label, text in details(first)}
+        told = {label: cut(unpinged(text), _LONGEST_DETAIL) for label, text in details(first)}
     else:
-        told = {str(place): cut(line(brief(each)), 500) for place, each in enumerate(payloads, 1)}
+        told = {
+            str(place): cut(unpinged(line(brief(each))), 500)
+            for place, each in enumerate(payloads, 1)
+        }
     url = link(first)
     return {
         "payload": {
-            "summary": cut(line(title(payloads)), _LONGEST_SUMMARY),
-            "source": line(first["project"]),
+            "summary": cut(unpinged(line(title(payloads))), _LONGEST_SUMMARY),
+            "source": unpinged(line(first["project"])),
             "severity": "info" if quiet else _SEVERITIES[first["severity"]],
             "timestamp": first["as_of"],
-            "component": line(first["alert"]),
+            "component": unpinged(line(first["alert"])),
             "custom_details": told,
         },
         "client": "dbt-sentinel",

@@ -161,7 +161,11 @@ def test_a_webhook_s_body_that_is_no_json_is_a_permanent_failure(
         (mrkdwn, "<!here> & *b*", "&lt;!here&gt; &amp; \u200b*b\u200b*"),
         (mrkdwn, "late_orders _x_ `y`", "late_orders \u200b_x\u200b_ \u200b`y\u200b`"),
         (mrkdwn, "> a\n> b", "\u200b&gt; a\n\u200b&gt; b"),
-        (unpinged, "@here <!here> [a](b) a@b.c", "@\u200bhere <\u200b!here> [a]\u200b(b) a@b.c"),
+        (
+            unpinged,
+            "@here <!here> [a](b) a@b.c",
+            "@\u200bhere <\u200b!\u200bhere> [a]\u200b(b) a@b.c",
+        ),
         (markdown, "[a](b) `c` #d", "\\[a\\]\\(b\\) \\`c\\` \\#d"),
         (plain, "żółw 😀 \u05d0", "żółw 😀 \u05d0"),
     ],
