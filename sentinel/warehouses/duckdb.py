@@ -8,6 +8,7 @@ the files that the dbt project declares; DuckDB itself holds it to that.
 from __future__ import annotations
 
 import os
+import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -242,8 +243,10 @@ class _Session(SqlSession):
         try:
             for sql in dict.fromkeys((own, query.sql)):
                 _expect_select([each.type.name for each in driver.extract_statements(sql)])
-            asked = "select json_serialize_sql(cast(? as varchar))"
-            [(tree,)] = driver.execute(asked, [own]).fetchall()
+            # The seed of `random()` may be the last alert's, so it becomes one that nobody knows.
+            asked = "select json_serialize_sql(cast(? as varchar)), setseed(?)"
+            seed = random.uniform(-1, 1)  # noqa: S311 - it is no secret
+            [(tree, _)] = driver.execute(asked, [own, seed]).fetchall()
         except duckdb.Error as error:
             raise QueryError(own_words(error)) from None
         nodes = _NODE.findall(tree)

@@ -10,7 +10,7 @@ https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-EXT-QUE
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -214,7 +214,7 @@ class _Session(SqlSession):
 
         own = query.own or query.sql
         if self._reserved is None:
-            names = connection.exec_driver_sql(_RESERVED).scalars().all()
+            names: Iterable[str] = connection.exec_driver_sql(_RESERVED).scalars()
             self._reserved = frozenset(names).difference(_SHOWING)
         refuse_reserved(own, self._reserved)
         driver: Any = connection.connection.driver_connection

@@ -23,40 +23,12 @@ from sentinel.warehouses.postgres_tokens import FORGET
 
 _CANCEL_S = 5.0
 # Arrays that psycopg2 reads; every other one is text, as the server writes it.
-_ARRAYS = [
-    "bool",
-    "int2",
-    "int4",
-    "int8",
-    "oid",
-    "float4",
-    "float8",
-    "numeric",
-    "text",
-    "varchar",
-    "bpchar",
-    "name",
-    '"char"',
-    "date",
-    "time",
-    "timetz",
-    "timestamp",
-    "timestamptz",
-    "interval",
-    "bytea",
-    "inet",
-    "cidr",
-    "macaddr",
-    "uuid",
-    "json",
-    "jsonb",
-    "int4range",
-    "int8range",
-    "numrange",
-    "daterange",
-    "tsrange",
-    "tstzrange",
-]
+_ARRAYS = frozenset({
+    "bool", "int2", "int4", "int8", "oid", "float4", "float8", "numeric", "text", "varchar", "bpchar",
+    "name", '"char"', "date", "time", "timetz", "timestamp", "timestamptz", "interval", "bytea", "inet",
+    "cidr", "macaddr", "uuid", "json", "jsonb", "int4range", "int8range", "numrange", "daterange",
+    "tsrange", "tstzrange",
+})  # fmt: skip
 
 
 class OneStatementCursor(psycopg.Cursor[Any]):
@@ -156,8 +128,8 @@ class _Timestamp(Loader):
         except ValueError:
             raise _beyond_python(text) from None
 
-    last = datetime.max
-    first = datetime.min
+    last = datetime.fromisoformat("9999-12-31T23:59:59.999999")
+    first = datetime.fromisoformat("0001-01-01T00:00:00")
 
 
 class _Timestamptz(_Timestamp):

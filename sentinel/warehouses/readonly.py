@@ -89,7 +89,7 @@ def one_select(sql: str, dialect: str) -> str:
     _refuse_odd_characters(sql, tokens, dialect)
     _refuse_open_brackets(sql, [(token.text, token.start) for token in tokens if _symbol(token)])
     if dialect in _LIKE_POSTGRES:
-        _refuse_as_postgres_reads_it(sql, dialect)
+        _refuse_as_postgres_reads_it(sql)
     beyond = _called_beyond(tokens, dialect)
     if beyond is not None:
         raise _reaches_beyond(beyond)
@@ -231,7 +231,7 @@ def _symbol(token: Token) -> bool:
 # -- PostgreSQL's own rules --------------------------------------------------------------------
 
 
-def _refuse_as_postgres_reads_it(sql: str, dialect: str) -> None:
+def _refuse_as_postgres_reads_it(sql: str) -> None:
     pieces = tuple(read_pieces(sql))
     for piece in pieces:
         if piece.kind == "name":

@@ -27,7 +27,7 @@ from sentinel.core.errors import QueryError
 from sentinel.dbt.connections import Connections
 from sentinel.dbt.options import DbtOptions
 from sentinel.dbt.project import DbtProject
-from sentinel.ports import Query, Session, Warehouse
+from sentinel.ports import Query, Session
 from sentinel.warehouses.adapter import AdapterWarehouse
 from sentinel.warehouses.bigquery import BigQuery
 from sentinel.warehouses.duckdb import DuckDb
@@ -77,9 +77,10 @@ WRITES = (
 )  # fmt: skip
 # What makes text or a comment of something, if both parsers agree.
 WRAPPINGS = (
-    ("'", "' as t"), ("/*", "*/"), ("/* /*", "*/ */"), ("--", "\n"), ("--", ""), ("#", "\n"), ("$$", "$$ as t"),
+    ("'", "' as t"), ("/*", "*/"), ("/* /*", "*/ */"), ("--", "\n"), ("--", ""), ("#", "\n"),
+    ("$$", "$$ as t"),
     ("$a$", "$a$ as t"), ("E'", "' as t"), ("N'", "' as t"), ('as "', '"'), ("as `", "`"), ("as [", "]"),
-    ("U&'", "' as t"), ("E'\\'", "' as t"), ("'\\'", "' as t"), (",  as t"), ('"""', '""" as t'),
+    ("U&'", "' as t"), ("E'\\'", "' as t"), ("'\\'", "' as t"), ("'''", "''' as t"), ('"""', '""" as t'),
     ("r'", "' as t"), ("'a'\n'", "' as t"), ("E'a'\n'", "' as t"), ("+/* ", "*/ 1"), ("|/* ", " */ 1"),
 )  # fmt: skip
 OWN_WRITES: Mapping[str, Sequence[str]] = {
@@ -103,13 +104,15 @@ OWN_WRITES: Mapping[str, Sequence[str]] = {
         "with x as (copy orders to 'stolen.csv') select 1 as a", "prepare p as select 1", "use memory",
         "with x as (copy (select 1 as n) to 'declared/stolen.csv') select 1 as a",
         "from read_text('secret.txt')", "from query('from read_text(''secret.txt'')')", "load json",
-        "install httpfs", "create type t as enum ('a')", "set threads = 1", "begin; delete from orders; commit",
+        "install httpfs", "create type t as enum ('a')", "set threads = 1",
+        "begin; delete from orders; commit",
         "from enable_logging('QueryLog', storage='file', storage_path='stolen')", "pragma enable_profiling",
         "create temp view orders as select 1 as id", "pivot orders on region using sum(amount)",
     ),
     "sqlite": (
         "attach 'stolen.db' as other", "create temp table t (n)", "create temp view orders as select 1 as id",
-        "pragma writable_schema = on", "pragma query_only = off; delete from orders", "vacuum into 'stolen.db'",
+        "pragma writable_schema = on", "pragma query_only = off; delete from orders",
+        "vacuum into 'stolen.db'",
         "begin; delete from orders; commit", "replace into orders values (9, 'x', 1)", "detach main",
         "create temp trigger t after insert on orders begin delete from orders; end",
         "select load_extension('stolen')", "select writefile('stolen', 'x')", "reindex", "analyze",
@@ -121,7 +124,8 @@ OWN_WRITES: Mapping[str, Sequence[str]] = {
         "declare x int64; delete from orders where true", "call no_such_procedure()",
         "merge orders using orders as o on false when not matched by source then delete",
         "export data options (uri = 'gs://stolen/*.csv') as select 1 as a",
-        "create temp function f() as (1); select f()", "begin transaction; delete from orders where true; commit transaction",
+        "create temp function f() as (1); select f()",
+        "begin transaction; delete from orders where true; commit transaction",
     ),
 }  # fmt: skip
 
