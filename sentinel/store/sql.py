@@ -71,6 +71,8 @@ _ATTEMPT: Mapping[str, Kind] = {
     "recipients_done": "json",
     "untried": "integer",
 }
+# How many rows go into one parameter: a database in this process needs many times its length.
+_ROWS_AT_ONCE = 1_000
 _DELETED = "another writer has deleted these rows before"
 
 
@@ -357,10 +359,12 @@ class SqlStore:
         ordered = sorted(batch.states, key=lambda state: state.state_key)
         changes = [
             *self._holding(connection, batch.lease),
-            self._update([state for state in ordered if state.version > 0]),
-            self._insert(STATE, [replace(each, version=1) for each in ordered if not each.version]),
-            self._insert(HISTORY, batch.history),
-            self._insert(NOTIFICATIONS, batch.notifications),
+            *self._updates([state for state in ordered if state.version > 0]),
+            *self._inserts(
+                STATE, [replace(each, version=1) for each in ordered if not each.version]
+            ),
+            *self._inserts(HISTORY, batch.history),
+            *self._inserts(NOTIFICATIONS, batch.notifications),
             self._supersede(batch.superseded),
             self._revive(batch.revived),
             self._drop(batch.dropped),
@@ -371,9 +375,13 @@ class SqlStore:
         if changes:
             self._dialect.apply(connection, changes, self._relation(LEASES))
 
-    def _update(self, states: Sequence[State]) -> Change:
+    def _updates(self, states: Sequence[State]) -> Iterator[Change]:
+        for n, part in enumerate(_parts(states)):
+            yield self._update(part, f"changed_states_{n}")
+
+    def _update(self, states: Sequence[State], parameter: str) -> Change:
         key, relation = STATE.key, self._relation(STATE)
-        rows = self._dialect.expand("changed_states", STATE.columns)
+        rows = self._dialect.expand(parameter, STATE.columns)
         settings = ", ".join(
             f"{name} = written.{name}" for name in STATE.columns if name not in (key, "version")
         )
@@ -381,15 +389,19 @@ class SqlStore:
         return Change(
             f"update {relation} as kept set {settings}, version = kept.version + 1 "
             f"from ({rows}) as written where {same}",
-            {"changed_states": STATE.dump(states)},
+            {parameter: STATE.dump(states)},
             f"select count(*) from {relation} as kept join ({rows}) as written on {same}",
             len(states),
             "another writer has changed the state of these alerts",
             f"kept.{key}",
         )
 
-    def _insert(self, table: Table[Row], rows: Sequence[Row]) -> Change:
-        names, parameter = ", ".join(table.columns), f"new_{table.model}"
+    def _inserts(self, table: Table[Row], rows: Sequence[Row]) -> Iterator[Change]:
+        for n, part in enumerate(_parts(rows)):
+            yield self._insert(table, part, f"new_{table.model}_{n}")
+
+    def _insert(self, table: Table[Row], rows: Sequence[Row], parameter: str = "new_row") -> Change:
+        names = ", ".join(table.columns)
         relation, key = self._relation(table), table.key
         written = self._dialect.expand(parameter, table.columns)
         keys = self._dialect.expand(parameter, {key: "text"})
@@ -802,6 +814,11 @@ class SqlStore:
     ) -> list[Row]:
         found = connection.execute(text(sql), values).mappings().all()
         return [table.load(dict(row)) for row in found]
+
+
+def _parts(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        yield rows[start : start + _ROWS_AT_ONCE]
 
 
 def _attempt_row(message_id: str, token: int, attempt: Attempt) -> dict[str, Any]:

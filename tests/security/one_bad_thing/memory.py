@@ -1,10 +1,10 @@
 """The peak memory of one evaluation, in a process of its own.
 
-    python -m tests.security.one_bad_thing.memory [WORD ...]
-                                                         all measurements that have one of these words
-                                                         in their names (`1 GB on duckdb`), as a table
-    python -m tests.security.one_bad_thing.memory CASE KIND PROFILE
-                                                         one, of which the parent reads the peak
+python -m tests.security.one_bad_thing.memory [WORD ...]
+                                                     all measurements that have one of these words
+                                                     in their names (`1 GB on duckdb`), as a table
+python -m tests.security.one_bad_thing.memory CASE KIND PROFILE
+                                                     one, of which the parent reads the peak
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _wide(kind: str) -> str:
 def _instances(kind: str) -> str:
     name = "cast(n as string)" if kind == "bigquery" else "cast(n as varchar)"
     return (
-        f"select 'ALERT' as status, concat('instance ', {name}) as name, {repeated(kind, 900)} as a, "
+        f"select 'ALERT' as status, {name} as name, {repeated(kind, 900)} as a, "
         f"{repeated(kind, 900)} as b, {repeated(kind, 1900)} as message "
         f"from {numbers(kind, 10_000)}"
     )
@@ -98,7 +98,9 @@ CASES = {
         setup=_stored(999 * MEGABYTE),
     ),
     "rows with a dimension of 50 MB": Case(
-        lambda _: "select words as d from SCHEMA.long_texts", {"dimensions": ["d"]}, _stored(50 * MEGABYTE)
+        lambda _: "select words as d from SCHEMA.long_texts",
+        {"dimensions": ["d"]},
+        _stored(50 * MEGABYTE),
     ),
     "5,000 columns": Case(_wide),
     "10,000 instances": Case(_instances, {"dimensions": ["name"]}),

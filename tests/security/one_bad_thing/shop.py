@@ -71,7 +71,9 @@ class Shop:
             each.unique_id: Compiled(each.unique_id, alerts[each.name][0]) for each in sources
         }
         evaluation = Evaluation(FakeProject(sources, compiled), self.database, self.store)
-        return evaluation(alerts_of(*sources, channels=("one", "two")), BatchOptions(threads, dry_run=dry_run))
+        return evaluation(
+            alerts_of(*sources, channels=("one", "two")), BatchOptions(threads, dry_run=dry_run)
+        )
 
     def readings(self, alerts: Mapping[str, Definition], **options: Any) -> dict[str, Reading]:
         evaluated = self.evaluate(alerts, **options)
