@@ -37,16 +37,17 @@ _LEVELS = {"quiet": logging.ERROR, "script": logging.WARNING, "terminal": loggin
 def fail(message: str, hint: str | None = None) -> None:
     """An error on standard error, with its next step on a line of its own.
 
-    Further lines of the message are indented, so that none looks like another error.
+    Further lines of the message are marked, so that none looks like another error.
     """
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(Text.assemble(("error: ", "bold red"), clean(_indented(message))))
+    console.print(_marked("error: ", message, "bold red"))
     if hint:
-        console.print(Text.assemble(("hint: ", "bold"), clean(_indented(hint))))
+        console.print(_marked("hint: ", hint, "bold"))
 
 
-def _indented(message: str) -> str:
-    return message.replace("\n", "\n  ")
+def _marked(label: str, message: str, style: str) -> Text:
+    text = "\n  | ".join(map(clean, message.split("\n")))
+    return Text.assemble((label, style), text, no_wrap=True, overflow="ignore")
 
 
 def shown(words: str | Text) -> Text:

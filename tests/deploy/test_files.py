@@ -219,9 +219,7 @@ def test_probes_ask_for_pages_that_there_are() -> None:
     def condition() -> Any:
         raise NotImplementedError
 
-    served = application(
-        Shown(condition, lambda: None, Metrics()), Rules(None, True), print
-    ).routes
+    served = application(Shown(condition, lambda: None, Metrics()), Rules(None, True), print).routes
     paths = {route.path for route in served if isinstance(route, Route)}
     assert {probe["path"] for probe in probes.values()} <= paths
     assert container["ports"] == [{"name": "http", "containerPort": PORT}]

@@ -27,7 +27,10 @@ def said(path: str) -> dict[str, set[str]]:
             continue
         called = node.func
         name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
-        first = node.args[0]
+        levelled = name == "entry" or (name == "say" and isinstance(called, ast.Attribute))
+        if levelled and len(node.args) < 2:
+            continue
+        first = node.args[1 if levelled else 0]
         if name in SAYS and isinstance(first, ast.Constant) and isinstance(first.value, str):
             fields = {each.arg for each in node.keywords if each.arg} - {"exc_info"}
             if any(each.arg is None for each in node.keywords):

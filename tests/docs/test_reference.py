@@ -26,7 +26,7 @@ from sentinel.channels.file import FileChannel
 from sentinel.channels.http import Answer, Requests
 from sentinel.channels.registry import channel_types
 from sentinel.channels.text import headline
-from sentinel.cli.main import COMMANDS, cli
+from sentinel.cli.main import COMMANDS, EXIT_UNWRITTEN, cli
 from sentinel.config.settings import (
     FileSettings,
     HeartbeatSettings,
@@ -112,6 +112,7 @@ MEANINGS = {
     EXIT_FAILED: "some alert could not be evaluated",
     EXIT_UNDELIVERABLE: "some notification",
     NothingSelected.exit_code: "the selection matches no alert",
+    EXIT_UNWRITTEN: "the result can't be written",
 }
 
 

@@ -206,7 +206,7 @@ def test_an_expected_host_that_could_never_match_is_refused(wrong: str) -> None:
     with pytest.raises(ValueError, match="is no host"):
         host_pattern(wrong)
     with pytest.raises(ValueError, match="is no host"):
-        WebSettings(allowed_hosts=wrong)  # type: ignore[arg-type]  # a text is a list of one
+        WebSettings(allowed_hosts=wrong)
 
 
 def test_a_pattern_matches_what_is_below_its_domain_only() -> None:

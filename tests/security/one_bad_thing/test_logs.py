@@ -54,11 +54,11 @@ def test_a_daemon_that_cannot_log_delivers_and_evaluates(place: Place, tmp_path:
         def goes_on(amount: int) -> None:
             """The receiver is down for a while: lines about that can't be written."""
             shop.receiver.answers += [Response(status=503), Response(status=503)]
-            event = "resolved" if amount else "firing"
-            before = shop.told().count(("revenue", event))
+            sent = ("revenue", "resolved" if amount else "firing", "sent")
+            before = list(shop.notifications().values()).count(sent)
             slots = len(shop.evaluations("revenue"))
             shop.set("revenue", amount)
-            until(lambda: shop.told().count(("revenue", event)) > before, event, 300)
+            until(lambda: list(shop.notifications().values()).count(sent) > before, str(sent), 300)
             assert not shop.receiver.answers, "it was down"
             until(lambda: len(shop.evaluations("revenue")) > slots, "slots are recorded", 300)
 
