@@ -97,7 +97,9 @@ def test_every_warehouse_has_its_own_clock(
     adapter: str, expression: str, made: DbtProject, tmp_path: Path
 ) -> None:
     project = made.copy(tmp_path / "shop")
-    (project.root / "models" / "clock.sql").write_text(f"{{{{ sentinel.{adapter}__sentinel_utc_now() }}}}")
+    (project.root / "models" / "clock.sql").write_text(
+        f"{{{{ sentinel.{adapter}__sentinel_utc_now() }}}}"
+    )
     project.dbt("compile", "-s", "clock")
     compiled = (project.root / "target/compiled/shop/models/clock.sql").read_text()
     assert compiled == expression

@@ -18,7 +18,7 @@ import yaml
 from tests.places.place import NAMES, Place, profile
 from tests.places.servers import Servers
 
-from .conftest import BLOCK, ROOT, TABLES, copy_package
+from .conftest import BLOCK, TABLES, copy_package
 from .results import SECONDS, expected_rows, plain_rows, time_literal
 
 MACROS_PROJECT = Path(__file__).parent / "macros_project"

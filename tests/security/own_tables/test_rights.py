@@ -32,7 +32,7 @@ def database(servers: Servers) -> Iterator[PostgresPlace]:
 
 @pytest.mark.parametrize("lacking", ["insert", "update", "delete"])
 def test_a_missing_privilege_is_named_before_a_query_runs(
-    database: PostgresPlace, lacking: str
+    servers: Servers, database: PostgresPlace, lacking: str
 ) -> None:
     role = f"{database.dbname}_r"
     database.execute(f"create role {role}; grant usage on schema shop to {role}")
@@ -51,10 +51,9 @@ def test_a_missing_privilege_is_named_before_a_query_runs(
         with pytest.raises(TablesReadOnly, match="read-only"):
             store.check(writing=True)
     finally:
-        database.execute("set default_transaction_read_only = off")
-        database.execute(
-            f"set default_transaction_read_only = off; drop owned by {role}; drop role {role}"
-        )
+        reset = f"alter database {database.dbname} reset default_transaction_read_only"
+        servers.postgres.main.execute(reset)
+        database.execute(f"drop owned by {role}; drop role {role}")
 
 
 def test_a_duckdb_file_attached_read_only_is_said_as_that(tmp_path: Path) -> None:
