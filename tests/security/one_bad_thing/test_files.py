@@ -23,12 +23,7 @@ from sentinel import files
 from sentinel.core.errors import DeliveryError, StoreError
 from sentinel.store.leadership import FileLeadership
 from tests.channels.contract import build
-from tests.cli.conftest import (  # noqa: F401 (fixtures)
-    Project,
-    acme,
-    new_project,
-    template,
-)
+from tests.cli.conftest import Project
 from tests.fakes import message
 
 KILL_S = 240
@@ -105,7 +100,7 @@ def test_what_is_written_is_its_users_alone_whatever_the_umask(ran: tuple[Path, 
 
 
 def test_what_init_writes_is_for_all_to_read_and_for_its_user_to_write(
-    new_project: Callable[[str], Project],  # noqa: F811
+    new_project: Callable[[str], Project],
 ) -> None:
     project = new_project("shop")
     project.write("dbt_project.yml", 'name: shop\nversion: "1"\nprofile: shop\n').chmod(0o640)
@@ -282,7 +277,7 @@ def test_a_locked_file_is_an_error_that_is_tried_again(
     assert len(place.read_text().splitlines()) == 1
 
 
-def test_a_locked_file_stops_no_other_channel(acme: Project) -> None:  # noqa: F811
+def test_a_locked_file_stops_no_other_channel(acme: Project) -> None:
     acme.write(
         "sentinel.yml",
         "defaults: {channels: [log, other]}\nchannels:\n"
