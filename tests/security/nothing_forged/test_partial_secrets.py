@@ -24,7 +24,7 @@ from sentinel.channels.registry import channel_types
 from sentinel.core.origin import is_secret
 from sentinel.core.secret import Scrubber
 from tests.channels.receiver import _Quiet
-from tests.cli.conftest import Project, acme, template  # noqa: F401 (fixtures)
+from tests.cli.conftest import Project
 from tests.security.registry import HTTP_CHANNELS, SMTP_CHANNELS, channel_type
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def configure(project: Project, **channel: Any) -> None:
 @pytest.mark.parametrize("name", HTTP_CHANNELS)
 def test_a_receiver_that_echoes_what_it_was_sent_shows_nothing_of_it(
     name: str,
-    acme: Project,  # noqa: F811
+    acme: Project,
 ) -> None:
     shown: list[str] = []
     with echoing() as (url, echo):
@@ -130,7 +130,7 @@ def test_a_receiver_that_echoes_what_it_was_sent_shows_nothing_of_it(
     } == set()
 
 
-def test_nothing_of_it_reaches_tables_logs_and_commands(acme: Project) -> None:  # noqa: F811
+def test_nothing_of_it_reaches_tables_logs_and_commands(acme: Project) -> None:
     with echoing() as (url, echo):
         echo.padding = 4_070
         values, made = secret_settings("webhook", url)
@@ -199,7 +199,7 @@ def mail_server(folder: Path, padding: int) -> Iterator[int]:
 def test_a_mail_server_that_echoes_a_login_shows_nothing_of_it(
     name: str,
     padding: int,
-    acme: Project,  # noqa: F811
+    acme: Project,
 ) -> None:
     password = secrets.token_hex(20)
     with mail_server(acme.root, padding) as port:

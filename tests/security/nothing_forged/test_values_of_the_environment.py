@@ -24,7 +24,8 @@ from sentinel.dbt.files import read_project
 from sentinel.dbt.options import DbtOptions
 from sentinel.dbt.profile import read_profile
 from sentinel.dbt.rendering import Renderer
-from tests.cli.conftest import Project, acme, template  # noqa: F401 (fixtures)
+from tests.channels.contract import Said
+from tests.cli.conftest import Project
 from tests.fakes import message, source
 from tests.security.registry import (
     CHANNELS,
@@ -166,7 +167,7 @@ def test_no_error_of_a_channel_shows_a_value_from_elsewhere(
         it = settings.channels["it"]
         try:
             values = it.render()
-            around = ChannelContext(tmp_path, str)
+            around = ChannelContext(tmp_path, Said())
             channel, _ = build_channel("it", it.type, values, it.locate, around, it.origins)
             channel.send(message())
             shown = ""
@@ -192,7 +193,7 @@ def test_a_secret_variable_is_refused_at_keys_that_are_not_secret(way: str, tmp_
 
     def build(settings: Any) -> None:
         it = settings.channels["it"]
-        around = ChannelContext(tmp_path, str)
+        around = ChannelContext(tmp_path, Said())
         build_channel("it", it.type, it.render(), it.locate, around, it.origins)
 
     passed = [
@@ -209,9 +210,9 @@ def test_a_secret_variable_is_refused_at_keys_that_are_not_secret(way: str, tmp_
     for kind in CHANNELS:
         model = channel_types()[kind].load().Settings
         for keys in paths(model):
-            block = {"type": kind, **values_of(kind), **put(SECRET_WAYS[way], *keys)}
-            secret = is_secret(model, keys[:1]) or is_secret(model, keys)
-            if not secret and not refused({"channels": {"it": block}}, build):
+            values = {"type": kind, **values_of(kind), **put(SECRET_WAYS[way], *keys)}
+            allowed = is_secret(model, keys[:1]) or is_secret(model, keys)
+            if not allowed and not refused({"channels": {"it": values}}, build):
                 passed.append((kind, *keys))
     assert passed == []
 
@@ -227,7 +228,7 @@ def test_a_secret_variable_may_be_used_at_keys_that_are_secret(tmp_path: Path) -
         write(tmp_path, {"channels": {"it": block}})
         it = load_settings(tmp_path).channels["it"]
         _, found = build_channel(
-            "it", it.type, it.render(), it.locate, ChannelContext(tmp_path, str), it.origins
+            "it", it.type, it.render(), it.locate, ChannelContext(tmp_path, Said()), it.origins
         )
     finally:
         del os.environ["DBT_ENV_SECRET_PATH"]
@@ -336,6 +337,6 @@ def test_a_channel_is_checked_offline_as_far_as_its_values_are_known(tmp_path: P
     it = load_settings(tmp_path, offline=True).channels["it"]
     with pytest.raises(SentinelError, match="allow_private") as caught:
         check_channel(
-            "it", it.type, it.render(), it.locate, ChannelContext(tmp_path, str), it.origins
+            "it", it.type, it.render(), it.locate, ChannelContext(tmp_path, Said()), it.origins
         )
     assert "url" not in str(caught.value)
