@@ -47,8 +47,9 @@ _RESERVED = frozenset(
      "upgrade", "expect", "content-encoding", "via", "max-forwards", "http2-settings", "forwarded"}
 )  # fmt: skip
 _RESERVED_PREFIXES = ("proxy-", "webhook-", "x-forwarded-")
+# Without backtracking: it reads what anybody may have sent.
 _PAGE = re.compile(
-    r"[\s\ufeff]*(<!--.*?-->\s*|<\?xml[^>]*>\s*)*<(!doctype\s+html|html|head|body)\b",
+    r"[\s\ufeff]*+(?>(?:<!--.*?-->|<\?xml[^>]*>)\s*+)*+<(?:!doctype\s+html|html|head|body)\b",
     re.IGNORECASE | re.DOTALL,
 )
 

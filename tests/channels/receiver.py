@@ -81,8 +81,8 @@ class _Quiet(WSGIRequestHandler):
 
 
 @contextmanager
-def receiving() -> Iterator[Receiver]:
-    receiver = Receiver()
+def receiving(channel: str = "webhook") -> Iterator[Receiver]:
+    receiver = Receiver(channel=channel)
     server = make_server("127.0.0.1", 0, receiver, threaded=True, request_handler=_Quiet)
     receiver.url = f"http://127.0.0.1:{server.server_port}/hook?token=t0ps3cret"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})

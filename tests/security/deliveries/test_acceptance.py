@@ -49,6 +49,7 @@ VAGUE: Answers = {
     "another text": (200, "text/plain", "accepted"),
     "a number": (200, "application/json", "42"),
     "a list": (200, "application/json", '["ok"]'),
+    "comments without a page": (200, "text/html", "<!---->" * 580),
     "JSON that nests deep": (200, "application/json", "[" * 4_000),
 }
 REFUSED: Answers = {
