@@ -50,7 +50,7 @@ class Voice:
     waiting: Callable[[str], None]
     say: Callable[[str], None]
     progress: Callable[[int, int, str], None]
-    warn: Callable[[str], None]
+    warn: Callable[[str], None] = lambda _phrase: None
 
 
 class Installation:
@@ -242,16 +242,16 @@ class Installation:
         return self.settings.store.lease_ttl or self.store.lease_ttl
 
     def show_warnings(self) -> None:
-        """Show what is likely not meant in sentinel.yml, of all that was built. Raises ConfigError."""
-        assert self.channels is not None
+        """Show what is likely not meant in sentinel.yml, of the parts that were built."""
         for location, words in self.warnings:
             self.voice.warn(f"{location}: {words}")
 
     def delivery(self) -> Delivery:
+        channels = self.channels
         self.show_warnings()
         return Delivery(
             self.store,
-            self.channels,
+            channels,
             self.holder,
             self.scrub,
             self.voice.waiting,

@@ -73,7 +73,11 @@ def send(
         output, _ = process.communicate()
     finally:
         _end(process)
-    return {key: accepted for line in output.splitlines() for key, accepted in json.loads(line)}
+    results = {key: taken for line in output.splitlines() for key, taken in json.loads(line)}
+    if process.returncode not in (-signal.SIGALRM, -signal.SIGKILL):
+        # A plugin may end the process; the service that it was about has not accepted.
+        results = {**dict.fromkeys((each.key for each in services), False), **results}
+    return results
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Annotated, Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies_environment
 
 import requests
 from pydantic import AfterValidator, Field, SecretStr, field_validator
@@ -46,8 +47,9 @@ _RESERVED = frozenset(
      "upgrade", "expect", "content-encoding", "via", "max-forwards", "http2-settings", "forwarded"}
 )  # fmt: skip
 _RESERVED_PREFIXES = ("proxy-", "webhook-", "x-forwarded-")
+# Without backtracking: it reads what anybody may have sent.
 _PAGE = re.compile(
-    r"[\s\ufeff]*(<!--.*?-->\s*|<\?xml[^>]*>\s*)*<(!doctype\s+html|html|head|body)\b",
+    r"[\s\ufeff]*+(?>(?:<!--.*?-->|<\?xml[^>]*>)\s*+)*+<(?:!doctype\s+html|html|head|body)\b",
     re.IGNORECASE | re.DOTALL,
 )
 
@@ -296,8 +298,6 @@ class Requests:
                 return Answer(response.status_code, text, received, complete)
         except DeliveryError:
             raise
-        except requests.exceptions.InvalidProxyURL:
-            raise DeliveryError("the URL of the proxy in the environment is malformed") from None
         except ValueError as error:
             # Of requests, of urllib3 for names of hosts, of http.client for headers.
             words = f"the URL or a header can't be used: {type(error).__name__}"
@@ -366,7 +366,7 @@ def _session(url: str, deadline: Deadline, *, allow_private: bool) -> Iterator[r
     """
     with requests.Session() as session:
         proxies = session.merge_environment_settings(url, {}, None, None, None)["proxies"]
-        proxy = select_proxy(url, proxies)
+        proxy = None if _bypassed(url) else select_proxy(url, proxies)
 
         def connect(connection: HTTPConnection) -> socket.socket:
             host, port = connection.host.strip("[]"), connection.port or connection.default_port
@@ -382,11 +382,7 @@ def _session(url: str, deadline: Deadline, *, allow_private: bool) -> Iterator[r
                 raise DeliveryError(f"{whom} can't be reached: {words}") from None
 
         if proxy is not None:
-            if not proxy.lower().startswith(("http://", "https://")) and "://" in proxy:
-                raise DeliveryError(
-                    "the proxy of the environment can't be used: its URL has to begin with http:// "
-                    "or https://"
-                )
+            _check_proxy(proxy)
             prepared = requests.Request("POST", url).prepare().url or ""
             for each in (url, prepared):
                 check_unresolved(urlsplit(each).hostname or "", allow_private=allow_private)
@@ -394,6 +390,28 @@ def _session(url: str, deadline: Deadline, *, allow_private: bool) -> Iterator[r
         session.mount("http://", adapter)
         session.mount("https://", adapter)
         yield session
+
+
+def _bypassed(url: str) -> bool:
+    """Whether NO_PROXY names host and port of a URL, which requests compares for names only."""
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}[parts.scheme.lower()]
+    entries = getproxies_environment().get("no", "").split(",")
+    return f"{parts.hostname}:{port}" in {each.strip().lower() for each in entries}
+
+
+def _check_proxy(proxy: str) -> None:
+    """Raises DeliveryError, which may pass: what is wrong is in the environment."""
+    try:
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise DeliveryError(
+            "the proxy of the environment can't be used: it has to be http://host:port or "
+            "https://host:port"
+        )
 
 
 def _strerror(error: Exception) -> str:

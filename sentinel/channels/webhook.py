@@ -38,7 +38,7 @@ _SHORTEST_KEY, _LONGEST_KEY = 24, 64
 
 def _listed(value: Any) -> Any:
     """One key as a list of one."""
-    if value is not None and not value:
+    if isinstance(value, list | tuple) and not value:
         raise ValueError("it names no key")
     return () if value is None else value if isinstance(value, list | tuple) else (value,)
 

@@ -38,6 +38,7 @@ def command(**values: Any) -> int:
             hint=f"there are {', '.join(known)}" if known else None,
         )
     channel, _ = installation.build_channel(name)
+    installation.show_warnings()
     row = example(installation.project.name, name, uuid.uuid4().hex, datetime.now(UTC))
     try:
         channel.send(Message(row.message_id, name, (row,)))

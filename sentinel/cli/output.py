@@ -82,7 +82,7 @@ class Output:
         """The parts' way to speak up."""
         from sentinel.bootstrap import Voice
 
-        return Voice(self._working, self._waiting, self._say, self._advance, self._warn)
+        return Voice(self._working, self._waiting, self._say, self._advance, warn=self._warn)
 
     @contextmanager
     def at_work(self) -> Iterator[None]:

@@ -466,7 +466,7 @@ from sentinel.bootstrap import Installation, Voice
 from sentinel.dbt.options import DbtOptions
 quiet = lambda *words: None
 root = Path(sys.argv[1])
-here = Installation(DbtOptions(root, profiles_dir=root), Voice(quiet, quiet, quiet, quiet, quiet))
+here = Installation(DbtOptions(root, profiles_dir=root), Voice(quiet, quiet, quiet, quiet))
 print(type(here.warehouse).__name__, here.warehouse.instant(datetime.now(UTC))[:4])
 print([name for name in sys.modules if name.split('.')[0] in ('dbt', 'dbt_common', 'psycopg2')])
 """

@@ -1,1 +1,1 @@
-"""Bounds: what no input, size or address can exceed."""
+"""Attacks on bounds, and on what is shipped and deployed."""

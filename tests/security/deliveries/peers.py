@@ -208,7 +208,9 @@ class Proxy:
                 connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
             else:
                 path = "/" + target.split("/", 3)[3]
-                onward.sendall(head.replace(target.encode(), path.encode(), 1))
+                lines = head.replace(target.encode(), path.encode(), 1).split(b"\r\n")
+                kept = [each for each in lines if not each.lower().startswith(b"proxy-")]
+                onward.sendall(b"\r\n".join(kept))
             back = threading.Thread(target=_pump, args=(onward, connection), daemon=True)
             back.start()
             _pump(connection, onward)

@@ -5,7 +5,9 @@ No assertion is timed; a send that doesn't end within `KILLED_AFTER_S` never wou
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,9 +23,14 @@ from typing import Any
 import pytest
 import yaml
 
+from sentinel.bootstrap import Installation, Voice
+from sentinel.channels import apprise_process
+from sentinel.channels.apprise_process import Service, Text
+from sentinel.channels.certificates import Certificates
 from sentinel.channels.deadline import Deadline, DeadlinePassed
 from sentinel.core.errors import ConfigError, DeliveryError
 from sentinel.core.transport import LONGEST_TIMEOUT, SEND_DEADLINE
+from sentinel.dbt.options import DbtOptions
 from sentinel.ports import Receipt
 from tests.channels.contract import build
 from tests.cli.conftest import Project, acme, template  # noqa: F401 - fixtures
@@ -58,7 +66,7 @@ def outcomes(
     until = time.monotonic() + KILLED_AFTER_S
     for each in threads:
         each.join(max(0.0, until - time.monotonic()))
-    return found
+    return dict(found)  # as of now: when the receiver is gone, all of them end
 
 
 @contextmanager
@@ -211,6 +219,80 @@ def test_an_error_of_what_is_waited_for_is_raised() -> None:
         pytest.raises(ValueError, match="it"),
     ):
         deadline.call(fail)
+
+
+def test_the_process_of_apprise_ends_though_its_parent_is_gone() -> None:
+    """It would send on after the claim of a process that was killed."""
+    with peer(peers.headers) as receiver:
+        url = f"json://127.0.0.1:{receiver.port}/hook"
+        service = Service("url 1", url, "apprise.plugins.custom_json", "NotifyJSON")
+        job = {
+            "services": [asdict(service)],
+            "text": asdict(Text("title", "body", "info")),
+            "certificates": asdict(Certificates()),
+            "seconds": 3,
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-m", apprise_process.__name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+        )
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(job).encode())
+        process.stdin.close()
+        assert process.wait(KILLED_AFTER_S) == -signal.SIGALRM
+
+
+@pytest.mark.parametrize("stage", ["headers", "silence", "handshake"])
+def test_a_heartbeat_ends_no_later_than_its_timeout(
+    stage: str, authority: Authority, tmp_path: Path
+) -> None:
+    tls = None if stage == "handshake" else authority.server()
+    with peer(getattr(peers, stage), tls) as receiver:
+        settings = {
+            "url": f"https://127.0.0.1:{receiver.port}/ping",
+            "allow_private": True,
+            "ca_file": authority.ca_file,
+            "timeout": "1s",
+        }
+        (tmp_path / "sentinel.yml").write_text(yaml.safe_dump({"heartbeat": settings}))
+        (tmp_path / "dbt_project.yml").write_text("name: acme\nprofile: acme\n")
+        voice = Voice(*([lambda *_: None] * 4))
+        beat = Installation(DbtOptions(tmp_path, profiles_dir=tmp_path), voice).heartbeat()
+        assert beat is not None
+        errors: list[str] = []
+
+        def run() -> None:
+            try:
+                beat()
+            except DeliveryError as error:
+                errors.append(error.message)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        thread.join(KILLED_AFTER_S)
+    assert errors == ["the receiver can't be reached: no answer within 1 s"]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"timeout": "1m"}, "`timeout`"),
+        ({"ca_file": "nowhere.pem"}, "`heartbeat.ca_file`: there is no file nowhere.pem"),
+        ({"client_key": "x.pem"}, "`client_key`: it needs `client_cert`"),
+    ],
+)
+def test_what_is_wrong_with_a_heartbeat_is_named(
+    values: dict[str, str], words: str, tmp_path: Path
+) -> None:
+    settings = {"url": "https://example.org", **values}
+    (tmp_path / "sentinel.yml").write_text(yaml.safe_dump({"heartbeat": settings}))
+    (tmp_path / "dbt_project.yml").write_text("name: acme\nprofile: acme\n")
+    voice = Voice(*([lambda *_: None] * 4))
+    with pytest.raises(ConfigError) as caught:
+        Installation(DbtOptions(tmp_path, profiles_dir=tmp_path), voice).heartbeat()
+    assert words in str(caught.value)
+    assert "sentinel.yml:" in str(caught.value)
 
 
 # -- the setting -------------------------------------------------------------------------------
