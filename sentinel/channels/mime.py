@@ -96,7 +96,7 @@ class Mail:
 
     @property
     def shown_subject(self) -> str:
-        """One line of characters that can be printed, in which no encoded word is left."""
+        """One line without control characters, in which no encoded word is left."""
         # Not even within an encoded word: a gateway may read and write it anew.
         return _single_line(self.subject).replace("=?", "=\N{ZERO WIDTH SPACE}?") or "(no subject)"
 
@@ -195,10 +195,7 @@ def _has_plain_lines(raw: bytes) -> bool:
 
 
 def _single_line(text: str) -> str:
-    shown = "".join(
-        each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in line(text)
-    )
-    return " ".join(shown.split())
+    return " ".join(line(text).split())
 
 
 def _text_header(name: str, text: str) -> str:
