@@ -395,7 +395,7 @@ def _session(url: str, deadline: Deadline, *, allow_private: bool) -> Iterator[r
 def _bypassed(url: str) -> bool:
     """Whether NO_PROXY names host and port of a URL, which requests compares for names only."""
     parts = urlsplit(url)
-    port = parts.port or {"http": 80, "https": 443}[parts.scheme.lower()]
+    port = parts.port or (443 if parts.scheme.lower() == "https" else 80)
     entries = getproxies_environment().get("no", "").split(",")
     return f"{parts.hostname}:{port}" in {each.strip().lower() for each in entries}
 
