@@ -187,7 +187,7 @@ class Installation:
         block = self.settings.channels[name]
 
         def warn(key: str, words: str) -> None:
-            self.warnings.append((block.locate(key), f"the channel `{name}`: `{key}`: {words}"))
+            self._warn(block.locate(key), f"the channel `{name}`: `{key}`: {words}")
 
         return block, ChannelContext(self.options.project_dir, self.voice.say, warn)
 
@@ -207,9 +207,7 @@ class Installation:
         assert document is not None
 
         def warn(key: str, words: str) -> None:
-            self.warnings.append(
-                (document.location("heartbeat", key), f"`heartbeat.{key}`: {words}")
-            )
+            self._warn(document.location("heartbeat", key), f"`heartbeat.{key}`: {words}")
 
         context = ChannelContext(self.options.project_dir, self.voice.say, warn)
         url = settings.url.get_secret_value()
@@ -283,6 +281,9 @@ class Installation:
     def lease_ttl(self) -> timedelta:
         """How long a daemon leads after it was last heard of. Raises ConfigError."""
         return self.settings.store.lease_ttl or self.store.lease_ttl
+
+    def _warn(self, location: Location, words: str) -> None:
+        self.warnings.append((location, self.settings.withheld(words)))
 
     def show_warnings(self) -> None:
         """Show what is likely not meant in sentinel.yml, of the parts that were built."""

@@ -83,7 +83,9 @@ def test_what_bigquery_refuses_is_said_before_a_query_runs(
         def refuse(self: bigquery.Client, sql: str, **options: object) -> object:
             config = options.get("job_config")
             if sql.startswith("delete") and getattr(config, "dry_run", False):
-                raise Forbidden("Permission bigquery.tables.updateData denied; reason: x")
+                raise Forbidden(  # type: ignore[no-untyped-call]  # it has no types
+                    "Permission bigquery.tables.updateData denied; reason: x"
+                )
             return query(self, sql, **options)  # type: ignore[arg-type]  # passed on
 
         monkeypatch.setattr(bigquery.Client, "query", refuse)
