@@ -210,6 +210,8 @@ class _Session(SqlSession):
         return '"' + column.replace('"', '""') + '"'
 
     def _admit(self, connection: Connection, query: Query) -> None:
+        import psycopg
+
         from sentinel.warehouses.postgres_driver import parse_alone
 
         own = query.own or query.sql
@@ -218,7 +220,10 @@ class _Session(SqlSession):
             self._reserved = frozenset(names).difference(_SHOWING)
         refuse_reserved(own, self._reserved)
         driver: Any = connection.connection.driver_connection
-        fault = parse_alone(driver, own)
+        try:
+            fault = parse_alone(driver, own)
+        except psycopg.Error as error:
+            raise QueryError(str(error).strip()) from None
         if fault is not None:
             hint = "an alert is one SELECT" if "multiple commands" in fault else None
             raise QueryError(fault, hint=hint)

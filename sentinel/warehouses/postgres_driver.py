@@ -65,7 +65,10 @@ def make_ready(driver: psycopg.Connection[Any], role: str, *, read_only: bool) -
 
 
 def parse_alone(driver: psycopg.Connection[Any], sql: str) -> str | None:
-    """Have the server parse one statement, without running it: what is wrong with it, if anything."""
+    """Have the server parse one statement, without running it: what is wrong with it, if anything.
+
+    Raises psycopg.Error if the server doesn't answer.
+    """
     answer = driver.pgconn.prepare(b"", sql.encode(driver.info.encoding))
     if answer.status == pq.ExecStatus.COMMAND_OK:
         return None
@@ -74,14 +77,10 @@ def parse_alone(driver: psycopg.Connection[Any], sql: str) -> str | None:
 
 def forget(driver: psycopg.Connection[Any]) -> None:
     """Leave nothing of a query to the next one on its connection. Raises psycopg.Error."""
-    driver.rollback()
-    driver.autocommit = True
-    try:
-        with psycopg.Cursor(driver) as cursor:
-            seed = random.uniform(-1, 1)  # noqa: S311 - it is no secret
-            cursor.execute(FORGET.format(seed=seed).encode())
-    finally:
-        driver.autocommit = False
+    seed = random.uniform(-1, 1)  # noqa: S311 - it is no secret
+    answer = driver.pgconn.exec_(f"rollback; {FORGET.format(seed=seed)}".encode())
+    if answer.status == pq.ExecStatus.FATAL_ERROR:
+        raise psycopg.OperationalError(pq.error_message(answer, driver.info.encoding))
 
 
 def cancel(driver: psycopg.Connection[Any]) -> None:
