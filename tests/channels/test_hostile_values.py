@@ -30,6 +30,7 @@ from .slack_stub import slack
 from .smtp_server import mail_server
 
 BOTH = pytest.mark.parametrize("place", ["duckdb", "postgres"], indirect=True)
+TOO_LONG = ("megabyte", "huge")
 COMMON = {
     "megabyte": "repeat('x<&*', 250000)",
     "rtl": "chr(8238) || 'gnp.exe' || chr(27) || '[2J' || chr(10) || chr(13) || 'X: y'",
@@ -170,7 +171,8 @@ def test_whatever_a_column_holds_is_told_by_every_channel(place: Place, tmp_path
 @BOTH
 def test_whatever_a_dimension_holds_is_told_by_every_channel(place: Place, tmp_path: Path) -> None:
     shop = Shop(place, tmp_path)
-    names = columns(place.name)
+    # Longer ones are refused: tests/security/one_bad_thing.
+    names = {name: sql for name, sql in columns(place.name).items() if name not in TOO_LONG}
     listed = ", ".join(f"{sql} as {name}_" for name, sql in names.items())
     block = {"dimensions": [f"{name}_" for name in names]}
     sql = f"select 'ALERT' as status, {listed}"

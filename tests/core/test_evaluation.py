@@ -492,4 +492,4 @@ def test_a_failed_evaluation_says_nothing_of_any_instance() -> None:
 
 def test_outcomes_are_written_in_the_words_of_the_design() -> None:
     assert [str(each) for each in Outcome] == ["ok", "alert", "error", "empty", "skipped"]
-    assert ROW_CAP == 1_000
+    assert ROW_CAP == 10_000
