@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, text
+from sqlalchemy.exc import OperationalError
 
 from sentinel.store.catalog import Names, Relation
 from sentinel.store.sql import Change, Returning, Taking
@@ -69,7 +70,10 @@ class SqliteDialect(Returning):
             values = {"schema": schema, "name": each.name}
             for row in connection.execute(text(sql), values).mappings():
                 columns = frozenset((row["columns"] or "").split())
-                found[key] = Relation(row["kind"], columns, row["place"], row["comment"])
+                refusal = _refusal(connection, each) if writing and row["kind"] == "table" else None
+                found[key] = Relation(
+                    row["kind"], columns, row["place"], row["comment"], read_only=refusal
+                )
         return found
 
     def apply(self, connection: Connection, changes: Sequence[Change], gate: str) -> None:
@@ -78,6 +82,16 @@ class SqliteDialect(Returning):
 
     def take(self, connection: Connection, taking: Taking, gate: str) -> Sequence[RowMapping]:
         return super().take(connection, replace(taking, columns=_bare(taking.columns)), gate)
+
+
+def _refusal(connection: Connection, names: Names) -> str | None:
+    """Why no row can be written: of a file that is read-only, SQLite says so at the first write."""
+    relation = names.text.replace(":", "\\:")
+    try:
+        connection.execute(text(f"delete from {relation} where 0"))
+    except OperationalError as error:
+        return str(error.orig)
+    return None
 
 
 def _column(name: str, kind: Kind) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from sentinel.warehouses.duckdb import DuckDb
 from tests.package.conftest import DbtProject
 from tests.places.postgres import PostgresPlace
 from tests.places.servers import Servers
+from tests.places.sqlite import SqlitePlace
 from tests.store.made import create_statements, declared_columns, open_store, relations_of
 
 from .conftest import TABLES, new_shop
@@ -67,6 +70,34 @@ def test_a_duckdb_file_attached_read_only_is_said_as_that(tmp_path: Path) -> Non
     store.check()
     with pytest.raises(TablesReadOnly, match="attached read-only"):
         store.check(writing=True)
+
+
+def test_a_sqlite_file_that_cannot_be_written_is_said_as_that() -> None:
+    """In a process that is nobody, for root may write any file."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = SqlitePlace(Path(folder, "shop.db"), Path())
+        for statement in create_statements("sqlite"):
+            place.execute(statement)
+        store_of(place).check(writing=True)
+        place.file.chmod(0o444)
+        Path(folder).chmod(0o555)
+        ours, theirs = os.pipe()
+        child = os.fork()
+        if child == 0:
+            if os.geteuid() == 0:
+                os.setuid(65534)
+            store = store_of(place)
+            store.check()
+            try:
+                store.check(writing=True)
+            except TablesReadOnly as error:
+                os.write(theirs, error.message.encode())
+            os._exit(0)
+        os.waitpid(child, 0)
+        os.close(theirs)
+        with os.fdopen(ours) as answer:
+            assert "attempt to write a readonly database" in answer.read()
+        Path(folder).chmod(0o755)
 
 
 def test_what_bigquery_refuses_is_said_before_a_query_runs(
