@@ -91,7 +91,7 @@ class PostgresDialect(Returning):
                 frozenset(row["columns"] or ()),
                 row["place"],
                 row["comment"],
-                missing_privileges(row),
+                missing_privileges(dict(row)),
                 row["read_only"],
             )
             for row in rows

@@ -114,7 +114,7 @@ def test_what_bigquery_refuses_is_said_before_a_query_runs(
         def refuse(self: bigquery.Client, sql: str, **options: object) -> object:
             config = options.get("job_config")
             if sql.startswith("delete") and getattr(config, "dry_run", False):
-                raise Forbidden("Permission bigquery.tables.updateData denied; reason: x")
+                raise Forbidden("Permission bigquery.tables.updateData denied; reason: x")  # type: ignore[no-untyped-call]  # Google has no types
             return query(self, sql, **options)  # type: ignore[arg-type]  # passed on
 
         monkeypatch.setattr(bigquery.Client, "query", refuse)
