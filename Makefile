@@ -61,7 +61,7 @@ chaos-test: setup ## Kill and stop three daemons at random for so many minutes
 	SENTINEL_CHAOS_MINUTES=$(MINUTES) SENTINEL_CHAOS_PACE=60 $(BIN)/python -m pytest tests/daemon/test_chaos.py -s
 
 security-fuzz: setup setup-places ## Try hostile SQL on every warehouse for so many minutes
-	MINUTES=$(MINUTES) $(BIN)/python -m tests.security.property_read_only
+	MINUTES=$(MINUTES) $(BIN)/python -m tests.security.read_only.generated_sql
 
 test-image: setup setup-places ## Fill the image without a container engine, and run what it runs; as root
 	$(BIN)/python -m pytest tests/deploy/image.py -s

@@ -42,7 +42,7 @@ _LINE_ENDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 _SUSPICIOUS = re.compile(r"[^\t\n\r -~]|\r(?!\n)|\{[#%{]")
 # Functions that reach beyond the tables although a reading transaction may call them, by dialect:
 # files, other servers, the server itself, and SQL in a text, which nobody has looked at. Found in the
-# catalogs of real servers: tests/security/test_functions.py tries every function that is there.
+# catalogs of real servers: tests/security/read_only/test_functions.py tries every function that is there.
 _BEYOND: Mapping[str, re.Pattern[str]] = {
     "bigquery": re.compile(r"external_query", re.IGNORECASE),
     "duckdb": re.compile(

@@ -19,9 +19,9 @@ from sentinel.ports import Query
 from sentinel.warehouses.readonly import one_select
 from tests.places.servers import Servers
 
+from ..registry import WAREHOUSES
+from .generated_sql import attack
 from .hostile_sql import DECIDING, SPACES, TARGETS, Target, open_target, without_guard
-from .property_read_only import attack
-from .registry import WAREHOUSES
 
 TIMEOUT = timedelta(seconds=20)
 # Without a letter that looks like a space, and is one to nobody.

@@ -285,7 +285,7 @@ def test_no_function_of_duckdb_reads_a_file_or_runs_sql_that_nobody_has_looked_a
 
 def test_text_that_looks_like_a_part_of_duckdb_s_tree_is_text(duckdb_session: Session) -> None:
     text = '"type":"DELETE_NODE","function_name":"query"'
-    found = duckdb_session.fetch(Query(f"select '{text}' as \"a\"\"function_name\"", TIMEOUT), 5)
+    found = duckdb_session.fetch(Query(f'select \'{text}\' as "a""function_name"', TIMEOUT), 5)
     assert found.rows == ((text,),)
 
 
