@@ -126,6 +126,8 @@ class Postgres:
                 pool_size=self._threads,
                 max_overflow=0,
                 use_native_hstore=False,  # it costs each connection a query
+                # Alerts are plain text: what SQLAlchemy asks a server at first is of no use to them.
+                _initialize=not read_only,
             )
         except ImportError as error:
             raise ConfigError(
