@@ -45,7 +45,8 @@ class Voice:
 
     `working` is a passing phrase, `waiting` a delay that a person wants to see, `say` the console
     channel's messages, `progress` (done, total, name) of a batch. `warn` gets likely mistakes in
-    sentinel.yml, `fault` an unexpected error in the evaluation of one alert, by its name.
+    sentinel.yml and files that can't be written, `fault` an unexpected error in the evaluation of one
+    alert, by its name.
     """
 
     working: Callable[[str], None]
@@ -76,7 +77,11 @@ class Installation:
         self.voice = voice
         self._make_project = make_project or (
             lambda chosen: DbtProject(
-                chosen, notify=voice.working, introspection=introspect, offline=offline
+                chosen,
+                notify=voice.working,
+                warn=voice.warn,
+                introspection=introspect,
+                offline=offline,
             )
         )
         self.project = self._make_project(options)

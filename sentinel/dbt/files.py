@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -159,10 +160,17 @@ def private_dir(path: Path) -> Path:
 
 def write_private(path: Path, content: bytes) -> None:
     """Replace a file in one step, mode 0600. Raises ConfigError."""
-    try:
+    with writing(path):
         files.replace(path, content)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an OSError in this block into a ConfigError that names the path."""
+    try:
+        yield
     except OSError as error:
-        raise ConfigError(f"can't write {path}: {error.strerror}") from error
+        raise ConfigError(f"can't write {path}: {error.strerror or error}") from error
 
 
 def close_to_others(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -25,6 +26,7 @@ from sentinel.dbt.files import (
     private_dir,
     read_project,
     write_private,
+    writing,
 )
 from sentinel.dbt.locate import hidden_block, locate
 from sentinel.dbt.options import PROFILES_FILE, PROJECT_FILE, DbtOptions, find_profiles_dir
@@ -47,7 +49,8 @@ Introspection = Callable[
 class DbtProject:
     """The `Project` port over dbt. Files are looked at anew in each call; safe to share by threads.
 
-    `notify` is told, in a few words, what takes time. Without `introspection`, or when it is
+    `notify` is told, in a few words, what takes time; `warn` gets what makes the next command slow.
+    Without `introspection`, or when it is
     `offline`, nothing in the project reaches the warehouse.
     """
 
@@ -56,6 +59,7 @@ class DbtProject:
         options: DbtOptions,
         *,
         notify: Callable[[str], None] = lambda _: None,
+        warn: Callable[[str], None] = lambda _: None,
         env: Mapping[str, str] = os.environ,
         cwd: Path | None = None,
         engine: Callable[[Invocation], Engine] = make_engine,
@@ -65,12 +69,15 @@ class DbtProject:
         self._cwd = cwd or Path.cwd()
         self._options = replace(options, project_dir=self._cwd / options.project_dir)
         self._notify = notify
+        self._warn = warn
         self._env = env
         self._make_engine = engine
         self._introspection = introspection
         self._offline = offline
         self._engine: Engine | None = None
         self._kept: Kept | None = None
+        self._own_key = secrets.token_bytes(32)
+        self._warned = False
         self._parsed: str | None = None  # the stamp at which the engine last read the project
         self._lock = threading.RLock()
 
@@ -262,7 +269,23 @@ class DbtProject:
 
     def _save(self) -> None:
         if self._kept is not None:
-            self._kept.save()
+            try:
+                self._kept.save()
+            except ConfigError as error:
+                self._nothing_kept(error)
+
+    def _key(self, folder: Path) -> bytes:
+        try:
+            return stamp_key(folder)
+        except ConfigError as error:
+            self._nothing_kept(error)
+            return self._own_key
+
+    def _nothing_kept(self, error: ConfigError) -> None:
+        """dbt's answers serve this process alone, which works all the same."""
+        if not self._warned:
+            self._warned = True
+            self._warn(f"{error.message}; dbt parses the project again for the next command")
 
     def _stamp(self, scope: Scope, file: ProjectFile, last: Stamp | None) -> Stamp:
         folder = private_dir(self._folder(file))
@@ -273,7 +296,7 @@ class DbtProject:
             adapter=self._read_profile(file.profile).type,
             engine=self._options.engine,
             env=self._env,
-            key=stamp_key(folder),
+            key=self._key(folder),
         )
         return take_stamp(scope, file, self._packages(file), around, last)
 
@@ -298,7 +321,8 @@ class DbtProject:
         try:
             with self._locked(folder / "lock"):
                 # dbt opens what it finds there by name, and follows links.
-                files.take_links_out(private_dir(folder / "dbt"))
+                with writing(folder / "dbt"):
+                    files.take_links_out(private_dir(folder / "dbt"))
                 try:
                     if parse or self._parsed != stamp.value:
                         self._notify("parsing the dbt project")
@@ -309,7 +333,8 @@ class DbtProject:
                         self._notify(phrase)
                     yield self._engine
                 finally:
-                    close_to_others(folder / "dbt")
+                    with writing(folder / "dbt"):
+                        close_to_others(folder / "dbt")
         except ProjectError as error:
             scrubbed = self._read_profile(file.profile).scrub(error.message)
             # `from None`: the cause may hold the secret.
@@ -318,14 +343,12 @@ class DbtProject:
     @contextmanager
     def _locked(self, path: Path) -> Iterator[None]:
         """One process at a time: dbt rewrites its partial parse and manifest in place."""
-        try:
+        with writing(path):
             lock = files.lock(
                 path,
                 patience=_PATIENCE,
                 waiting=lambda: self._notify("waiting for another process that reads the project"),
             )
-        except OSError as error:
-            raise ConfigError(f"can't write {path}: {error.strerror}") from error
         if lock is None:
             raise ProjectError(
                 f"another process has locked {path} for {format_duration(_PATIENCE)}",
@@ -355,16 +378,18 @@ class DbtProject:
         try:
             content = files.read(theirs)
         except OSError:
-            files.remove(ours)
+            with writing(ours):
+                files.remove(ours)
         else:
             write_private(ours, content)
 
     def _publish(self, folder: Path) -> None:
         made = folder / "dbt" / "manifest.json"
         try:
-            write_private(folder / "manifest.json", files.read(made))
+            manifest = files.read(made)
         except OSError as error:
             raise ProjectError(f"dbt left no manifest at {made}") from error
+        write_private(folder / "manifest.json", manifest)
 
     def _scrubbed(self, compiled: Compiled) -> Compiled:
         if compiled.error is None:

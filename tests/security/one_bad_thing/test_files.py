@@ -5,6 +5,7 @@ The files are found on the disk after real commands, so that a new one can't esc
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -16,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -329,3 +331,98 @@ def test_only_regular_files_are_read(path: str, tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(b"a" * 11)
     with pytest.raises(files.Refused, match="larger than 10 bytes"):
         files.read(tmp_path / "large", most=10)
+
+
+# -- artifacts that can't be written -----------------------------------------------------------
+
+
+ARTIFACTS = ("run_results.json", "answers.json", "stamp.key")
+
+
+def occupy(place: Path) -> None:
+    """A folder, not empty, where a file is to be: it can't be replaced."""
+    if place.is_dir():
+        return
+    place.unlink(missing_ok=True)
+    place.mkdir()
+    (place / "kept").write_text("")
+
+
+def test_an_artifact_that_cannot_be_written_is_a_warning_and_changes_no_result(
+    acme: Project,
+) -> None:
+    for name in ARTIFACTS:
+        occupy(acme.root / "target" / "sentinel" / name)
+    ran = acme.sentinel("run", "--output", "json")
+    assert ran.code == 1, ran.err
+    assert {each["alert"] for each in ran.document["results"]} == {
+        "by_region",
+        "negative",
+        "revenue",
+    }
+    # One warning for what only makes the next command slow.
+    assert ran.err.count("target/sentinel/stamp.key: Is a directory") == 1
+    assert "answers.json" not in ran.err
+    assert ran.err.count("target/sentinel/run_results.json: Is a directory") == 1
+    assert acme.query("select count(*) > 0 from sentinel_history") == [(True,)]
+    assert len(acme.told()) == 1
+    for args in (("status",), ("validate",), ("list",)):
+        assert acme.sentinel(*args).code == 0
+
+
+def test_results_that_cannot_be_written_leave_none_of_an_earlier_run(
+    acme: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = acme.root / "target" / "sentinel" / "run_results.json"
+    assert acme.sentinel("run").code == 1
+    assert kept.is_file()
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def replace(path: Path, content: bytes, **options: Any) -> None:
+        if path == kept:
+            raise full
+        write(path, content, **options)
+
+    write = files.replace
+    monkeypatch.setattr(files, "replace", replace)
+    ran = acme.sentinel("run")
+    assert ran.code == 1
+    assert "firing" in ran.out
+    assert "run_results.json: No space left on device" in ran.err
+    assert not kept.exists()
+
+
+def test_results_are_kept_though_dbt_clean_ran_meanwhile(
+    acme: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sentinel.app.deliver import Delivery
+
+    deliver = Delivery.__call__
+
+    def cleaned(self: Delivery, *args: Any) -> Any:
+        shutil.rmtree(acme.root / "target")
+        return deliver(self, *args)
+
+    monkeypatch.setattr(Delivery, "__call__", cleaned)
+    ran = acme.sentinel("run")
+    assert (ran.code, ran.err) == (1, "")
+    assert (acme.root / "target" / "sentinel" / "run_results.json").is_file()
+
+
+@pytest.mark.parametrize("name", ["lock", "manifest.json", "dbt"])
+def test_an_artifact_that_dbt_needs_stops_a_command_before_it_evaluates(
+    name: str, acme: Project
+) -> None:
+    folder = acme.root / "target" / "sentinel"
+    (folder / "answers.json").unlink(missing_ok=True)
+    place = folder / name
+    if name == "dbt":
+        shutil.rmtree(place)
+        place.write_text("")
+    else:
+        occupy(place)
+    ran = acme.sentinel("run")
+    assert ran.code == 2
+    assert f"target/sentinel/{name}" in ran.err
+    assert "unexpected" not in ran.err
+    assert acme.query("select count(*) from sentinel_history") == [(0,)]
