@@ -22,10 +22,11 @@
             {%- do exceptions.raise_compiler_error(
                 "The table "
                 ~ relation
-                ~ " has rows, and it was not made here: it is a copy of another environment's, or"
-                ~ " it was moved or restored. Nothing was changed. For a copy, `dbt run -s"
-                ~ " package:sentinel --vars 'sentinel_take_over: empty'` deletes its rows; with"
-                ~ " `keep` instead of `empty` they stay, which is right where the original was moved."
+                ~ " has rows, and no mark that it was made here: it is a copy of another"
+                ~ " environment's, it was moved or restored, or an older version of Sentinel made it."
+                ~ " Nothing was changed. If it is a copy, `dbt run -s package:sentinel --vars"
+                ~ " 'sentinel_take_over: empty'` deletes its rows. After an upgrade or a move,"
+                ~ " `keep` instead of `empty` keeps them."
             ) -%}
         {%- endif -%}
     {%- endif -%}

@@ -124,14 +124,16 @@ def clean(message: object) -> str:
     return _ANSI.sub("", str(message)).strip()
 
 
-def dbt_failed(message: object) -> ProjectError:
-    """dbt's own words as a ProjectError."""
+def dbt_failed(message: object, command: str = "parse") -> ProjectError:
+    """dbt's own words as a ProjectError. A `command` that runs models has an error of the warehouse."""
     words = clean(message)
     unquoted = _UNQUOTED.search(words)
     return ProjectError(
         words or "dbt failed without a message",
         hint=f"quote it: schedule: '{unquoted[1].strip()}'"
         if unquoted
+        else f"`dbt {command} -s package:sentinel` shows the same"
+        if command in ("run", "build")
         else "`dbt parse` shows the same; correct the project and try again",
     )
 

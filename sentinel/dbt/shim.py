@@ -120,7 +120,8 @@ class PythonEngine:
         if not outcome.success:
             results = getattr(outcome.result, "results", ())
             failed = [str(result.message) for result in results if result.status in _FAILED]
-            raise dbt_failed("\n".join(failed) or f"dbt {command[0]} failed")
+            words = "\n".join(failed) or f"dbt {command[0]} failed"
+            raise dbt_failed(words, command[0])
         return outcome.result
 
     def _begin(self, command: str, manifest: Manifest) -> RuntimeConfig:

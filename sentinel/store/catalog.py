@@ -19,9 +19,9 @@ from sentinel.store.tables import Table
 _MAKE_TABLES = "`dbt run -s package:sentinel` makes them (`sentinel init` too)"
 _OWN_INSTEAD = "`dbt run -s package:sentinel` makes a table of its own in its place"
 _TAKE_OVER = (
-    "`dbt run -s package:sentinel` marks a table without rows. One with rows is a copy, or it was "
-    "moved: `dbt run -s package:sentinel --vars 'sentinel_take_over: empty'` deletes a copy's rows, "
-    "`keep` instead of `empty` keeps the rows of the moved original"
+    "after an upgrade of Sentinel, or if the original was moved or restored, `dbt run -s "
+    "package:sentinel --vars 'sentinel_take_over: keep'` keeps its rows; if it is a copy, `empty` instead "
+    "of `keep` deletes them"
 )
 _PART = re.compile(r'"((?:[^"]|"")*)"|`([^`]*)`|([^."`]+)')
 _PRIVILEGES = ("select", "insert", "update", "delete")
@@ -87,8 +87,8 @@ def judge(table: Table[Any], relation: str, found: Relation | None, *, writing: 
         )
     if found.mark not in found.comment:
         raise TablesForeign(
-            f"the table {relation} was not made here by the dbt package: it is a copy of another "
-            "environment's, was moved, or is older than this check",
+            f"the table {relation} has no mark that it was made here: it is a copy of another "
+            "environment's, it was moved or restored, or an older version of Sentinel made it",
             hint=_TAKE_OVER,
         )
     if "select" in found.refused:

@@ -59,6 +59,12 @@ _REFUSED = re.compile(r"^Permission Error: Cannot access ")
 _NODE = re.compile(r'"type":"(\w+_NODE)"')
 _READING_NODES = ("SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE")
 _CALLED = re.compile(r'"function_name":"((?:[^"\\]|\\.)*)"')
+# Functions of extensions that open other databases by themselves, whatever DuckDB's bounds are, or have
+# them run a text.
+_OTHER_DATABASES = re.compile(
+    r"\w+_(attach|execute|query|scan_pushdown)|(sqlite|postgres|mysql|mssql|odbc|bigquery|snowflake)_scan",
+    re.IGNORECASE,
+)
 # DuckDB runs in this process. Beyond this it writes to the disk what a query needs meanwhile.
 _MEMORY = "512MB"
 _WILDCARD = re.compile(r"[*?\[]")
@@ -255,7 +261,13 @@ class _Session(SqlSession):
         for node in nodes:
             if node not in _READING_NODES:
                 raise QueryError(f"the SQL holds {node.split('_')[0]}; an alert only reads")
-        refuse_calls(_CALLED.findall(tree), DIALECT)
+        called = _CALLED.findall(tree)
+        refuse_calls(called, DIALECT)
+        if opens := next(filter(_OTHER_DATABASES.fullmatch, called), None):
+            raise QueryError(
+                f"the SQL calls {opens}, which opens another database by itself",
+                hint="name the database under `attach` in the profile's target, and select from it",
+            )
 
     @contextmanager
     def _run(self, query: Query) -> Iterator[CursorResult[Any]]:

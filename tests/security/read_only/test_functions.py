@@ -304,6 +304,33 @@ def test_text_that_looks_like_a_part_of_duckdb_s_tree_is_text(duckdb_session: Se
     assert found.rows == ((text,),)
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "from sqlite_scan('other.db', 't')",
+        "select a from (from main.SQLITE_SCAN('other.db', 't')) as x",
+        "select (select max(n) from sqlite_scan('other.db', 't')) as a from orders",
+        "from orders, lateral (from \"sqlite_scan\"('other.db', 't'))",
+        "with x as (from sqlite_query('other', 'pragma query_only')) from x",
+        "from postgres_query('other', 'delete from t returning 1')",
+        "from postgres_scan_pushdown('host=other', 'public', 't')",
+        "from postgres_execute('other', 'delete from t')",
+        "from mysql_query('other', 'select 1')",
+    ],
+)
+def test_no_extension_of_duckdb_opens_another_database(duckdb_session: Session, sql: str) -> None:
+    """sqlite_scan opens any file whatever DuckDB's bounds are; others run SQL that nobody has read."""
+    with pytest.raises(QueryError, match=r"calls \w+, which opens another database"):
+        duckdb_session.fetch(Query(sql, TIMEOUT), 5)
+
+
+def test_a_common_table_expression_may_have_the_name_of_such_a_function(
+    duckdb_session: Session,
+) -> None:
+    sql = "with base_query (n) as (select 1) select n from base_query"
+    assert duckdb_session.fetch(Query(sql, TIMEOUT), 5).rows == ((1,),)
+
+
 def test_a_column_of_duckdb_may_have_the_name_of_a_refused_function(
     duckdb_session: Session,
 ) -> None:
