@@ -196,8 +196,8 @@ def _quoted(answer: Answer) -> str:
 
 
 def retried(status: int) -> bool:
-    """Whether the same request may be accepted later."""
-    return status in _RETRIED or status >= 500
+    """Whether the same request may be accepted later; 1xx only announces an answer."""
+    return status in _RETRIED or status >= 500 or status < 200
 
 
 def retry_after(header: str | None, now: datetime) -> timedelta | None:
@@ -271,30 +271,26 @@ class Requests:
         was, or nothing could be sent.
         """
         authorized = any(name.lower() == "authorization" for name in headers)
-        certificates = self.transport.certificates
-        cert = (certificates.client_cert, certificates.client_key or certificates.client_cert)
         try:
             with (
                 _session(url, self.deadline, allow_private=self.transport.allow_private) as session,
-                session.post(
-                    url,
-                    data=body,
-                    headers=dict(headers),
-                    timeout=self.deadline.remaining(),
-                    allow_redirects=False,
-                    stream=True,
-                    verify=certificates.ca_file or True,
-                    cert=cert if certificates.client_cert else None,  # type: ignore[arg-type]
-                    # Without it requests puts a password of ~/.netrc over the header that was given.
-                    auth=(lambda request: request) if authorized else None,
+                self._sent(
+                    session,
+                    requests.Request(
+                        "POST",
+                        url,
+                        data=body,
+                        headers=dict(headers),
+                        # Without it requests puts a password of ~/.netrc over the given header.
+                        auth=(lambda request: request) if authorized else None,
+                    ),
                 ) as response,
             ):
                 # The end of the connection looks like the end of the headers.
                 if self.deadline.passed:
                     raise self._no_answer()
                 received = {name.lower(): value for name, value in response.headers.items()}
-                text, complete = _read(response, most)
-                complete = complete and not self.deadline.passed
+                text, complete = _read(response, most, self.deadline)
                 return Answer(response.status_code, text, received, complete)
         except DeliveryError:
             raise
@@ -307,22 +303,43 @@ class Requests:
                 raise self._no_answer() from None
             raise DeliveryError(f"the receiver can't be reached: {_kind(error)}") from None
 
+    def _sent(self, session: requests.Session, request: requests.Request) -> requests.Response:
+        """The response, of which the headers have arrived."""
+        certificates = self.transport.certificates
+        cert = (certificates.client_cert, certificates.client_key or certificates.client_cert)
+        prepared = session.prepare_request(request)
+        merged: Any = session.merge_environment_settings(
+            prepared.url,
+            {},
+            True,
+            certificates.ca_file or True,
+            cert if certificates.client_cert else None,
+        )
+        try:
+            return session.send(
+                prepared, timeout=self.deadline.remaining(), allow_redirects=False, **merged
+            )
+        except requests.exceptions.InvalidHeader:
+            raise DeliveryError("the receiver's answer has headers that can't be read") from None
+
     def _no_answer(self) -> DeliveryError:
         limit = self.transport.timeout.total_seconds()
         return DeliveryError(f"the receiver can't be reached: no answer within {limit:g} s")
 
 
-def _read(response: requests.Response, most: int) -> tuple[str, bool]:
+def _read(response: requests.Response, most: int, deadline: Deadline) -> tuple[str, bool]:
     """The beginning of the body, as far as it arrives in time, and whether it didn't break off."""
     text, complete = bytearray(), False
     # Byte by byte, since a larger piece is lost with a receiver that trickles.
     with suppress(requests.RequestException, OSError):
         for piece in response.iter_content(1):
             text += piece
-            if len(text) >= most:
+            # A compressed body that has arrived may still take long to unpack.
+            if len(text) >= most or deadline.passed:
                 break
-        complete = True
-    return text.decode("utf-8", "replace"), complete
+        complete = not deadline.passed
+    # Some services begin their answers with a byte order mark.
+    return text.decode("utf-8-sig", "replace"), complete
 
 
 def _kind(error: Exception) -> str:
@@ -364,7 +381,7 @@ def _session(url: str, deadline: Deadline, *, allow_private: bool) -> Iterator[r
     Where a proxy of the environment stands between, it is the proxy that resolves names: then only
     an address written in the URL can be checked.
     """
-    with requests.Session() as session:
+    with _Session() as session:
         proxies = session.merge_environment_settings(url, {}, None, None, None)["proxies"]
         proxy = None if _bypassed(url) else select_proxy(url, proxies)
 
@@ -416,6 +433,13 @@ def _check_proxy(proxy: str) -> None:
 
 def _strerror(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+class _Session(requests.Session):
+    """Follows no redirect, and doesn't prepare to: requests would read the whole body for that."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        return None
 
 
 class _Bounded(HTTPAdapter):

@@ -286,13 +286,14 @@ def _target(url: str) -> str:
 
 
 def _accepts(answer: Answer) -> bool:
-    """`ok` as text, or in JSON. Source: Slack's documentation, "Sending messages using incoming
-    webhooks", "Handling errors"."""
+    """`ok` as text, or in JSON; Rocket.Chat, whose webhooks take the same messages, answers
+    `{"success": true}`. Source: Slack's documentation, "Sending messages using incoming webhooks",
+    "Handling errors"."""
     document = answer.document
     if isinstance(document, dict) and document.get("ok") is False:
         raise _refusal(answer, document)
     return answer.text.strip() == "ok" or (
-        isinstance(document, dict) and document.get("ok") is True
+        isinstance(document, dict) and (document.get("ok") or document.get("success")) is True
     )
 
 

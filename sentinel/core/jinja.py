@@ -9,8 +9,8 @@ All else is counted: rounds and calls, the values that are looked at, and the ch
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import BuiltinFunctionType, BuiltinMethodType, MethodType
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from types import BuiltinFunctionType, BuiltinMethodType, MethodDescriptorType, MethodType
 from typing import Any
 
 import jinja2
@@ -19,7 +19,7 @@ from jinja2.compiler import has_safe_repr
 from jinja2.exceptions import SecurityError
 from jinja2.filters import FILTERS
 from jinja2.parser import Parser
-from jinja2.runtime import Context, LoopContext
+from jinja2.runtime import Context, LoopContext, Undefined
 from jinja2.sandbox import SandboxedEnvironment, SandboxedFormatter, modifies_known_mutable
 from jinja2.tests import TESTS
 from jinja2.utils import Cycler, Joiner, Namespace, _PassArg
@@ -139,16 +139,20 @@ def _size(value: Any, most: int) -> tuple[int, int]:
             characters += (
                 each.bit_length() // 3 if each.bit_length() <= _MOST_BITS else _too_large()
             )
-        elif isinstance(each, Mapping | list | tuple | set | frozenset):
-            if elements + len(waiting) + len(each) > most:
+        elif isinstance(each, range):
+            elements += len(each)
+        elif isinstance(each, Collection | Namespace) and not isinstance(each, Undefined):
+            # What a namespace holds, Jinja shows by its `__repr__` only.
+            held = each._Namespace__attrs if isinstance(each, Namespace) else each
+            if elements + len(waiting) + len(held) > most:
                 raise TooMuch("a value has too many elements")
             if depth >= _DEEPEST:
                 raise TooMuch("a value is nested too deeply")
-            if isinstance(each, Mapping):
-                waiting += [(key, depth + 1) for key in each]
-                waiting += [(item, depth + 1) for item in each.values()]
-            else:
-                waiting += [(item, depth + 1) for item in each]
+            waiting += [(item, depth + 1) for item in held]
+            if isinstance(held, Mapping):
+                waiting += [(item, depth + 1) for item in held.values()]
+        if elements > most:
+            raise TooMuch("a value has too many elements")
     return elements, characters
 
 
@@ -607,7 +611,9 @@ class BoundedEnvironment(SandboxedEnvironment):
                 work.made(list(each)) if isinstance(each, Iterator) else each for each in args
             )
             self._judge(work, owner, obj, args, given)
-        elif isinstance(obj, type) and obj not in _CLASSES:
+        elif isinstance(obj, MethodDescriptorType) or (
+            isinstance(obj, type) and obj not in _CLASSES
+        ):
             raise TooMuch("a template can't call this")
         elif isinstance(obj, LoopContext):
             args = (work.over(args[0]), *args[1:]) if args else args

@@ -92,6 +92,16 @@ TEMPLATES: Mapping[str, str] = {
     ),
     "tests of lists": "{% set a = range(30000)|list %}{{ a|select('in', a)|list }}",
     "slices": "{% set a = 'a' * 240000 %}{% for b in range(90000) %}{{ a[::-1][:1] }}{% endfor %}",
+    "comparisons with a range": (
+        "{% for b in range(90000) %}{{ 1.5 in range(99999) }}{% endfor %}"
+    ),
+    "comparisons with a view": (
+        "{% set a = dict(range(60000)|batch(2)) %}"
+        "{% for b in range(90000) %}{{ 'x' in a.values() }}{% endfor %}"
+    ),
+    "shared namespaces": DOUBLED % ("1", "namespace(a=ns.x, b=ns.x)", "ns.x"),
+    "shared views": DOUBLED % ("{}", "{'a': ns.x.items(), 'b': ns.x.values()}", "ns.x"),
+    "a method by its class": "{{ dict.update({}, {'a': 1}) }}",
     "a nest of tuples": (
         "{% set ns = namespace(x=(1,)) %}{% for i in range(90000) %}{% set ns.x = (ns.x,) %}"
         "{% endfor %}{{ {ns.x: 1} }}"
