@@ -135,14 +135,17 @@ class Evaluated:
         return [row for row in self.plan.notifications if row.status is Status.CLAIMED]
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Recording:
-    """What all parts of a batch have in common when they are recorded."""
+    """What all parts of a batch have in common when they are recorded one by one."""
 
     run_id: str
     alerts: Alerts
     before: Snapshot
     options: BatchOptions
+    recorded: int = 0
+    unrecorded: int = 0
+    faults: list[tuple[str, Exception]] = field(default_factory=list)
 
 
 @dataclass
@@ -213,6 +216,10 @@ class Evaluation:
             if not self._is_of_one_alert(error):
                 raise
             parts = [self._commit_apart(work, half) for half in _halves(observed)]
+            if isinstance(error, StoreError) and observed and not work.recorded:
+                raise
+            for name, cause in work.faults:
+                self.on_fault(name, cause)
             if strangers:
                 parts.append(self._commit_strangers(work, strangers))
             return _joined(parts)
@@ -251,26 +258,35 @@ class Evaluation:
         """Record some of a batch that could not be recorded as a whole.
 
         The alert that is the cause gets the outcome `error`. Where not even that can be recorded, it
-        is part of what is reported, and `on_fault` gets the error.
+        is part of what is reported, and `on_fault` gets the error. Raises StoreError if none of the
+        batch can be recorded.
         """
         try:
-            return self._commit(work, observed, frozenset())
+            evaluated = self._commit(work, observed, frozenset())
         except Exception as error:
             if not self._is_of_one_alert(error):
                 raise
             cause = error
+        else:
+            work.recorded += len(observed)
+            return evaluated
         if len(observed) > 1:
             return _joined([self._commit_apart(work, half) for half in _halves(observed)])
         (seen,) = observed
-        self.on_fault(seen.alert.name, cause)
         words = f"its result can't be recorded: {self.scrub(fault(cause))}"
         failed = replace(seen, reading=Reading.failed(words))
         try:
-            return self._commit(work, [failed], frozenset())
+            evaluated = self._commit(work, [failed], frozenset())
         except Exception as error:
-            if not self._is_of_one_alert(error):
-                raise
-            self.on_fault(seen.alert.name, error)
+            work.unrecorded += 1
+            of_store = isinstance(error, StoreError) and not work.recorded
+            if not self._is_of_one_alert(error) or (of_store and work.unrecorded > 1):
+                raise  # of several alerts none can be recorded: the store can't be written
+            work.faults.append((seen.alert.name, error))
+        else:
+            work.recorded += 1
+            work.faults.append((seen.alert.name, cause))
+            return evaluated
         tick = Tick(as_of=work.before.now, now=work.before.now, target=self.target)
         judged = judge(seen.alert, failed.reading, (), tick, self.project.name)
         return Evaluated(work.run_id, work.before.now, (failed,), (judged,), Plan())

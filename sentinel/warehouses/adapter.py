@@ -15,17 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy
-import sqlglot
 from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event
 from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState, QueuePool
-from sqlglot import Dialect, TokenType, exp
-from sqlglot.errors import SqlglotError
+from sqlglot import Dialect, exp
 
-from sentinel.core.errors import ConfigError, QueryError, WarehouseError
+from sentinel.core.errors import ConfigError, WarehouseError
 from sentinel.ports import Query, Relation, Rights, Session
 from sentinel.warehouses.introspection import ByDbt, JudgedHandle
 from sentinel.warehouses.postgres_tokens import FORGET
+from sentinel.warehouses.readonly import refuse_writing
 from sentinel.warehouses.session import SqlSession, own_words
 
 # dbt's name of a type to SQLAlchemy's name of dialect and driver, where they differ. The driver is
@@ -48,10 +47,6 @@ _OPENED_LATE = ("trino",)
 # warehouse that isn't here no SELECT can set anything, or each query has a session of its own.
 _READ_ONLY = {"postgres": "set transaction read only"}
 _FORGET = {"postgres": FORGET}
-# What can write in the midst of a statement that begins as a query does.
-_WRITES = {
-    TokenType.DELETE, TokenType.INSERT, TokenType.INTO, TokenType.MERGE, TokenType.UPDATE,
-}  # fmt: skip
 
 
 class AdapterWarehouse:
@@ -258,22 +253,6 @@ def _forgetting(statements: str) -> Callable[[Any, ConnectionPoolEntry, PoolRese
             record.invalidate()
 
     return forget
-
-
-def refuse_writing(statement: str, dialect: str) -> None:
-    """Raises QueryError if a query that sqlglot can't parse has a word that writes.
-
-    What it can parse has been judged before. Elsewhere a session that can only read judges the rest.
-    """
-    try:
-        sqlglot.parse_one(statement, dialect=dialect)
-    except (SqlglotError, RecursionError):
-        for token in sqlglot.tokenize(statement, dialect=dialect):
-            if token.token_type in _WRITES:
-                raise QueryError(
-                    f"the SQL can't be parsed, and holds {token.text.upper()}; an alert only reads",
-                    hint="a column of that name has to stand in quotes",
-                ) from None
 
 
 def _unwrapped(handle: Any) -> Any:

@@ -178,7 +178,7 @@ class DuckDb:
         }
 
     def _wait_until_free(self, engine: Engine, read_only: bool, bounds: _Bounds | None) -> None:
-        if read_only and "://" not in self.path and not Path(self.path).exists():
+        if "://" not in self.path and not Path(self.path).exists():
             raise WarehouseError(
                 f"there is no DuckDB file {self.path}",
                 hint="`dbt build` makes it, and `sentinel init` makes Sentinel's tables in it",

@@ -6,17 +6,18 @@ the alert that it becomes: one SELECT, in a session that can only read.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
 import sqlglot
+from sqlglot import Token
 from sqlglot.errors import SqlglotError
 
 from sentinel.core.errors import QueryError
 from sentinel.core.evaluation import Result
 from sentinel.ports import Query, Session
-from sentinel.warehouses.readonly import one_select
+from sentinel.warehouses.readonly import one_select, refuse_statements, refuse_writing
 
 # Opens the connection of dbt's own adapter.
 ByDbt = Callable[[], Any]
@@ -124,7 +125,7 @@ class JudgedHandle:
 
     def _judged(self, run: Callable[..., Any]) -> Callable[..., Any]:
         def judged(sql: Any, *args: Any, **options: Any) -> Any:
-            refuse_but_reading(str(sql), self._dialect)
+            refuse_but_reading(str(sql), self._dialect, alone=True)
             return run(sql, *args, **options)
 
         return judged
@@ -133,15 +134,31 @@ class JudgedHandle:
         return iter(self._handle)
 
 
-def refuse_but_reading(sql: str, dialect: str) -> None:
-    """Raises QueryError unless it is one SELECT, or one statement that shows or describes."""
+def refuse_but_reading(sql: str, dialect: str, *, alone: bool = False) -> None:
+    """Raises QueryError unless it is one SELECT, or one statement that shows or describes.
+
+    `alone` says that the warehouse itself isn't asked.
+    """
     try:
-        words = [token.text.upper() for token in sqlglot.tokenize(sql, dialect=dialect)]
+        shown = _shown(sql, dialect)
     except SqlglotError:
-        words = []
-    if words and words[0] in _SHOWING and ";" not in words[:-1]:
-        return
+        shown = None
     try:
+        if shown is not None:
+            refuse_statements(shown)
+            return
         one_select(sql, dialect)
+        if alone:
+            refuse_writing(sql, dialect)
     except QueryError as error:
         raise QueryError(f"{error.message}{_ALSO}", hint=error.hint) from None
+
+
+def _shown(sql: str, dialect: str) -> Sequence[Token] | None:
+    """The tokens after SHOW or DESCRIBE, which sqlglot leaves in one piece; None of other SQL."""
+    tokens = sqlglot.tokenize(sql, dialect=dialect)
+    words = [token.text.upper() for token in tokens]
+    if not words or words[0] not in _SHOWING or ";" in words[:-1]:
+        return None
+    rest = sqlglot.tokenize(sql[tokens[0].end + 1 :], dialect=dialect)
+    return rest[1:] if rest and rest[0].text.upper() == "CREATE" else rest

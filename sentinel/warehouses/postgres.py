@@ -10,7 +10,7 @@ https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-EXT-QUE
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -33,7 +33,7 @@ from sentinel.core.secret import Scrubber
 from sentinel.ports import Query, Relation, Rights, Session
 from sentinel.warehouses.bounding import BYTES, Cell, RenamingCells, json_cell
 from sentinel.warehouses.introspection import ByDbt, SessionHandle
-from sentinel.warehouses.readonly import one_select, refuse_reserved
+from sentinel.warehouses.readonly import one_select, refuse_reserved, views_beyond
 from sentinel.warehouses.session import SqlSession, own_words
 
 if TYPE_CHECKING:
@@ -52,10 +52,15 @@ _READ_ONLY = {"default_transaction_read_only": "on", "standard_conforming_string
 
 # What the server and its extensions keep from ordinary users: functions in C which nobody may call
 # without a grant. A superuser may call all of them. Other languages are for functions of one's own.
+# So are views of the server, some of which call them: these come with their definitions.
 _RESERVED = """
-select distinct proname from pg_catalog.pg_proc
+select distinct proname, null from pg_catalog.pg_proc
 where proacl is not null and prolang in (12, 13)
 and not pg_catalog.has_function_privilege('public', oid, 'execute')
+union all
+select relname, pg_catalog.pg_get_viewdef(oid) from pg_catalog.pg_class
+where relkind = 'v' and relacl is not null and relnamespace = 'pg_catalog'::pg_catalog.regnamespace
+and not pg_catalog.has_any_column_privilege('public', oid, 'select')
 """
 # Those that only show what the server is doing.
 _SHOWING = (
@@ -204,8 +209,8 @@ class Postgres:
 
 
 class _Session(SqlSession):
-    # Functions of this server that its owner keeps from ordinary users; asked for once.
-    _reserved: frozenset[str] | None = None
+    # Functions and views of this server that its owner keeps from ordinary users; asked for once.
+    _reserved: tuple[frozenset[str], frozenset[str]] | None = None
 
     def quote(self, column: str) -> str:
         # Always, which changes nothing: names are given as they are. (SQLAlchemy doubles `%`.)
@@ -218,9 +223,11 @@ class _Session(SqlSession):
 
         own = query.own or query.sql
         if self._reserved is None:
-            names: Iterable[str] = connection.exec_driver_sql(_RESERVED).scalars()
-            self._reserved = frozenset(names).difference(_SHOWING)
-        refuse_reserved(own, self._reserved)
+            found: Sequence[Any] = connection.exec_driver_sql(_RESERVED).all()
+            functions = {name for name, view in found if view is None}.difference(_SHOWING)
+            views = {name: view for name, view in found if view is not None}
+            self._reserved = frozenset(functions), views_beyond(views, functions)
+        refuse_reserved(own, *self._reserved)
         driver: Any = connection.connection.driver_connection
         try:
             fault = parse_alone(driver, own)

@@ -14,6 +14,7 @@ import sentinel.app.evaluate
 from sentinel.app.evaluate import BatchOptions, Evaluated, Evaluation
 from sentinel.app.validate import check_queries, find_in_sql
 from sentinel.core.alert import Definition
+from sentinel.core.errors import StoreError
 from sentinel.core.evaluation import Excerpt, Outcome, Reading, status_excerpt
 from sentinel.core.project import Compiled
 from sentinel.ports import Batch, HistoryQuery, Query, Session, Snapshot
@@ -65,6 +66,7 @@ class BrokenStore(MemoryStore):
 
     error: Callable[[], BaseException] = MemoryError
     also_errors: bool = False
+    every: bool = False
 
     def commit(
         self,
@@ -74,6 +76,8 @@ class BrokenStore(MemoryStore):
     ) -> tuple[Snapshot, Batch]:
         def checked(snapshot: Snapshot) -> Batch:
             batch = decide(snapshot)
+            if self.every:
+                raise self.error()
             for row in batch.history:
                 if row.alert == "bad" and (self.also_errors or row.outcome is not Outcome.ERROR):
                     raise self.error()
@@ -186,7 +190,18 @@ def test_an_alert_whose_error_can_t_be_recorded_either_is_reported(
     assert outcomes(it.run()) == {"a_good": "ok", "bad": "error", "c_good": "ok"}
     recorded = {row.alert for row in it.store.history(HistoryQuery())}
     assert recorded == {"a_good", "c_good"}
-    assert it.faults == [("bad", "MemoryError")] * 2
+    assert it.faults == [("bad", "MemoryError")]
+
+
+@pytest.mark.parametrize("names", [["bad"], ["bad", "bad_too"], ["a", "b", "bad", "c"]], ids=len)
+def test_a_store_that_can_be_read_and_not_written_is_no_error_of_alerts(names: list[str]) -> None:
+    it = Bench(
+        FakeProject([source(name) for name in names]),
+        store=BrokenStore(error=lambda: StoreError("the disk is full"), every=True),
+    )
+    with pytest.raises(StoreError, match="the disk is full"):
+        it.run()
+    assert not it.store.history(HistoryQuery())
 
 
 def test_samples_that_can_t_be_read_keep_nobody_from_being_notified() -> None:

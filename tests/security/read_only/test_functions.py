@@ -174,6 +174,21 @@ def test_every_volatile_function_of_postgresql_is_refused_or_known_to_be_harmles
     assert unknown - HARMLESS == set()
 
 
+@pytest.mark.parametrize(
+    "relation", ["pg_hba_file_rules", 'pg_catalog."pg_file_settings"', "pg_ident_file_mappings"]
+)
+def test_a_view_of_postgresql_over_a_refused_function_is_refused(
+    postgres_session: Session, relation: str
+) -> None:
+    with pytest.raises(QueryError, match=r" pg_\w+, which does more than read tables"):
+        postgres_session.fetch(Query(f"select * from {relation}", TIMEOUT), 5)
+
+
+@pytest.mark.parametrize("relation", ["pg_roles", "pg_shadow", "pg_stat_activity", "pg_settings"])
+def test_other_views_of_postgresql_can_be_read(postgres_session: Session, relation: str) -> None:
+    postgres_session.fetch(Query(f"select * from {relation}", TIMEOUT), 5)
+
+
 def test_a_function_that_the_owner_keeps_from_ordinary_users_is_refused_whatever_its_name(
     postgres_place: PostgresPlace,
 ) -> None:
@@ -287,6 +302,13 @@ def test_text_that_looks_like_a_part_of_duckdb_s_tree_is_text(duckdb_session: Se
     text = '"type":"DELETE_NODE","function_name":"query"'
     found = duckdb_session.fetch(Query(f'select \'{text}\' as "a""function_name"', TIMEOUT), 5)
     assert found.rows == ((text,),)
+
+
+def test_a_column_of_duckdb_may_have_the_name_of_a_refused_function(
+    duckdb_session: Session,
+) -> None:
+    sql = "select s.query, s.checkpoint from (select 'x' as query, 2 as checkpoint) as s"
+    assert duckdb_session.fetch(Query(sql, TIMEOUT), 5).rows == (("x", 2),)
 
 
 @pytest.mark.parametrize(
