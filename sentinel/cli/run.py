@@ -258,8 +258,10 @@ def print_report(output: Output, told: Report, nothing: str = "") -> None:
         output.line(f"told: {clean(title(row))} to {row.channel}")
     for what, error in told.undelivered.items():
         output.line(Text(f"not delivered: {what}: {error}", style="bold red"))
-    if told.undelivered:
+    if len(told.undelivered) > told.given_up:
         output.line("`sentinel deliver` tries again.")
+    if told.given_up:
+        output.line("`sentinel deliver --retry-dead` tries again what was given up.")
 
 
 def _row(result: Result, told: Report) -> list[str | Text]:

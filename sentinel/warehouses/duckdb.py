@@ -45,7 +45,7 @@ _LOCKED = re.compile(
 # All connections of a process to one file share one database: its mode, and the bounds set below.
 _OURS = re.compile(
     r"different configuration than existing connections|configuration has been locked|"
-    r"when enable_external_access is disabled",
+    r"when enable_external_access is disabled|unique file handle conflict",
     re.IGNORECASE,
 )
 _HOLDER = re.compile(r"held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
