@@ -306,7 +306,7 @@ class Requests:
     def _sent(self, session: requests.Session, request: requests.Request) -> requests.Response:
         """The response, of which the headers have arrived."""
         certificates = self.transport.certificates
-        cert = (certificates.client_cert, certificates.client_key or certificates.client_cert)
+        cert: Any = (certificates.client_cert, certificates.client_key or certificates.client_cert)
         prepared = session.prepare_request(request)
         merged: Any = session.merge_environment_settings(
             prepared.url,
