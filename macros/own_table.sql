@@ -15,7 +15,9 @@
     {%- if found.mark not in found.comment -%}
         {%- set way = var("sentinel_take_over", none) -%}
         {%- if way == "empty" -%}
-            {%- do run_query("delete from " ~ relation ~ " where 1 = 1") -%}
+            {%- call statement("emptied") -%}
+                delete from {{ relation }} where 1 = 1
+            {%- endcall -%}
         {%- elif way != "keep" and run_query(
             "select 1 as one from " ~ relation ~ " limit 1"
         ).rows -%}
