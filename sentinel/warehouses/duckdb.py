@@ -164,7 +164,7 @@ class DuckDb:
         )
         event.listen(engine, "connect", lambda driver, _: self._prepare(driver, read_only))
         try:
-            self._wait_until_free(engine, read_only, bounds)
+            self._wait_until_free(engine, bounds)
             yield engine
         finally:
             engine.dispose()
@@ -183,8 +183,9 @@ class DuckDb:
             k: v for k, v in self._keys(key).items() if not (read_only and k.lower() in _BOUNDS)
         }
 
-    def _wait_until_free(self, engine: Engine, read_only: bool, bounds: _Bounds | None) -> None:
-        if "://" not in self.path and not Path(self.path).exists():
+    def _wait_until_free(self, engine: Engine, bounds: _Bounds | None) -> None:
+        # DuckDB would make the file when it is opened for writing.
+        if not _SERVICE.match(self.path) and not Path(self.path).exists():
             raise WarehouseError(
                 f"there is no DuckDB file {self.path}",
                 hint="`dbt build` makes it, and `sentinel init` makes Sentinel's tables in it",

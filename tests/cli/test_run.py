@@ -159,6 +159,7 @@ def test_another_target_has_another_state(acme: Project) -> None:
     ran = acme.sentinel("run", "-t", "other")
     assert ran.code == 2
     assert "other.duckdb" in ran.err
+    assert not (acme.root / "other.duckdb").exists()
 
 
 def digests(root: Path) -> dict[str, str]:
