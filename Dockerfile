@@ -4,7 +4,8 @@
 #   docker build -t sentinel --build-arg WAREHOUSES="duckdb postgres bigquery" .
 #
 # docs/how-to/deploy-with-docker.md says how it is run.
-ARG PYTHON=3.11-slim-bookworm
+# By digest, so that the same image is built tomorrow; `make digests` writes the present ones.
+ARG PYTHON=3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 
 FROM python:${PYTHON} AS build
 # Names of locks in deploy/docker: duckdb is always there; postgres, bigquery.

@@ -18,7 +18,7 @@ export DO_NOT_TRACK := 1
 # The tests start hundreds of processes: none of them should compile dbt anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup setup-places demo test lint unit coverage crash-test chaos-test soak format lock test-dbt test-orchestrators clean
+.PHONY: audit sbom digests help setup setup-places demo test lint unit coverage crash-test chaos-test security-fuzz soak format lock test-dbt test-orchestrators clean
 .PRECIOUS: .venv-dbt-%/.ready
 
 help: ## What can be made
@@ -42,6 +42,7 @@ lint: setup ## Style, types, the direction of imports, SQL, deployment
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
 	$(BIN)/kubernetes-validate --strict --quiet deploy/kubernetes/*.yaml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 unit: setup setup-places ## The tests
 	$(BIN)/python -m pytest -n auto --dist loadscope
@@ -58,6 +59,9 @@ MINUTES ?= 60
 
 chaos-test: setup ## Kill and stop three daemons at random for so many minutes
 	SENTINEL_CHAOS_MINUTES=$(MINUTES) SENTINEL_CHAOS_PACE=60 $(BIN)/python -m pytest tests/daemon/test_chaos.py -s
+
+security-fuzz: setup setup-places ## Try hostile SQL on every warehouse for so many minutes
+	MINUTES=$(MINUTES) $(BIN)/python -m tests.security.read_only.generated_sql
 
 test-image: setup setup-places ## Fill the image without a container engine, and run what it runs; as root
 	$(BIN)/python -m pytest tests/deploy/image.py -s
@@ -97,8 +101,19 @@ lock: $(BIN)/uv ## Write the locks anew
 	$(COMPILE_ALONE) tests/locks/airflow.in -o tests/locks/airflow.lock
 	$(COMPILE_ALONE) tests/locks/airflow2.in -o tests/locks/airflow2.lock
 
+SERVICE ?= pypi
+
+audit: setup ## Look the locks up among known vulnerabilities, at pypi.org or (SERVICE=osv) api.osv.dev
+	$(BIN)/python deploy/audit.py $(SERVICE)
+
+sbom: setup ## Write bills of materials from the locks into build/sbom; needs no network
+	$(BIN)/python deploy/sbom.py build/sbom
+
+digests: ## Write the present digests of base images; needs docker and its registry
+	deploy/docker/digests.sh
+
 clean: ## Remove what these targets have made
-	rm -rf .venv .venv-dbt-* .venv-sqlite .venv-bqemulator .venv-dagster .venv-airflow .venv-airflow2 .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf build .venv .venv-dbt-* .venv-sqlite .venv-bqemulator .venv-dagster .venv-airflow .venv-airflow2 .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(BIN)/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'

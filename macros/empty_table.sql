@@ -1,12 +1,10 @@
-{% macro empty_table() -%}
-    {{- return(adapter.dispatch("empty_table", "sentinel")()) -}}
-{%- endmacro %}
-
 {# The `from` is for BigQuery, where a `where` needs one. #}
-{% macro default__empty_table() -%}
+{% macro empty_table() -%}
     select
         {%- for column in model.columns.values() %}
-            cast(null as {{ column.data_type }}) as {{ column.name }}
+            cast(
+                null as {{ api.Column.translate_type(column.data_type) }}
+            ) as {{ column.name }}
             {%- if not loop.last %},{% endif %}
         {%- endfor %}
     from (select 1 as one) as no_rows

@@ -1,8 +1,4 @@
 {% macro severity_rank(severity) -%}
-    {{- return(adapter.dispatch("severity_rank", "sentinel")(severity)) -}}
-{%- endmacro %}
-
-{% macro default__severity_rank(severity) -%}
     case
         {{ severity }} when 'critical' then 3 when 'warning' then 2 when 'info' then 1
     end

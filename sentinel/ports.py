@@ -69,6 +69,28 @@ class Query:
     own: str | None = None
 
 
+@dataclass(frozen=True)
+class Relation:
+    """A table or view on the warehouse, as dbt's manifest names it; None: the warehouse has no such part."""
+
+    database: str | None
+    schema: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Rights:
+    """What the profile's user may do beyond reading, in words, and the steps that end it.
+
+    With `new_user` these steps make another user, who only reads. `unchecked` says why nothing is known.
+    """
+
+    beyond_reading: tuple[str, ...] = ()
+    remedy: tuple[str, ...] = ()
+    new_user: bool = False
+    unchecked: str | None = None
+
+
 class Session(Protocol):
     """An open warehouse. It may be used by several threads at once."""
 
@@ -247,8 +269,12 @@ class Store(Protocol):
     WarehouseLocked says that another process holds the database: nothing was written.
     """
 
-    def check(self) -> None:
-        """Raises TablesMissing, or TablesOutdated if their columns aren't the ones known here."""
+    def check(self, *, writing: bool = False) -> None:
+        """Whether these are the tables that the dbt package made here, with the columns known here.
+
+        Raises TablesMissing, TablesForeign or TablesOutdated; `writing` says that rows will be
+        written, and raises TablesReadOnly if they can't be.
+        """
 
     def now(self) -> datetime:
         """The store's clock, in UTC: the one that all decisions go by."""

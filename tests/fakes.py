@@ -364,7 +364,7 @@ class MemoryStore:
     linger: timedelta = timedelta(0)
     lease_ttl: timedelta = timedelta(seconds=30)
 
-    def check(self) -> None:
+    def check(self, *, writing: bool = False) -> None:
         if self.missing:
             raise TablesMissing("there are no tables", hint="`dbt run` makes them")
 

@@ -1,4 +1,5 @@
+{{ config(severity="warn", enabled=sentinel.tests_enabled()) }}
 -- A silence ends after it starts.
 select silence_id, starts_at, ends_at
-from {{ ref("sentinel_silences") }}
+from {{ builtins.ref("sentinel_silences").render() }}
 where starts_at is null or ends_at is null or ends_at < starts_at

@@ -1,5 +1,6 @@
+{{ config(severity="warn", enabled=sentinel.tests_enabled()) }}
 -- An alert's health and slots stand in one place: its head row.
 select project, alert_id, count(case when instance = '' then 1 end) as heads
-from {{ ref("sentinel_state") }}
+from {{ builtins.ref("sentinel_state").render() }}
 group by project, alert_id
 having count(case when instance = '' then 1 end) <> 1

@@ -1,7 +1,8 @@
+{{ config(severity="warn", enabled=sentinel.tests_enabled()) }}
 -- Every value is one that Sentinel knows; another means that something else wrote the
 -- row.
 select state_key, phase, severity, peak_severity, last_outcome, health
-from {{ ref("sentinel_state") }}
+from {{ builtins.ref("sentinel_state").render() }}
 where
     phase not in ('ok', 'pending', 'firing', 'recovering')
     or severity not in ('info', 'warning', 'critical')

@@ -8,6 +8,7 @@ stopped for too long is fenced off by its lease, and what it had not recorded is
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,16 +19,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from apscheduler.executors.pool import ThreadPoolExecutor as JobPool
-from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.schedulers.blocking import BlockingScheduler
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from sentinel.app.alerts import Alerts
 from sentinel.app.deliver import Delivered, Delivery
 from sentinel.app.evaluate import BatchOptions, Evaluated, Evaluation
-from sentinel.app.problems import Log, Problems
+from sentinel.app.problems import Log, Problems, Throttle
 from sentinel.app.project_health import record_project
 from sentinel.app.tend import Tended, Tending
+from sentinel.app.threads import Threads
 from sentinel.core.alert import BrokenAlert
 from sentinel.core.due import Due, Slot, Timetable, last_slots
 from sentinel.core.errors import (
@@ -57,7 +59,6 @@ _LATEST_AGAIN = timedelta(minutes=1)
 _LONELY = timedelta(seconds=5)
 _RELOAD_AGAIN_S = 30.0
 _ALIVE_S = 60.0
-_FAULT_PAUSE_S = 5.0
 
 
 class Instruments(Protocol):
@@ -153,6 +154,7 @@ class Daemon:
         pace: Pace,
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        threads: Threads | None = None,
     ) -> None:
         self._load = load
         self._leadership = leadership
@@ -172,19 +174,16 @@ class Daemon:
         self._token: int | None = None
         self._led_at = 0.0
         self._problems = Problems(log)
+        self._faults = Throttle()
         self._tries: dict[str, int] = {}
         self._reload = threading.Event()
-        self._stop = threading.Event()
-        self._pulse = time.monotonic()
-        self._scheduler = BackgroundScheduler(
-            timezone=UTC,
-            executors={"default": JobPool(4)},
-            job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
-        )
+        self._threads = threads or Threads(log)
+        self._stop = self._threads.stopping
+        self._pulse = math.inf  # reading the project for the first time may take long
+        self._scheduler: BlockingScheduler | None = None
         self._alone = threading.Lock()
         self._election = threading.Lock()
         self._batches = ThreadPoolExecutor(_BATCHES, thread_name_prefix="batch")
-        self._threads: list[threading.Thread] = []
 
     # -- from outside ------------------------------------------------------------------------------
 
@@ -203,19 +202,25 @@ class Daemon:
     def run(self) -> None:
         """Work until `stop`; then finish what is under way."""
         self._start()
-        try:
-            before, wall = time.monotonic(), self._clock()
-            while not self._stop.wait(_PULSE_S):
-                now, moment = time.monotonic(), self._clock()
-                drift = (moment - wall).total_seconds() - (now - before)
-                if abs(drift) > _STEP_S:
-                    self._log.warning("clock was set or stood still", seconds=round(drift, 1))
-                    self._look_anew()
-                before, wall = now, moment
-                if self._scheduler.running:
-                    self._pulse = now
-        finally:
-            self._drain()
+        before, wall = time.monotonic(), self._clock()
+        self._pulse = before
+        while not self._stop.wait(_PULSE_S):
+            try:
+                before, wall = self._look_around(before, wall)
+            except Exception as error:  # noqa: BLE001 - who looks after the others has to go on
+                self._fault(error)
+        self._drain()
+
+    def _look_around(self, before: float, wall: datetime) -> tuple[float, datetime]:
+        """Every second: start threads anew that have ended, and look at the clocks."""
+        self._threads.look()
+        now, moment = time.monotonic(), self._clock()
+        drift = (moment - wall).total_seconds() - (now - before)
+        if abs(drift) > _STEP_S:
+            self._log.warning("clock was set or stood still", seconds=round(drift, 1))
+            self._look_anew()
+        self._pulse = now
+        return now, moment
 
     def stop(self) -> None:
         """Ask it to stop. Safe in a signal handler."""
@@ -229,7 +234,7 @@ class Daemon:
         """How it is, now."""
         with self._lock:
             loaded, problems = self._loaded, self._problems.current()
-            alive = time.monotonic() - self._pulse < _ALIVE_S
+            alive = time.monotonic() - self._pulse < _ALIVE_S and self._threads.alive
             worked = loaded is not None and (self._leading or "lease" not in problems)
             return Condition(
                 alive,
@@ -255,29 +260,41 @@ class Daemon:
     # -- threads -----------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        jobs = self._scheduler
-        jobs.add_job(self.start_due, _NextStart(self._next_start), id="slots")
-        seconds = self._pace.plan_interval.total_seconds()
-        jobs.add_job(self.tend, IntervalTrigger(seconds=seconds), id="tend")
-        jobs.start()
-        for work in (self._keep_leading, self._keep_loaded, self._keep_delivering, self._beat):
-            name = work.__name__.strip("_")
-            thread = threading.Thread(target=self._survive, args=(work,), name=name, daemon=True)
-            thread.start()
-            self._threads.append(thread)
+        for work in (
+            self._keep_scheduling,
+            self._keep_leading,
+            self._keep_loaded,
+            self._keep_delivering,
+            self._beat,
+        ):
+            self._threads.start(work.__name__.strip("_"), work)
 
-    def _survive(self, work: Callable[[], None]) -> None:
-        """Do work until the end; a fault in it is logged, and it goes on after a while."""
-        while not self._stop.is_set():
-            try:
-                work()
-            except Exception as error:  # noqa: BLE001 - the others have to go on
-                self._fault(error)
-                self._stop.wait(_FAULT_PAUSE_S)
+    def _keep_scheduling(self) -> None:
+        """APScheduler's loop, which has two jobs."""
+        scheduler = BlockingScheduler(
+            timezone=UTC,
+            executors={"default": JobPool(4)},
+            job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
+        )
+        scheduler.add_job(self.start_due, _NextStart(self._next_start), id="slots")
+        scheduler.add_job(self.tend, self._tending_times(), id="tend")
+        self._scheduler = scheduler
+        try:
+            if not self._stop.is_set():
+                scheduler.start()
+        finally:
+            self._scheduler = None
+            with suppress(Exception):
+                scheduler.shutdown(wait=False)
 
-    def _fault(self, error: Exception) -> None:
-        words = f"unexpected {type(error).__name__}: this is a fault of Sentinel"
-        self._log.error("fault", error=words, exc_info=error)
+    def _tending_times(self) -> IntervalTrigger:
+        return IntervalTrigger(seconds=self._pace.plan_interval.total_seconds())
+
+    def _fault(self, error: BaseException) -> None:
+        left_out = self._faults.admit(type(error).__name__)
+        if left_out is not None:
+            words = f"unexpected {type(error).__name__}: this is a fault of Sentinel"
+            self._log.error("fault", error=words, left_out=left_out or None, exc_info=error)
 
     def _alert_fault(self, alert: str, error: Exception) -> None:
         words = f"unexpected {type(error).__name__}"
@@ -289,11 +306,11 @@ class Daemon:
 
     def _look_anew(self) -> None:
         """The timetable has changed, or the clock: APScheduler has to sleep for another time."""
-        if self._stop.is_set() or not self._scheduler.running:
+        scheduler = self._scheduler
+        if self._stop.is_set() or scheduler is None or not scheduler.running:
             return
-        self._scheduler.reschedule_job("slots", trigger=_NextStart(self._next_start))
-        seconds = self._pace.plan_interval.total_seconds()
-        self._scheduler.reschedule_job("tend", trigger=IntervalTrigger(seconds=seconds))
+        scheduler.reschedule_job("slots", trigger=_NextStart(self._next_start))
+        scheduler.reschedule_job("tend", trigger=self._tending_times())
 
     # -- reading the project -----------------------------------------------------------------------
 
@@ -392,7 +409,7 @@ class Daemon:
         self._leading, self._token = True, token
         try:
             assert self._loaded is not None
-            self._loaded.store.check()
+            self._loaded.store.check(writing=True)
             self._fill()
         except SentinelError as error:
             self._leading = False
@@ -459,11 +476,23 @@ class Daemon:
             }
             running.slots |= {d.alert.id: d.slot.at for d in found if d.alert.id not in busy}
             lease = self._leadership.lease
-            batch = self._batches.submit(
-                self._batch, loaded, lease, tuple(found), tuple(broken), busy
-            )
+            try:
+                batch = self._batches.submit(
+                    self._batch, loaded, lease, tuple(found), tuple(broken), busy
+                )
+            except RuntimeError:  # no thread is to be had: it all stays due
+                for due in found:
+                    if due.alert.id not in busy:
+                        running.slots.pop(due.alert.id, None)
+                raise
             running.batches.add(batch)
-            batch.add_done_callback(running.batches.discard)
+            batch.add_done_callback(self._ended)
+
+    def _ended(self, batch: Future[None]) -> None:
+        self._running.batches.discard(batch)
+        error = None if batch.cancelled() else batch.exception()
+        if error is not None:
+            self._fault(error)
 
     def _batch(
         self,
@@ -636,11 +665,13 @@ class Daemon:
             for row in delivered.waiting:
                 self._log.warning("not accepted yet", **_of(row), error=_why(delivered, row))
 
-        def failed(error: SentinelError) -> None:
+        def failed(error: Exception) -> None:
             if isinstance(error, WarehouseLocked):
                 self._log.debug("not delivered, tried again", reason=error.message)
-            else:
+            elif isinstance(error, SentinelError):
                 self._problems.found("delivery", error)
+            else:
+                self._fault(error)
 
         def fine() -> None:
             self._problems.solved("delivery")
@@ -679,12 +710,14 @@ class Daemon:
             self._delivery.wake()
         deadline = time.monotonic() + self._pace.drain_timeout.total_seconds()
         self._log.info("stopping", batches=len(self._running.batches))
-        with suppress(Exception):
-            self._scheduler.shutdown(wait=False)
+        scheduler = self._scheduler
+        if scheduler is not None:
+            with suppress(Exception):
+                scheduler.shutdown(wait=False)
         self._batches.shutdown(wait=False, cancel_futures=True)
         self.settle(max(0.0, deadline - time.monotonic()))
-        for thread in self._threads:
-            thread.join(max(0.1, deadline - time.monotonic()))
+        for name in ("keep_delivering", "keep_loaded", "keep_leading", "beat"):
+            self._threads.join(name, max(0.1, deadline - time.monotonic()))
         try:
             self._leadership.let_go()
         except SentinelError as error:

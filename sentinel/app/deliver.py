@@ -17,14 +17,16 @@ from datetime import datetime, timedelta
 from queue import Empty, SimpleQueue
 from threading import Event as Flag
 
-from sentinel.core.errors import DeliveryError, SentinelError, StoreError, WarehouseError
+from sentinel.core.errors import DeliveryError, StoreError, WarehouseError
 from sentinel.core.lifecycle import State
 from sentinel.core.planning import ENDS, Notification, Status, handed_on, muted, retry_at
+from sentinel.core.transport import SEND_DEADLINE
 from sentinel.core.values import cut
 from sentinel.ports import Attempt, Channel, Message, Receipt, Snapshot, Store
 
-SEND_DEADLINE = timedelta(seconds=30)
 LEASE = SEND_DEADLINE * 3
+# A message that is started later than this is given back: its delivery ends well before its claim.
+_START_WITHIN = LEASE - 2 * SEND_DEADLINE
 PATIENCE = timedelta(minutes=1)
 _DEAD_AFTER = timedelta(hours=24)
 _DEAD_TRIES = 5
@@ -143,7 +145,7 @@ class Delivery:
         deadline = self.clock() + patience.total_seconds()
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             batch = _Batch(wanted, deadline, pool)
-            self._accept(claimed, self._looked_up(claimed))
+            self._accept(claimed, self._looked_up(claimed), self._age(claimed))
             while self._step(batch):
                 pass
         batch.tally.blocked(self._pending(batch))
@@ -174,15 +176,16 @@ class Delivery:
         stop: Flag,
         may_claim: Callable[[], bool],
         told: Callable[[Delivered], None],
-        failed: Callable[[SentinelError], None],
+        failed: Callable[[Exception], None],
         fine: Callable[[], None],
         interval: timedelta,
     ) -> None:
         """Send what is handed in, and every `interval` what else is due, until `stop`.
 
-        `told` hears what became of messages, `failed` why the store can't be used just now, `fine`
-        that it can: what became of a message meanwhile is recorded later, since it is still this
-        holder's. In the end what is being sent is finished, and what waits is given back.
+        `told` gets what became of messages, `failed` why the store can't be used just now, or what
+        else went wrong, and `fine` is called when it can: what became of a message meanwhile is
+        recorded later, since it is still this holder's. In the end what is being sent is finished,
+        and what waits is given back.
         """
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             batch = _Batch(None, float("inf"), pool, longest_pause=_SERVE_PAUSE_S)
@@ -202,10 +205,10 @@ class Delivery:
                         self._finish(batch)
                     self._mark(batch, ())
                     fine()
-                except (StoreError, WarehouseError) as error:
+                    self._tell(batch, told)
+                except Exception as error:  # noqa: BLE001 - nothing else may be left unsent
                     failed(error)
                     stop.wait(_SERVE_PAUSE_S)
-                self._tell(batch, told)
                 if not batch.work and not self._woken.is_set():
                     self._rest(look)
             self._end(batch)
@@ -216,7 +219,7 @@ class Delivery:
             while True:
                 rows = self._inbox.get_nowait()
                 try:
-                    self._accept(rows, self._looked_up(rows))
+                    self._accept(rows, self._looked_up(rows), self._age(rows))
                 except (StoreError, WarehouseError):
                     self._inbox.put(rows)
                     raise
@@ -310,12 +313,19 @@ class Delivery:
         episodes = {row.episode_id for row in rows if row.channel in follows}
         return self.store.snapshot((), episodes) if episodes else None
 
-    def _accept(self, rows: Sequence[Notification], snapshot: Snapshot | None) -> None:
-        """Claimed rows as messages, in the queues of their channels."""
+    def _age(self, claimed: Sequence[Notification]) -> float:
+        """For how many seconds rows have been claimed that another part of this process claimed."""
+        ends = [row.claim_until for row in claimed if row.claim_until is not None]
+        return (LEASE - (min(ends) - self.store.now())).total_seconds() if ends else 0.0
+
+    def _accept(
+        self, rows: Sequence[Notification], snapshot: Snapshot | None, age: float = 0.0
+    ) -> None:
+        """Claimed rows as messages, in the queues of their channels; claimed `age` seconds ago."""
         grouped: dict[str, list[Notification]] = {}
         for row in rows:
             grouped.setdefault(row.message_id, []).append(row)
-        now = self.clock()
+        now = self.clock() - max(0.0, age)
         for message_id, parts in grouped.items():
             parts.sort(key=lambda row: row.urgency)
             name = parts[0].channel
@@ -339,7 +349,7 @@ class Delivery:
         attempts: list[tuple[Message, Attempt]] = []
         for line in self._lines.values():
             closed = line.closed_until > now
-            late = (LEASE - SEND_DEADLINE).total_seconds()
+            late = _START_WITHIN.total_seconds()
             for claimed_at, message in list(line.queue):
                 if not closed and now - claimed_at < late:
                     continue
@@ -365,9 +375,8 @@ class Delivery:
             return line.channel.send(message)
         except DeliveryError as error:
             return error
-        except Exception as error:  # noqa: BLE001 - a fault of one channel is none of the others'
-            # Without its words: nobody knows what they hold.
-            return DeliveryError(f"a fault of the channel: unexpected {type(error).__name__}")
+        except BaseException as error:  # noqa: BLE001 - a fault of one channel is none of the others'
+            return _fault(error)
 
     def _start(self, batch: _Batch) -> None:
         """Start what may go now."""
@@ -391,7 +400,12 @@ class Delivery:
                 line, message = batch.work[future]
                 came = future.result()
                 # Where the store fails here, the answer is looked at again.
-                attempt = self._attempt(message, came)
+                try:
+                    attempt = self._attempt(message, came)
+                except (StoreError, WarehouseError):
+                    raise
+                except Exception as error:  # noqa: BLE001 - a fault of one message is none of the others'
+                    attempt = self._attempt(message, _fault(error))
                 del batch.work[future]
                 line.done(came, self.clock())
                 batch.unmarked.append((message, attempt))
@@ -432,7 +446,10 @@ class Delivery:
     def _attempt(self, message: Message, came: Receipt | DeliveryError) -> Attempt:
         done = tuple(sorted(message.recipients_done.union(came.recipients_done)))
         if isinstance(came, Receipt):
-            return Attempt(Status.SENT, remote_ref=came.remote_ref, recipients_done=done)
+            name = came.remote_ref
+            # A receiver may answer with a secret; then the message goes without its name.
+            clean = name if name is None or self.scrub(name) == name else None
+            return Attempt(Status.SENT, remote_ref=clean, recipients_done=done)
         first = message.notifications[0]
         now = self.store.now()
         words = cut(self.scrub(came.message), _LONGEST_ERROR)
@@ -516,6 +533,11 @@ class _Batch:
     def want(self, message_ids: Iterable[str]) -> None:
         if self.wanted is not None:
             self.wanted = self.wanted.union(message_ids)
+
+
+def _fault(error: BaseException) -> DeliveryError:
+    """What a channel should not have raised; without its words: nobody knows what they hold."""
+    return DeliveryError(f"a fault of the channel: unexpected {type(error).__name__}")
 
 
 def _untried(message: Message, not_before: datetime) -> Attempt:

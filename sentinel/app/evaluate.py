@@ -63,8 +63,6 @@ from sentinel.core.routing import Routing
 from sentinel.core.values import instance_name
 from sentinel.ports import Batch, Lease, Project, Query, Session, Snapshot, Store, Warehouse
 
-# After so many alerts of which nothing could be recorded, and no other that could, it is the store.
-_HOPELESS = 3
 _AS_OF = re.compile(r"/\*sentinel:as_of\*/.*?/\*sentinel:end\*/", re.DOTALL)
 
 
@@ -141,10 +139,7 @@ class Evaluated:
 
 @dataclass
 class _Recording:
-    """What the parts of a batch have in common when they are recorded, and how that goes.
-
-    `recorded` and `unrecorded` count alerts, `faults` are unexpected errors by the alert's name.
-    """
+    """What all parts of a batch have in common when they are recorded one by one."""
 
     run_id: str
     alerts: Alerts
@@ -153,10 +148,6 @@ class _Recording:
     recorded: int = 0
     unrecorded: int = 0
     faults: list[tuple[str, Exception]] = field(default_factory=list)
-
-    @property
-    def nothing(self) -> Evaluated:
-        return Evaluated(self.run_id, self.before.now, (), (), Plan())
 
 
 @dataclass
@@ -183,7 +174,7 @@ class Evaluation:
         Raises ProjectError, WarehouseError or StoreError when nothing could be evaluated; what
         goes wrong with a single alert is that alert's outcome.
         """
-        self.store.check()
+        self.store.check(writing=not options.dry_run)
         (evaluated,) = self.in_parts(alerts, replace(options, patience=None))
         return evaluated
 
@@ -227,13 +218,13 @@ class Evaluation:
             if not self._is_of_one_alert(error):
                 raise
             parts = [self._commit_apart(work, half) for half in _halves(observed)]
+            if isinstance(error, StoreError) and observed and not work.recorded:
+                raise
+            for name, cause in work.faults:
+                self.on_fault(name, cause)
             if strangers:
                 parts.append(self._commit_strangers(work, strangers))
-            if not work.recorded:
-                raise  # it is the store: all of it is still to be recorded
-        for alert, cause in work.faults:
-            self.on_fault(alert, cause)
-        return _joined(parts)
+            return _joined(parts)
 
     def _commit(
         self, work: _Recording, observed: Sequence[Observed], strangers: frozenset[str]
@@ -253,7 +244,6 @@ class Evaluation:
         else:
             slots = {key: slot.at for key, slot in options.slots.items()}
             self.store.commit(_ids(seen.alert for seen in observed) | strangers, decide, slots)
-        work.recorded += len(observed)
         return made[-1]  # the last try is the one that was written
 
     def _is_of_one_alert(self, error: Exception) -> bool:
@@ -270,32 +260,40 @@ class Evaluation:
         """Record some of a batch that could not be recorded as a whole.
 
         The alert that is the cause gets the outcome `error`. Where not even that can be recorded, it
-        is `unrecorded`. Raises the error where nothing can be recorded at all.
+        is reported as `unrecorded`, and `on_fault` gets the error. Raises StoreError if none of the
+        batch can be recorded.
         """
         try:
-            return self._commit(work, observed, frozenset())
+            evaluated = self._commit(work, observed, frozenset())
         except Exception as error:
             if not self._is_of_one_alert(error):
                 raise
             cause = error
+        else:
+            work.recorded += len(observed)
+            return evaluated
         if len(observed) > 1:
             return _joined([self._commit_apart(work, half) for half in _halves(observed)])
         (seen,) = observed
-        work.faults.append((seen.alert.name, cause))
         words = f"its result can't be recorded: {self.scrub(fault(cause))}"
         failed = replace(seen, reading=Reading.failed(words))
         try:
-            return self._commit(work, [failed], frozenset())
+            evaluated = self._commit(work, [failed], frozenset())
         except Exception as error:
             work.unrecorded += 1
-            hopeless = not work.recorded and work.unrecorded >= _HOPELESS
-            if hopeless or not self._is_of_one_alert(error):
-                raise
+            of_store = isinstance(error, StoreError) and not work.recorded
+            if not self._is_of_one_alert(error) or (of_store and work.unrecorded > 1):
+                raise  # of several alerts none can be recorded: the store can't be written
             work.faults.append((seen.alert.name, error))
+        else:
+            work.recorded += 1
+            work.faults.append((seen.alert.name, cause))
+            return evaluated
         tick = Tick(as_of=work.before.now, now=work.before.now, target=self.target)
         judged = judge(seen.alert, failed.reading, (), tick, self.project.name)
-        return replace(work.nothing, observed=(failed,), judgements=(judged,),
-                       unrecorded=frozenset({seen.alert.id}))  # fmt: skip
+        unrecorded = frozenset({seen.alert.id})
+        nothing = Evaluated(work.run_id, work.before.now, (failed,), (judged,), Plan())
+        return replace(nothing, unrecorded=unrecorded)
 
     def _commit_strangers(self, work: _Recording, strangers: frozenset[str]) -> Evaluated:
         """Record alerts that are no longer in the project."""
@@ -304,8 +302,8 @@ class Evaluation:
         except Exception as error:
             if not self._is_of_one_alert(error):
                 raise
-            work.faults.append(("alerts that were removed", error))
-            return work.nothing
+            self.on_fault("alerts that were removed", error)
+            return Evaluated(work.run_id, work.before.now, (), (), Plan())
 
     # -- seeing --------------------------------------------------------------------------------
 

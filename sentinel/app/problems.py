@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sentinel.core.errors import SentinelError
@@ -15,6 +18,31 @@ class Log(Protocol):
     def info(self, event: str, **fields: Any) -> None: ...
     def warning(self, event: str, **fields: Any) -> None: ...
     def error(self, event: str, **fields: Any) -> None: ...
+
+
+@dataclass
+class Throttle:
+    """Lets the first few log entries of a kind through each minute, and counts the others."""
+
+    most: int = 5
+    period_s: float = 60.0
+    clock: Callable[[], float] = time.monotonic
+    _since: dict[str, tuple[float, int]] = field(default_factory=dict)
+    _left_out: dict[str, int] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def admit(self, kind: str) -> int | None:
+        """How many entries of this kind were left out before this one; None to leave it out too."""
+        now = self.clock()
+        with self._lock:
+            since, number = self._since.get(kind, (now, 0))
+            if now - since >= self.period_s:
+                since, number = now, 0
+            self._since[kind] = (since, number + 1)
+            if number >= self.most:
+                self._left_out[kind] = self._left_out.get(kind, 0) + 1
+                return None
+            return self._left_out.pop(kind, 0)
 
 
 class Problems:

@@ -61,7 +61,8 @@ class Result:
 
 @dataclass(frozen=True)
 class Report:
-    """A batch, told."""
+    """A batch's results. `undelivered` has the error of each notification that wasn't delivered; of
+    these, `given_up` are not retried by themselves."""
 
     run_id: str
     started_at: datetime
@@ -70,6 +71,7 @@ class Report:
     undelivered: Mapping[str, str]
     dry_run: bool = False
     sent: tuple[Notification, ...] = ()
+    given_up: int = 0
 
     @property
     def sent_of_others(self) -> tuple[Notification, ...]:
@@ -132,6 +134,7 @@ def report(
         undelivered,
         dry_run,
         delivered.sent,
+        len({f"{title(row)} to {row.channel}" for row in (*dead, *delivered.dead)}),
     )
 
 

@@ -5,22 +5,26 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.request import getproxies_environment
 
 from sentinel.app.deliver import Delivery
 from sentinel.app.evaluate import Evaluation
 from sentinel.app.tend import Tending
-from sentinel.channels.contract import ChannelContext, secrets_in
-from sentinel.channels.registry import Addressed, build_channel, traits_of
-from sentinel.config.settings import Settings, load_settings
+from sentinel.channels.contract import ChannelContext, SettingFault, secrets_in
+from sentinel.channels.registry import Addressed, build_channel, check_channel, traits_of
+from sentinel.config.settings import ChannelBlock, Settings, load_settings
 from sentinel.core.alert import Surroundings
 from sentinel.core.errors import ConfigError
+from sentinel.core.origin import Origins
+from sentinel.core.project import Location
 from sentinel.core.routing import Routing
 from sentinel.core.secret import Scrubber
 from sentinel.dbt.options import DbtOptions
@@ -40,38 +44,55 @@ class Voice:
     """How parts speak up while they work.
 
     `working` is a passing phrase, `waiting` a delay that a person wants to see, `say` the console
-    channel's messages, `progress` (done, total, name) of a batch. `fault` gets an unexpected error
-    in the evaluation of one alert, by its name.
+    channel's messages, `progress` (done, total, name) of a batch. `warn` gets likely mistakes in
+    sentinel.yml and files that can't be written, `fault` an unexpected error in the evaluation of one
+    alert, by its name.
     """
 
     working: Callable[[str], None]
     waiting: Callable[[str], None]
     say: Callable[[str], None]
     progress: Callable[[int, int, str], None]
+    warn: Callable[[str], None] = lambda _phrase: None
     fault: Callable[[str, Exception], None] = lambda _alert, _error: None
 
 
 class Installation:
-    """Sentinel in one dbt project: its parts, each made when first asked for."""
+    """Sentinel in one dbt project: its parts, each made when first asked for.
+
+    `offline` keeps dbt from every connection; parts that connect are not to be asked for then.
+    """
 
     def __init__(
         self,
         options: DbtOptions,
         voice: Voice,
         make_project: Callable[[DbtOptions], DbtProject] | None = None,
+        *,
+        offline: bool = False,
     ) -> None:
+        """`offline` looks up nothing that sentinel.yml takes from variables and files."""
         self.options = options
+        self.offline = offline
         self.voice = voice
         self._make_project = make_project or (
-            lambda chosen: DbtProject(chosen, notify=voice.working)
+            lambda chosen: DbtProject(
+                chosen,
+                notify=voice.working,
+                warn=voice.warn,
+                introspection=introspect,
+                offline=offline,
+            )
         )
         self.project = self._make_project(options)
+        # What is likely not meant in sentinel.yml, found while its parts are built.
+        self.warnings: list[tuple[Location, str]] = []
 
     @cached_property
     def settings(self) -> Settings:
         """sentinel.yml. Raises ConfigError."""
         self.project.file()  # without a dbt project, that is what has to be said first
-        return load_settings(self.options.project_dir)
+        return load_settings(self.options.project_dir, offline=self.offline)
 
     @cached_property
     def profile(self) -> Profile:
@@ -87,7 +108,9 @@ class Installation:
     def surroundings(self) -> Surroundings:
         """What definitions are judged against."""
         settings = self.settings
-        return Surroundings(settings.timezone, settings.defaults, self.routing)
+        document = settings.document
+        origins = document.origins.under("defaults") if document else Origins()
+        return Surroundings(settings.timezone, settings.defaults, self.routing, origins)
 
     @cached_property
     def routing(self) -> Routing:
@@ -155,9 +178,23 @@ class Installation:
 
     def build_channel(self, name: str) -> tuple[Channel, list[str]]:
         """One channel, and its secrets. Raises ConfigError."""
+        block, context = self._block(name)
+        values = block.render()
+        return build_channel(name, block.type, values, block.locate, context, block.origins)
+
+    def check_channel(self, name: str) -> None:
+        """What is wrong with a channel, as far as its values are known. Raises ConfigError."""
+        block, context = self._block(name)
+        values = block.render()
+        check_channel(name, block.type, values, block.locate, context, block.origins)
+
+    def _block(self, name: str) -> tuple[ChannelBlock, ChannelContext]:
         block = self.settings.channels[name]
-        context = ChannelContext(self.options.project_dir, self.voice.say)
-        return build_channel(name, block.type, block.render(), block.locate, context)
+
+        def warn(key: str, words: str) -> None:
+            self._warn(block.locate(key), f"the channel `{name}`: `{key}`: {words}")
+
+        return block, ChannelContext(self.options.project_dir, self.voice.say, warn)
 
     @cached_property
     def _built(self) -> dict[str, tuple[Channel, list[str]]]:
@@ -166,21 +203,34 @@ class Installation:
     def heartbeat(self) -> Callable[[], None] | None:
         """What posts to the URL of `heartbeat`, which raises DeliveryError. Raises ConfigError."""
         from sentinel.channels.address import check_url
-        from sentinel.channels.http import post
+        from sentinel.channels.http import Transport, warn_of_plain_http
 
-        given = self.settings.heartbeat
-        if given is None:
+        settings = self.settings.heartbeat
+        if settings is None:
             return None
-        url = given.url.get_secret_value()
+        document = self.settings.document
+        assert document is not None
+
+        def warn(key: str, words: str) -> None:
+            self._warn(document.location("heartbeat", key), f"`heartbeat.{key}`: {words}")
+
+        context = ChannelContext(self.options.project_dir, self.voice.say, warn)
+        url = settings.url.get_secret_value()
         try:
+            transport = Transport.load(settings, context, allow_private=settings.allow_private)
             check_url(url)
-        except ValueError as error:
-            assert self.settings.document is not None
-            where = self.settings.document.location("heartbeat", "url")
-            raise ConfigError.at([(where, f"`heartbeat.url`: {error}")]) from None
+        except (SettingFault, ValueError) as error:
+            key, words = getattr(error, "key", "url"), getattr(error, "message", str(error))
+            origin = document.origins.at("heartbeat", key)
+            if origin and not origin.known:
+                return None
+            where = document.location("heartbeat", key)
+            raise ConfigError.at([(where, f"`heartbeat.{key}`: {words}")]) from None
+        warn_of_plain_http(url, "its secret URL", "url", warn)
 
         def beat() -> None:
-            post(url, b"", {}, allow_private=given.allow_private)
+            with transport.delivery() as requests:
+                requests.post(url, b"", {})
 
         return beat
 
@@ -194,10 +244,28 @@ class Installation:
         return found
 
     def scrub(self, text: str) -> str:
-        """Text without the secrets of channels, settings and profile."""
+        """Text without the secrets of channels, settings and profile, and without what sentinel.yml
+        takes from variables and files."""
+        clean = self._scrubber(text)
+        return self.settings.withheld(self.profile.scrub(self.store_profile.scrub(clean)))
+
+    def scrub_received(self, text: str) -> str:
+        """The same of what a receiver answered, who knows a secret and may show any part of it."""
+        return self.scrub(self._scrubber.thoroughly(text))
+
+    def withheld(self, text: str) -> str:
+        """A text without the values of variables and files of sentinel.yml that were used so far."""
+        settings: Settings | None = self.__dict__.get("settings")
+        return settings.withheld(text) if settings else text
+
+    @cached_property
+    def _scrubber(self) -> Scrubber:
         secrets = [secret for _, found in self._built.values() for secret in found]
         secrets += self._daemons_secrets
-        return self.profile.scrub(self.store_profile.scrub(Scrubber(secrets)(text)))
+        # The passwords of proxies, which are none of sentinel.yml.
+        proxies = (each for each in getproxies_environment().values() if "@" in each)
+        secrets += [each if "://" in each else f"http://{each}" for each in proxies]
+        return Scrubber([*secrets, *self.profile.secrets, *self.store_profile.secrets])
 
     def evaluation(self) -> Evaluation:
         return Evaluation(
@@ -219,12 +287,22 @@ class Installation:
         """How long a daemon leads after it was last heard of. Raises ConfigError."""
         return self.settings.store.lease_ttl or self.store.lease_ttl
 
+    def _warn(self, location: Location, words: str) -> None:
+        self.warnings.append((location, self.settings.withheld(words)))
+
+    def show_warnings(self) -> None:
+        """Show what is likely not meant in sentinel.yml, of the parts that were built."""
+        for location, words in self.warnings:
+            self.voice.warn(f"{location}: {words}")
+
     def delivery(self) -> Delivery:
+        channels = self.channels
+        self.show_warnings()
         return Delivery(
             self.store,
-            self.channels,
+            channels,
             self.holder,
-            self.scrub,
+            self.scrub_received,
             self.voice.waiting,
             fallback=self.settings.fallback_channel,
         )
@@ -255,6 +333,22 @@ class Installation:
 
         connect = Connections(self.options, profile, self.project.folder)
         return AdapterWarehouse(profile.type, connect, self.threads)
+
+
+def introspect(
+    profile: Profile,
+    project_dir: Path,
+    files: Callable[[], Sequence[str]],
+    by_dbt: Callable[[], Any],
+) -> AbstractContextManager[Any]:
+    """The connection for what dbt asks while it compiles alerts. Raises ConfigError."""
+    point = _entry_points(WAREHOUSES).get(profile.type)
+    if point is None:
+        from sentinel.warehouses.adapter import AdapterWarehouse
+
+        return AdapterWarehouse(profile.type, by_dbt).introspection(by_dbt)
+    database: Database = _loaded(point)(profile.credentials, project_dir, 1, files=files)
+    return database.introspection(by_dbt)
 
 
 def _store_dialect(profile: Profile) -> EntryPoint:

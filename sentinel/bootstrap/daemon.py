@@ -11,8 +11,9 @@ from sentinel.app.alerts import select_alerts
 from sentinel.app.daemon import Daemon, Instruments, Loaded, Pace
 from sentinel.app.deliver import Delivery
 from sentinel.app.problems import Log
-from sentinel.bootstrap import Installation, Voice
-from sentinel.core.errors import ConfigError
+from sentinel.app.threads import Threads
+from sentinel.bootstrap import Installation, Voice, introspect
+from sentinel.core.errors import ConfigError, SentinelError
 from sentinel.core.project import Selection
 from sentinel.dbt.options import DbtOptions
 from sentinel.dbt.picture import DbtProcess, PicturedProject
@@ -38,7 +39,7 @@ class DaemonSetup:
         return Installation(self._options, self._voice, self._project)
 
     def _project(self, options: DbtOptions) -> PicturedProject:
-        process = self._processes.setdefault(options, DbtProcess(options))
+        process = self._processes.setdefault(options, DbtProcess(options, introspect))
         return PicturedProject(options, process, self._selection)
 
     def load(self) -> Loaded:
@@ -47,6 +48,14 @@ class DaemonSetup:
         Raises SentinelError; then the installation stays what it was.
         """
         installation = self._installed()
+        try:
+            return self._load(installation)
+        except SentinelError as error:
+            # Whoever logs it knows the last good reading only.
+            error.message = installation.withheld(error.message)
+            raise
+
+    def _load(self, installation: Installation) -> Loaded:
         settings = installation.settings
         alerts = select_alerts(
             installation.project, installation.surroundings, self._selection, may_be_none=True
@@ -69,21 +78,24 @@ class DaemonSetup:
             installation.heartbeat(),
             settings.heartbeat.interval if settings.heartbeat else _UNUSED,
         )
+        installation.show_warnings()
         self.installation = installation
         return loaded
 
-    def watch(self, changed: Callable[[], None]) -> None:
+    def watch(self, changed: Callable[[], None], threads: Threads) -> None:
         """Watch the files of the project, of its configuration and of the secrets it names."""
         if self._watch is None:
-            self._watch = Watch(changed)
+            self._watch = Watch(changed, threads)
         installation = self._installed()
         watched = installation.project.watched()
         settings = installation.settings
         assert settings.document is not None
-        secret_files = {(path.parent, frozenset({"*"})) for path in settings.document.files()}
+        secret_files = {(path.parent, frozenset({"*"})) for path in settings.document.value_files()}
         self._watch.look_at(replace(watched, flat=watched.flat | secret_files))
 
-    def daemon(self, instruments: Instruments, log: Log, changed: Callable[[], None]) -> Daemon:
+    def daemon(
+        self, instruments: Instruments, log: Log, changed: Callable[[], None], threads: Threads
+    ) -> Daemon:
         """A daemon that reads the project by `load`, and watches what it has read.
 
         Raises ConfigError.
@@ -95,7 +107,7 @@ class DaemonSetup:
         def load() -> Loaded:
             # Before it is read: what changes while it is read is noticed.
             with suppress(ConfigError):
-                self.watch(changed)
+                self.watch(changed, threads)
             return self.load()
 
         def deliver(loaded: Loaded) -> Delivery:
@@ -103,7 +115,7 @@ class DaemonSetup:
                 loaded.store,
                 loaded.channels,
                 holder,
-                self.scrub,
+                lambda text: self.installation.scrub_received(text),
                 self._voice.waiting,
                 fallback=loaded.fallback,
             )
@@ -115,11 +127,15 @@ class DaemonSetup:
         else:
             leadership = TableLeadership(lambda: self.installation.store, project, holder, ttl)
         pace = Pace(settings.scheduler.plan_interval, settings.scheduler.drain_timeout, ttl)
-        return Daemon(load, leadership, deliver, instruments, log, holder, pace)
+        return Daemon(load, leadership, deliver, instruments, log, holder, pace, threads=threads)
 
     def scrub(self, text: str) -> str:
         """Text without the secrets of the last good reading."""
         return self.installation.scrub(text)
+
+    def withheld(self, text: str) -> str:
+        """Text without the values of variables and files of sentinel.yml."""
+        return self.installation.withheld(text)
 
     def close(self) -> None:
         """End what runs beside this process."""

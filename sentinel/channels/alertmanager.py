@@ -11,8 +11,16 @@ from typing import Any
 from pydantic import Field, SecretStr
 
 from sentinel.channels.contract import ChannelContext
-from sentinel.channels.escape import cut, plain
-from sentinel.channels.http import Headers, HttpSettings, post
+from sentinel.channels.escape import cut, unpinged
+from sentinel.channels.http import (
+    Acceptance,
+    Answer,
+    Headers,
+    Transport,
+    UrlSettings,
+    secret_of,
+    warn_of_plain_http,
+)
 from sentinel.channels.text import details, headline, link
 from sentinel.core.alert import PositiveDuration
 from sentinel.core.lifecycle import Event
@@ -32,7 +40,7 @@ class AlertmanagerChannel:
     is an annotation.
     """
 
-    class Settings(HttpSettings):
+    class Settings(UrlSettings):
         """The keys of a channel of the type `alertmanager`."""
 
         url: SecretStr = Field(description="The address of Alertmanager, without /api/v2/alerts.")
@@ -54,27 +62,32 @@ class AlertmanagerChannel:
     def __init__(self, name: str, settings: Settings, around: ChannelContext) -> None:
         self.name = name
         self._settings = settings
+        self._transport = Transport.load(settings, around, allow_private=settings.allow_private)
+        url = settings.url.get_secret_value()
+        exposed = secret_of(url) or ("secret headers" if settings.headers else "")
+        warn_of_plain_http(url, exposed, "url", around.warn)
 
     def send(self, message: Message) -> Receipt:
         alerts = [self._alert(row.event, row.payload) for row in message.notifications]
         given = {name: value.get_secret_value() for name, value in self._settings.headers.items()}
-        post(
-            f"{self._settings.url.get_secret_value().rstrip('/')}/api/v2/alerts",
-            json.dumps(alerts).encode("ascii"),
-            {"content-type": "application/json", **given},
-            allow_private=self._settings.allow_private,
-        )
+        with self._transport.delivery() as requests:
+            requests.post(
+                f"{self._settings.url.get_secret_value().rstrip('/')}/api/v2/alerts",
+                json.dumps(alerts).encode("ascii"),
+                {"content-type": "application/json", **given},
+                _ACCEPTANCE,
+            )
         return Receipt()
 
     def _alert(self, event: Event, payload: Mapping[str, Any]) -> dict[str, Any]:
         now = datetime.now(UTC)
         started = min(datetime.fromisoformat(payload["since"]), now)
         ends = now if event in _OVER else now + self._settings.ttl
-        told = {_name(label): cut(plain(text), _LONGEST) for label, text in details(payload)}
+        told = {_name(label): cut(unpinged(text), _LONGEST) for label, text in details(payload)}
         return {
             "labels": labels(event, payload),
             "annotations": {
-                "summary": cut(plain(headline(payload)), _LONGEST),
+                "summary": cut(unpinged(headline(payload)), _LONGEST),
                 "severity": payload["severity"],
                 **told,
             },
@@ -82,6 +95,24 @@ class AlertmanagerChannel:
             "endsAt": isoformat(max(ends, started + timedelta(milliseconds=1))),
             "generatorURL": link(payload) or "",
         }
+
+
+def _accepts(answer: Answer) -> bool:
+    """200 without a body; those that speak its API elsewhere answer 202, or JSON.
+
+    Source: Alertmanager's api/v2/openapi.yaml, `postAlerts`.
+    """
+    if answer.status not in (200, 202):
+        return False
+    if not answer.text.strip():
+        return True
+    document = answer.document
+    return isinstance(document, dict) and not (
+        document.get("error") or document.get("status") == "error"
+    )
+
+
+_ACCEPTANCE = Acceptance("Alertmanager", _accepts)
 
 
 def labels(event: Event, payload: Mapping[str, Any]) -> dict[str, str]:
@@ -100,8 +131,10 @@ def labels(event: Event, payload: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _label(value: str) -> str:
-    """A value as a label shows it; what had to be changed keeps apart what was different."""
-    shown = cut(plain(value), _LONGEST)
+    """A value as a label shows it, in the chats that Alertmanager notifies too; what had to be
+    changed keeps apart what was different."""
+    # A space at its end: nothing is put after a label that could complete a mention.
+    shown = cut(unpinged(f"{value} ")[:-1], _LONGEST)
     return shown if shown == value else f"{shown} #{hash_id(value)[:8]}"
 
 

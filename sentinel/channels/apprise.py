@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 from pydantic import Field, SecretStr
 
+from sentinel.channels.address import is_loopback
+from sentinel.channels.apprise_process import Service, Text, send
+from sentinel.channels.certificates import Certificates
 from sentinel.channels.contract import ChannelContext, ChannelSettings, SettingFault
+from sentinel.channels.deadline import Deadline
 from sentinel.channels.escape import cut, line, unpinged
-from sentinel.channels.http import DEADLINE
 from sentinel.channels.template import Template
 from sentinel.channels.text import EACH, brief, details, title
 from sentinel.core.errors import DeliveryError
 from sentinel.core.lifecycle import Event
 from sentinel.core.planning import Notification
 from sentinel.core.routing import Traits
+from sentinel.core.transport import TransportSettings
 from sentinel.ports import Message, Receipt
-
-if TYPE_CHECKING:
-    from apprise import Apprise
 
 _TITLE = 200
 _LINE = 300
@@ -31,7 +31,7 @@ _DETAIL = 2_000
 class AppriseChannel:
     """Sends the same text to each URL; which have it already is remembered."""
 
-    class Settings(ChannelSettings):
+    class Settings(TransportSettings, ChannelSettings):
         """The keys of a channel of the type `apprise`."""
 
         urls: list[SecretStr] = Field(
@@ -48,7 +48,10 @@ class AppriseChannel:
     def __init__(self, name: str, settings: Settings, around: ChannelContext) -> None:
         self.name = name
         self._settings = settings
-        self._services = [_service(url, place) for place, url in enumerate(settings.urls, 1)]
+        self._services = [
+            _service(url, place, around.warn) for place, url in enumerate(settings.urls, 1)
+        ]
+        self._certificates = Certificates.load(settings, around.project_dir, around.warn)
         path = settings.template
         self._template = Template.load("template", path, around, unpinged) if path else None
 
@@ -58,71 +61,74 @@ class AppriseChannel:
     def send(self, message: Message) -> Receipt:
         payloads = [row.payload for row in message.notifications]
         text = self._template.render(message) if self._template else _body(payloads)
+        whole = Text(
+            unpinged(cut(line(title(payloads)), _TITLE)), text, _type(message.notifications)
+        )
         done = set(message.recipients_done)
-        failed = []
-        deadline = time.monotonic() + DEADLINE.total_seconds()
-        for place, service in enumerate(self._services, 1):
-            key = f"url {place}"
-            if key in done:
-                continue
-            # The library waits for each by itself; a claim doesn't last for ever.
-            if time.monotonic() > deadline:
-                failed.append(key)
-            elif service.open().notify(
-                title=unpinged(cut(line(title(payloads)), _TITLE)),
-                body=text,
-                notify_type=_type(message.notifications),
-                body_format="text",
-            ):
-                done.add(key)
-            else:
-                failed.append(key)
-        if failed:
-            raise DeliveryError(
-                f"{', '.join(failed)}: the service did not accept it",
-                recipients_done=sorted(done),
+        left = [each for each in self._services if each.key not in done]
+        try:
+            with Deadline(self._settings.timeout) as deadline:
+                accepted = send(left, whole, self._certificates, deadline)
+        except OSError as error:
+            words = f"no process for Apprise can be started: {error.strerror}"
+            raise DeliveryError(words, recipients_done=sorted(done)) from None
+        done.update(key for key, taken in accepted.items() if taken)
+        refused = [key for key, taken in accepted.items() if not taken]
+        unanswered = [each.key for each in left if each.key not in accepted]
+        words = "; ".join(
+            f"{', '.join(keys)}: {reason}"
+            for keys, reason in (
+                (refused, "the service did not accept it"),
+                (unanswered, f"no answer within {self._settings.timeout.total_seconds():g} s"),
             )
+            if keys
+        )
+        if words:
+            raise DeliveryError(words, recipients_done=sorted(done))
         return Receipt(recipients_done=tuple(sorted(done)))
 
 
-class _Service:
-    """One URL, read anew for each message: the object of the library would show it."""
-
-    def __init__(self, url: SecretStr) -> None:
-        self._url = url
-
-    def open(self) -> Apprise:
-        from apprise import Apprise
-
-        # The library logs URLs; what went wrong is in its answer.
-        logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
-        service = Apprise()
-        if not service.add(self._url.get_secret_value()):
-            raise ValueError
-        return service
-
-
-def _service(url: SecretStr, place: int) -> _Service:
-    service = _Service(url)
+def _service(url: SecretStr, place: int, warn: Callable[[str, str], None]) -> Service:
+    """One URL and its plugin. Raises SettingFault if it is none that may be used."""
     try:
-        service.open()
+        from apprise import Apprise
     except ModuleNotFoundError:
         words = "the type `apprise` needs its library: pip install 'dbt-sentinel[apprise]'"
         raise SettingFault("urls", words) from None
-    except ValueError:
-        raise SettingFault("urls", f"url {place} is not one that Apprise knows") from None
-    return service
+    # The library logs URLs; the outcome is in its answer.
+    logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
+    key = f"url {place}"
+    plugin: Any = Apprise.instantiate(url.get_secret_value())
+    if plugin is None:
+        raise SettingFault("urls", f"{key} is not one that Apprise knows")
+    if not plugin.verify_certificate:
+        words = f"{key} says `verify=no`: name the certificates to trust in `ca_file` instead"
+        raise SettingFault("urls", words)
+    if _in_the_clear(plugin):
+        warn("urls", f"{key} sends its password over a connection that others on the way can read")
+    kind = type(plugin)
+    return Service(key, url.get_secret_value(), kind.__module__, kind.__qualname__)
 
 
-def _type(rows: Sequence[Notification]) -> Any:
+def _in_the_clear(plugin: Any) -> bool:
+    """Whether a plugin that has both kinds of schemas was given the one without TLS, a password, and
+    a host that isn't this machine. Some of them use hosts of their own, always by TLS."""
+    optional = plugin.protocol and plugin.secure_protocol and not plugin.secure
+    elsewhere = not is_loopback(str(plugin.host or "localhost"))
+    return bool(
+        optional and plugin.password and elsewhere and getattr(plugin, "mode", None) != "cloud"
+    )
+
+
+def _type(rows: Sequence[Notification]) -> str:
     from apprise import NotifyType
 
     if all(row.event in (Event.RESOLVED, Event.ERROR_RESOLVED) for row in rows):
-        return NotifyType.SUCCESS
+        return str(NotifyType.SUCCESS.value)
     worst = {row.payload["severity"] for row in rows}
     if "critical" in worst:
-        return NotifyType.FAILURE
-    return NotifyType.WARNING if "warning" in worst else NotifyType.INFO
+        return str(NotifyType.FAILURE.value)
+    return str((NotifyType.WARNING if "warning" in worst else NotifyType.INFO).value)
 
 
 def _body(payloads: Sequence[Any]) -> str:

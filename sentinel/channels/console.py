@@ -10,6 +10,7 @@ from sentinel.channels.contract import ChannelContext, ChannelSettings
 from sentinel.channels.escape import cut, line, plain
 from sentinel.channels.template import Template
 from sentinel.channels.text import details, headline
+from sentinel.core.errors import DeliveryError
 from sentinel.core.routing import Traits
 from sentinel.ports import Message, Receipt
 
@@ -34,12 +35,21 @@ class ConsoleChannel:
         self.name = name
         self._say = around.say
         path = settings.template
-        self._template = Template.load("template", path, around, plain) if path else None
+        self._template = Template.load("template", path, around, line) if path else None
 
     def send(self, message: Message) -> Receipt:
+        try:
+            self._say(self._text(message))
+        except OSError as error:
+            # Later, or in another process, there may be a disk or a reader that takes it.
+            raise DeliveryError(
+                f"standard error can't be written: {error.strerror or type(error).__name__}"
+            ) from None
+        return Receipt()
+
+    def _text(self, message: Message) -> str:
         if self._template:
-            self._say(self._template.render(message))
-            return Receipt()
+            return self._template.render(message)
         lines = []
         for notification in message.notifications:
             payload = notification.payload
@@ -47,6 +57,5 @@ class ConsoleChannel:
             for label, text in details(payload):
                 first, *rest = plain(cut(text, _DETAIL)).splitlines()
                 lines.append(f"  {label + ':':<9} {first}")
-                lines += [f"  {'':<9} {more}" for more in rest]
-        self._say("\n".join(lines))
-        return Receipt()
+                lines += [f"  {'':<9} | {more}" for more in rest]
+        return "\n".join(lines)

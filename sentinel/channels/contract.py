@@ -28,12 +28,20 @@ class ChannelSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _ignore(key: str, words: str) -> None:
+    """No one reads warnings."""
+
+
 @dataclass(frozen=True)
 class ChannelContext:
-    """What a channel may need beside its settings: the project's folder, and the terminal."""
+    """What a channel may need beside its settings: the project's folder, and the terminal.
+
+    `warn` takes a key of the channel, and what is likely not meant about its value.
+    """
 
     project_dir: Path
     say: Callable[[str], None]
+    warn: Callable[[str, str], None] = _ignore
 
 
 class ChannelType(Protocol):

@@ -2,59 +2,53 @@
 
 from __future__ import annotations
 
-import re
-import smtplib
 import ssl
-import time
-import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from copy import copy
-from datetime import timedelta
-from email.message import EmailMessage
-from email.policy import SMTP
-from email.utils import formatdate, getaddresses, parseaddr
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, SecretStr
 
+from sentinel.channels.address import is_loopback
+from sentinel.channels.certificates import Certificates
 from sentinel.channels.contract import ChannelContext, ChannelSettings, SettingFault
+from sentinel.channels.deadline import Deadline
 from sentinel.channels.escape import cut, html, line, plain
+from sentinel.channels.http import warn_of_plain_http
+from sentinel.channels.mime import Mail, parse_mailbox
+from sentinel.channels.oauth2 import OAuth2Settings, TokenSource, signer
+from sentinel.channels.smtp import (
+    PASSWORD_MECHANISMS,
+    TOKEN_MECHANISMS,
+    Progress,
+    Refused,
+    Session,
+)
 from sentinel.channels.template import Template
 from sentinel.channels.text import brief, details, headline, link, title
 from sentinel.core.alert import Names
 from sentinel.core.errors import DeliveryError
 from sentinel.core.lifecycle import Event
 from sentinel.core.routing import Traits
+from sentinel.core.transport import TransportSettings
 from sentinel.core.values import hash_id
 from sentinel.ports import Message, Receipt
 
-TIMEOUT = timedelta(seconds=10)
-DEADLINE = timedelta(seconds=25)
 _PORTS = {"starttls": 587, "tls": 465, "none": 25}
 _SUBJECT = 180
 _LINE = 500
 _DETAIL = 10_000
 _DETAIL_OF_MANY = 1_000
-_ADDRESS = re.compile(r"[^\s@<>,;:\"\\]+@[^\s@<>,;:\"\\]+")
-# Unicode's control and format characters, halves of pairs, and what separates lines.
-_UNFIT = ("Cc", "Cf", "Cs", "Zl", "Zp")
 _COLORS = {"info": "#2563eb", "warning": "#b45309", "critical": "#b91c1c"}
 _OVER = (Event.RESOLVED, Event.ERROR_RESOLVED)
+# What Microsoft answers to passwords, here by code and there by words.
+_NO_PASSWORDS = ("5.7.139", "5.7.30", "basic auth")
+_SET_OAUTH2 = "set `oauth2` instead of `password`"
 
 
 def address(text: str) -> str:
     """An address, alone or as `Name <address>`. Raises ValueError."""
-    if any(unicodedata.category(sign) in _UNFIT for sign in text):
-        raise ValueError("an address can't hold a line break or another control character")
-    found = [mailbox for _, mailbox in getaddresses([text])]
-    if len(found) > 1 and all(_ADDRESS.fullmatch(each) for each in found):
-        raise ValueError(f"{text!r} is more than one address: write them as a list")
-    if len(found) != 1 or not _ADDRESS.fullmatch(found[0]):
-        raise ValueError(f"{text!r} is no address of a mailbox")
-    if not found[0].isascii():
-        raise ValueError(f"the address in {text!r} has signs beyond ASCII; a name before it may")
+    parse_mailbox(text)
     return text
 
 
@@ -67,7 +61,7 @@ def _addresses(texts: tuple[str, ...]) -> tuple[str, ...]:
 class EmailChannel:
     """Sends one mail a message; who has it already is left out when it is tried again."""
 
-    class Settings(ChannelSettings):
+    class Settings(TransportSettings, ChannelSettings):
         """The keys of a channel of the type `email`."""
 
         host: str = Field(min_length=1, description="The mail server.")
@@ -77,15 +71,17 @@ class EmailChannel:
         security: Literal["starttls", "tls", "none"] = Field(
             "starttls", description="starttls, tls from the start, or none."
         )
-        username: str | None = Field(None, description="The user to log in as; unset, nobody.")
+        username: str | None = Field(
+            None, description="The user to log in as; unset, nobody, or with oauth2 the sender."
+        )
         password: SecretStr | None = Field(None, description="The user's password.")
+        oauth2: OAuth2Settings | None = Field(
+            None, description="How to get access tokens, instead of a password."
+        )
         from_: Annotated[str, AfterValidator(address)] = Field(
             alias="from", description="The sender: an address, or `Name <address>`."
         )
         to: Annotated[Names, AfterValidator(_addresses)] = Field(description="The recipients.")
-        ca_file: str | None = Field(
-            None, description="The certificates to trust, in PEM; unset, the system's."
-        )
         template: str | None = Field(None, description="A template for the plain text.")
         html_template: str | None = Field(None, description="A template for the HTML.")
         subject_template: str | None = Field(None, description="A template for the subject.")
@@ -100,21 +96,25 @@ class EmailChannel:
         self.name = name
         self._settings = settings
         self._to: Sequence[str] = settings.to
-        if (settings.username is None) != (settings.password is None):
+        sender = parse_mailbox(settings.from_).address
+        if settings.oauth2:
+            if settings.password:
+                raise SettingFault("oauth2", "either `oauth2` or `password`, not both")
+        elif (settings.username is None) != (settings.password is None):
             raise SettingFault("username", "`username` and `password` go together")
         _check_host(settings.host)
         for key, given in (("username", settings.username), ("password", _password(settings))):
             if given and not given.isascii():
                 raise SettingFault(key, "it has signs beyond ASCII, which SMTP's logins don't take")
-        self._ca_file = str(around.project_dir / settings.ca_file) if settings.ca_file else None
-        if self._ca_file and not Path(self._ca_file).is_file():
-            raise SettingFault("ca_file", f"there is no file {settings.ca_file}")
-        try:
-            self._context()
-        except ssl.SSLError:
-            raise SettingFault(
-                "ca_file", f"{settings.ca_file} holds no certificate in PEM"
-            ) from None
+            if given and not given.isprintable():
+                raise SettingFault(key, "it has a control character")
+        self._certificates = Certificates.load(settings, around.project_dir, around.warn)
+        self._username = settings.username or (sender if settings.oauth2 else None)
+        self._tokens = _tokens(settings, self._username, around) if settings.oauth2 else None
+        if self._username and settings.security == "none" and not is_loopback(settings.host):
+            exposed = "token" if settings.oauth2 else "password"
+            words = f"it sends the {exposed} without TLS, readable on the way: use starttls or tls"
+            around.warn("security", words)
 
         def load(key: str, escape: Any) -> Template | None:
             path = getattr(settings, key)
@@ -142,108 +142,88 @@ class EmailChannel:
         if not left:
             return Receipt(recipients_done=tuple(self._to))
         mail = self._mail(message)
-        deadline = time.monotonic() + DEADLINE.total_seconds()
+        raw = mail.as_bytes()
+        recipients = [(each, parse_mailbox(each).address) for each in left]
+        progress = Progress()
         try:
-            server = self._connect(deadline)
-        except smtplib.SMTPException as error:
-            raise _failure(error) from None
-        except ssl.SSLError as error:
-            words = f"TLS with the mail server failed: {error.reason or 'its certificate'}"
-            raise DeliveryError(words) from None
-        except OSError as error:
-            raise DeliveryError(f"the mail server can't be reached: {_words(error)}") from None
-        try:
-            refused = self._transmit(server, mail, left, deadline)
-        except smtplib.SMTPException as error:
-            raise _failure(error) from None
-        except OSError as error:
-            raise DeliveryError(f"the mail server broke off: {_words(error)}") from None
-        finally:
-            # The mail is accepted or it isn't: how the session ends says nothing more.
-            with suppress(OSError, smtplib.SMTPException):
-                server.close()
-        return _outcome(message, left, refused)
+            with Deadline(self._settings.timeout) as deadline:
+                session = self._open(deadline)
+                try:
+                    session.transmit(mail.sender_address, recipients, raw, progress)
+                finally:
+                    # The mail is accepted or it isn't: how the session ends doesn't change that.
+                    session.leave()
+        except DeliveryError as error:
+            error.recipients_done = tuple(sorted(message.recipients_done.union(progress.accepted)))
+            raise
+        return _outcome(message, progress)
 
-    def _connect(self, deadline: float) -> smtplib.SMTP:
+    def _open(self, deadline: Deadline) -> Session:
+        """A session that is logged in. Raises DeliveryError."""
+        if self._tokens is None:
+            return self._connected(deadline, None)
+        token, is_new = self._tokens.token(deadline)
+        try:
+            return self._connected(deadline, token)
+        except Refused as refused:
+            if is_new:
+                raise _token_refused(refused, self._username) from None
+        # It may have been revoked before its time.
+        token, _ = self._tokens.token(deadline, refused=token)
+        try:
+            return self._connected(deadline, token)
+        except Refused as refused:
+            raise _token_refused(refused, self._username) from None
+
+    def _connected(self, deadline: Deadline, token: str | None) -> Session:
+        """Raises DeliveryError, and Refused if the server refuses the token."""
         settings = self._settings
         port = settings.port or _PORTS[settings.security]
-        seconds = TIMEOUT.total_seconds()
-        if settings.security == "tls":
-            server: smtplib.SMTP = smtplib.SMTP_SSL(
-                settings.host, port, timeout=seconds, context=self._context()
-            )
-        else:
-            server = smtplib.SMTP(settings.host, port, timeout=seconds)
+        session = Session(settings.host, port, settings.security, self._context(), deadline)
         try:
-            server.ehlo_or_helo_if_needed()
-            if settings.security == "starttls":
-                if not server.has_extn("starttls"):
-                    words = (
-                        "the mail server offers no STARTTLS; `security: none` sends in the clear"
-                    )
-                    raise DeliveryError(words, permanent=True)
-                server.starttls(context=self._context())
-                server.ehlo()
-            _in_time(deadline)
-            if settings.username:
-                server.login(settings.username, _password(settings))
+            session.open()
+            if token is not None and self._username:
+                _check_mechanisms(session, TOKEN_MECHANISMS, "set `password` instead of `oauth2`")
+                session.log_in_by_token(self._username, token)
+            elif self._username:
+                _check_mechanisms(session, PASSWORD_MECHANISMS, _SET_OAUTH2)
+                try:
+                    session.log_in(self._username, _password(settings))
+                except Refused as refused:
+                    raise _password_refused(refused, session) from None
         except BaseException:
-            server.close()
+            session.leave()
             raise
-        return server
+        return session
 
     def _context(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=self._ca_file)
-
-    def _transmit(
-        self, server: smtplib.SMTP, mail: EmailMessage, left: Sequence[str], deadline: float
-    ) -> dict[str, tuple[int, str]]:
-        """Hand the mail over. Gives the recipients that were refused: code and words."""
-        sender = parseaddr(self._settings.from_)[1]
-        code, words = server.mail(sender)
-        if code != 250:
-            raise smtplib.SMTPSenderRefused(code, words, sender)
-        refused: dict[str, tuple[int, str]] = {}
-        for each in left:
-            _in_time(deadline)
-            code, words = server.rcpt(parseaddr(each)[1])
-            if code == 421:
-                raise smtplib.SMTPResponseException(code, words)
-            if code not in (250, 251):
-                refused[each] = (code, words.decode("utf-8", "replace"))
-        if len(refused) < len(left):
-            code, words = server.data(mail.as_bytes())
-            if code != 250:
-                raise smtplib.SMTPDataError(code, words)
-        return refused
+        """Made for each delivery, since certificates are renewed. Raises DeliveryError."""
+        files = self._certificates
+        try:
+            context = ssl.create_default_context(cafile=files.ca_file)
+            if files.client_cert:
+                context.load_cert_chain(files.client_cert, files.client_key, password="")
+        except (OSError, ValueError):
+            words = "a file of `ca_file`, `client_cert` or `client_key` can't be read any more"
+            raise DeliveryError(words) from None
+        return context
 
     # -- the mail ----------------------------------------------------------------------------------
 
-    def _mail(self, message: Message) -> EmailMessage:
+    def _mail(self, message: Message) -> Mail:
         payloads = [row.payload for row in message.notifications]
-        sender = parseaddr(self._settings.from_)[1]
-        domain = sender.rpartition("@")[2]
-        mail = EmailMessage(policy=SMTP)
         subject = self._subject.render(message) if self._subject else _subject(payloads)
-        mail["Subject"] = cut(line(subject), _SUBJECT)
-        mail["From"] = self._settings.from_
-        mail["To"] = ", ".join(self._to)
-        mail["Date"] = formatdate(message.notifications[0].created_at.timestamp(), usegmt=True)
-        mail["Message-ID"] = f"<{message.message_id}@{domain}>"
-        # One thread an episode, whatever its first mail was called.
         episodes = sorted({row.episode_id for row in message.notifications})
-        thread = episodes[0] if len(episodes) == 1 else hash_id(*episodes)
-        mail["References"] = f"<{line(thread)}@{domain}>"
-        mail["Auto-Submitted"] = "auto-generated"
-        text = self._text.render(message) if self._text else _plain_text(payloads)
-        mail.set_content(text, cte="base64")
-        mail.add_alternative(
-            self._html.render(message) if self._html else _html_text(payloads),
-            subtype="html",
-            cte="base64",
+        return Mail(
+            subject=cut(line(subject), _SUBJECT),
+            sender=self._settings.from_,
+            to=self._to,
+            date=message.notifications[0].created_at.timestamp(),
+            message_id=message.message_id,
+            thread=episodes[0] if len(episodes) == 1 else hash_id(*episodes),
+            text=self._text.render(message) if self._text else _plain_text(payloads),
+            html=self._html.render(message) if self._html else _html_text(payloads),
         )
-        mail.set_boundary(f"=-{message.message_id}")  # or a second try would be other bytes
-        return mail
 
 
 def _check_host(host: str) -> None:
@@ -260,45 +240,70 @@ def _password(settings: EmailChannel.Settings) -> str:
     return settings.password.get_secret_value() if settings.password else ""
 
 
-def _in_time(deadline: float) -> None:
-    if time.monotonic() > deadline:
-        words = f"the mail server took longer than {DEADLINE.total_seconds():.0f} s"
-        raise DeliveryError(words)
+def _tokens(
+    settings: EmailChannel.Settings, username: str | None, around: ChannelContext
+) -> TokenSource:
+    """Raises SettingFault."""
+    oauth2 = settings.oauth2
+    assert oauth2 and username
+    if oauth2.service_account_key:
+        try:
+            signer(oauth2.service_account_key)
+        except ImportError:
+            words = "a service account's key needs google-auth: pip install google-auth"
+            raise SettingFault("oauth2", words) from None
+        except ValueError:
+            raise SettingFault(
+                "oauth2", "the private key of the service account is damaged"
+            ) from None
+    if oauth2.token_url:
+        warn_of_plain_http(oauth2.token_url, "the application's secret", "oauth2", around.warn)
+    return TokenSource(oauth2, username, settings.timeout)
 
 
-def _words(error: OSError) -> str:
-    if isinstance(error, TimeoutError):
-        return f"no answer within {TIMEOUT.total_seconds():.0f} s"
-    return line(error.strerror or type(error).__name__)
+def _check_mechanisms(session: Session, usable: Sequence[str], advice: str) -> None:
+    """Raises DeliveryError, permanent, unless the server offers one of these ways to log in."""
+    offered = session.mechanisms
+    if set(offered) & set(usable):
+        return
+    if not offered:
+        words = "the mail server offers no login on this connection: check `port` and `security`"
+        raise DeliveryError(words, permanent=True)
+    shown = cut(line(", ".join(dict.fromkeys(offered))), 100)
+    other = set(offered) & {*PASSWORD_MECHANISMS, *TOKEN_MECHANISMS}
+    hint = f": {advice}" if other else ", which Sentinel doesn't support"
+    raise DeliveryError(f"the mail server offers no login but {shown}{hint}", permanent=True)
 
 
-def _failure(error: smtplib.SMTPException) -> DeliveryError:
-    """What the server says of the mail as a whole: 5xx is for ever, all else may pass."""
-    if isinstance(error, smtplib.SMTPResponseException):
-        said = error.smtp_error
-        words = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
-        return DeliveryError(
-            f"the mail server answered {error.smtp_code}: {cut(line(words), 200)}",
-            permanent=500 <= error.smtp_code < 600,
-        )
-    if isinstance(error, smtplib.SMTPNotSupportedError):
-        return DeliveryError("the mail server doesn't support what is needed", permanent=True)
-    return DeliveryError(f"the mail server broke off: {type(error).__name__}")
+def _password_refused(refused: Refused, session: Session) -> DeliveryError:
+    words = f"the mail server answered {refused.code}: {refused.words}"
+    permanent = 500 <= refused.code < 600
+    if any(each in refused.words.lower() for each in _NO_PASSWORDS):
+        words = f"the mail server takes no passwords any more: {_SET_OAUTH2} ({words})"
+        permanent = True
+    elif permanent and set(session.mechanisms) & set(TOKEN_MECHANISMS):
+        words += " (it also takes tokens: see `oauth2`)"
+    return DeliveryError(words, permanent=permanent)
 
 
-def _outcome(
-    message: Message, left: Sequence[str], refused: Mapping[str, tuple[int, str]]
-) -> Receipt:
-    done = message.recipients_done.union(each for each in left if each not in refused)
-    if not refused:
-        return Receipt(recipients_done=tuple(sorted(done)))
-    said = "; ".join(
-        f"{line(each)}: {code} {cut(line(words), 200)}" for each, (code, words) in refused.items()
+def _token_refused(refused: Refused, username: str | None) -> DeliveryError:
+    return DeliveryError(
+        f"the mail server refused a new token for {username}: {refused.code} {refused.words} "
+        "(check `username`, `oauth2.scope`, and that the application may send as this mailbox)",
+        permanent=500 <= refused.code < 600,
     )
+
+
+def _outcome(message: Message, progress: Progress) -> Receipt:
+    done = tuple(sorted(message.recipients_done.union(progress.accepted)))
+    refused = progress.refused
+    if not refused:
+        return Receipt(recipients_done=done)
+    words = "; ".join(f"{line(each)}: {code} {said}" for each, (code, said) in refused.items())
     raise DeliveryError(
-        f"the mail server refused {said}",
+        f"the mail server refused {words}",
         permanent=all(500 <= code < 600 for code, _ in refused.values()),
-        recipients_done=sorted(done),
+        recipients_done=done,
     )
 
 

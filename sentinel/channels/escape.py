@@ -8,20 +8,48 @@ import re
 from sentinel.core.values import cut
 
 __all__ = [
-    "code", "cut", "cut_escaped", "html", "in_json", "line", "markdown", "mrkdwn", "plain", "unpinged"
+    "code", "cut", "cut_escaped", "field", "html", "in_json", "line", "markdown", "mrkdwn", "plain",
+    "unpinged", "visible",
 ]  # fmt: skip
 
-# Terminal escapes and other control characters, line separators, and what turns text around.
+# Terminal escapes and other control characters, line separators, all that Unicode counts as
+# Bidi_Control, and halves of characters.
 _CONTROL = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _EMPTY = "\N{ZERO WIDTH SPACE}"
 # Signs of mrkdwn where they may begin or end something; within a word, as in late_orders, they
 # don't, and a name has to stay as it is for those who copy it.
 _SIGN = re.compile(r"`|(?<![^\W_])[*_~]|[*_~](?![^\W_])|^(?=&gt;)", re.MULTILINE)
 _GRAVE = "\N{MODIFIER LETTER GRAVE ACCENT}"
 _ENTITY = re.compile(r"&(?:#?\w{0,6})?$")
-_PING = re.compile(r"@(?=everyone|here|channel|all\b)|<(?=[@!#&:])|\](?=\()", re.IGNORECASE)
+# An address of a mailbox, which stays as it is. Not one from which a chat may read a name or a number
+# of somebody: those of everybody, digits, or one that stands in a chat's brackets.
+_MAILBOX = (
+    r"(?<![\w.+%@/\\-])[A-Za-z0-9](?:[A-Za-z0-9._+%-]*[A-Za-z0-9])?"
+    r"@(?!(?i:all|any|channel|every|group|here|member|moderator|admin|online|present|role|room|team|user))"
+    r"[A-Za-z][A-Za-z0-9-]*(?:\.[A-Za-z0-9-]+)+"
+    r"(?![\w@/-]|:\w|[^\s|>\uff5c\uff1e]{0,300}[ \t]*[|>\uff5c\uff1e])"
+)
+# With their forms in Unicode, as a service may fold them. The first four call somebody in one chat or
+# another, whatever follows; the others where they begin one of a chat's own marks: `<users/all>`,
+# `<!here>` and `!here>`, `[x](tg://user?id=1)`, `[~name]`, `(met)all(met)`, `=?utf-8?q?...?=`, `u/name`.
+_MARKS = (
+    r"[@\uff20\ufe6b]"
+    r"|[<\uff1c\ufe64](?![\s\d=]|[<>-]\s)"
+    r"|[!\uff01\ufe57](?![\s=])"
+    r"|[\]\uff3d](?=[(\[:\uff08]|\Z)"
+    r"|[\[\uff3b](?=[~\[!^#]|[A-Za-z]+:|\Z)"
+    r"|[(\uff08](?=[A-Za-z]{2,4}[)\uff09]|\Z)"
+    r"|[&\uff06](?=#|[A-Za-z0-9]+;|\Z)"
+    r"|=(?=\?|\Z)"
+    r"|\\(?=x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|N\{|[0-7]{2}|\Z)"
+    r"|(?<![A-Za-z0-9/])/?u/"
+)
+_CALL = re.compile(rf"(?P<mailbox>{_MAILBOX})|{_MARKS}")
+# What may be a link with another text, as some chats write it: `<https://example.com|text>`.
+_TITLED = re.compile(r"(?<![^\s|])([^\s|]++[ \t]*+)\|")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$&:])")
 _SPACES = re.compile(r"\s+")
 
@@ -68,14 +96,44 @@ def cut_escaped(text: str, most: int) -> tuple[str, str]:
 
 
 def unpinged(value: object) -> str:
-    """Text for a service whose format is not known: it calls nobody and hides no link, as chats
-    take it."""
-    return _PING.sub(lambda sign: sign[0] + _EMPTY, plain(value))
+    """Text for a service whose format is not known: it calls nobody and hides no link.
+
+    A zero-width space after each mark that may begin a mention keeps it from being one, in whatever
+    format it is read. Addresses of mailboxes stay as they are.
+    """
+    text = _TITLED.sub(_untitled, plain(value))
+    return _CALL.sub(lambda found: found[0] + ("" if found["mailbox"] else _EMPTY), text)
+
+
+def _untitled(found: re.Match[str]) -> str:
+    return f"{found[1]} {_EMPTY}|" if "://" in found[1] else found[0]
 
 
 def in_json(text: str) -> str:
-    """A JSON document for a terminal: control characters within its texts are escaped."""
-    return _CONTROL.sub(lambda sign: f"\\u{ord(sign[0]):04x}", text)
+    """A JSON document for a terminal: control characters within its texts are escaped.
+
+    Half a character becomes the replacement character: many parsers refuse it as an escape too.
+    """
+    whole = _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
+    return _CONTROL.sub(lambda sign: f"\\u{ord(sign[0]):04x}", whole)
+
+
+def visible(value: object) -> str:
+    """Text on one line: whatever Unicode doesn't count as printable is written as an escape."""
+    text = str(value)
+    if text.isprintable():
+        return text
+    return "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text
+    )
+
+
+def field(value: object) -> str:
+    """The value of `key=value` in a log line: quoted where it would not end at its own end."""
+    text = str(value)
+    if text and text.isprintable() and not set(text) & set(' "=\\'):
+        return text
+    return '"' + visible(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
 
 
 def markdown(value: object) -> str:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import stat
 from collections.abc import Collection
+from datetime import timedelta
 
 from pydantic import Field
 
+from sentinel import files
 from sentinel.channels.contract import ChannelContext, ChannelSettings
 from sentinel.core.errors import DeliveryError
 from sentinel.core.routing import Traits
 from sentinel.core.values import isoformat
 from sentinel.ports import Message, Receipt
+
+# How long another process may write to the file before the message is sent later.
+_PATIENCE = timedelta(seconds=5)
+# This process's own output, as containers name it; it is open already.
+_STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
 
 
 class FileChannel:
@@ -24,7 +29,8 @@ class FileChannel:
         """The keys of a channel of the type `file`."""
 
         path: str = Field(
-            min_length=1, description="The file, relative to the dbt project; made if missing."
+            min_length=1,
+            description="The file, relative to the dbt project; made if missing, for its user alone.",
         )
 
     traits = Traits()
@@ -51,26 +57,18 @@ class FileChannel:
             + "\n"
             for row in message.notifications
         )
+        content = lines.encode("ascii")
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("ab", buffering=0) as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                _append(file.fileno(), lines.encode("ascii"))
+            if (stream := _STREAMS.get(str(self._path))) is not None:
+                _print(stream, content)
+            else:
+                files.make_folder(self._path.parent)
+                files.append(self._path, content, patience=_PATIENCE)
         except OSError as error:
             raise DeliveryError(f"{self._path} can't be written: {error.strerror}") from None
         return Receipt()
 
 
-def _append(file: int, lines: bytes) -> None:
-    """All of the lines, safe on the disk, or none of them. Raises OSError."""
-    before = os.fstat(file)
-    regular = stat.S_ISREG(before.st_mode)
-    try:
-        while lines:
-            lines = lines[os.write(file, lines) :]
-        if regular:  # a pipe such as /dev/stdout can't be synced
-            os.fsync(file)
-    except OSError:
-        if regular:
-            os.ftruncate(file, before.st_size)
-        raise
+def _print(stream: int, content: bytes) -> None:
+    while content:
+        content = content[os.write(stream, content) :]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
-import threading
-import time
-from collections.abc import Iterator, Mapping
+import ssl
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Annotated, Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies_environment
 
 import requests
 from pydantic import AfterValidator, Field, SecretStr, field_validator
@@ -21,26 +22,52 @@ from requests.utils import select_proxy
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from sentinel.channels.address import check_url, literal, refused, resolve
-from sentinel.channels.contract import ChannelSettings
+from sentinel.channels.address import check_unresolved, check_url, is_loopback, resolve
+from sentinel.channels.certificates import Certificates
+from sentinel.channels.contract import ChannelContext, ChannelSettings
+from sentinel.channels.deadline import Deadline
 from sentinel.channels.escape import plain as clean
 from sentinel.core.errors import DeliveryError
+from sentinel.core.transport import DEFAULT_TIMEOUT, TransportSettings
 
-TIMEOUT = timedelta(seconds=10)
-# All of one request; less than a claim lasts, by far.
-DEADLINE = timedelta(seconds=25)
 _RETRIED = frozenset({408, 425, 429})
+# Proxy Authentication Required, Network Authentication Required: these aren't the receiver's.
+_IN_BETWEEN = frozenset({407, 511})
+_TUNNEL = "Tunnel connection failed: "
 _READ = 4_096
 _SHOWN = 200
 # RFC 9110, sections 5.1 and 5.5, without the bytes above ASCII.
 _NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 _VALUE = re.compile(r"[!-~]([\t -~]*[!-~])?")
+# Those that say where a message ends, what it passes on its way, and to whom it goes: RFC 9110
+# sections 7.2, 7.6, 8.6 and 10.1, RFC 9112 section 6. Two readers that take them differently see
+# two requests in one.
+_RESERVED = frozenset(
+    {"host", "content-length", "transfer-encoding", "connection", "keep-alive", "te", "trailer",
+     "upgrade", "expect", "content-encoding", "via", "max-forwards", "http2-settings", "forwarded"}
+)  # fmt: skip
+_RESERVED_PREFIXES = ("proxy-", "webhook-", "x-forwarded-")
+# Without backtracking: it reads what anybody may have sent.
+_PAGE = re.compile(
+    r"[\s\ufeff]*+(?>(?:<!--.*?-->|<\?xml[^>]*>)\s*+)*+<(?:!doctype\s+html|html|head|body)\b",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 def _can_be_sent(headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
+    known: set[str] = set()
     for name, value in headers.items():
         if not _NAME.fullmatch(name):
             raise ValueError(f"{name!r} can't be the name of a header")
+        # Some servers take `_` for `-`.
+        plain = name.lower().replace("_", "-")
+        if plain in _RESERVED or plain.startswith(_RESERVED_PREFIXES):
+            raise ValueError(
+                f"the header {name!r} can't be set: it belongs to the connection or to Sentinel"
+            )
+        if plain in known:
+            raise ValueError(f"the header {name!r} is set twice: case makes no other header of it")
+        known.add(plain)
         if not _VALUE.fullmatch(value.get_secret_value()):
             raise ValueError(f"the value of {name!r} holds what a header can't")
     return headers
@@ -49,13 +76,18 @@ def _can_be_sent(headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
 Headers = Annotated[dict[str, SecretStr], AfterValidator(_can_be_sent)]
 
 
-class HttpSettings(ChannelSettings):
-    """The keys that channels share which post to a URL."""
+class HttpSettings(TransportSettings, ChannelSettings):
+    """The keys of channels that make requests of their own."""
 
-    url: SecretStr = Field(description="Where to post; secret, since such URLs often are.")
     allow_private: bool = Field(
         False, description="true allows loopback and private addresses as well."
     )
+
+
+class UrlSettings(HttpSettings):
+    """The keys that channels share which post to a URL."""
+
+    url: SecretStr = Field(description="Where to post; secret, since such URLs often are.")
 
     @field_validator("url")
     @classmethod
@@ -64,113 +96,108 @@ class HttpSettings(ChannelSettings):
         return url
 
 
+def warn_of_plain_http(url: str, exposed: str, key: str, warn: Callable[[str, str], None]) -> None:
+    """Warn if `exposed`, a secret, is sent readable by others on the way."""
+    parts = urlsplit(url)
+    if exposed and parts.scheme.lower() == "http" and not is_loopback(parts.hostname or ""):
+        warn(key, f"it sends {exposed} over plain http, readable on the way: use https://")
+
+
+def secret_of(url: str) -> str:
+    """What a URL holds that is a secret, as a phrase; '' if nothing but host and path."""
+    parts = urlsplit(url)
+    if parts.password or parts.username:
+        return "the user and the password of the URL"
+    return "the query of the URL" if parts.query else ""
+
+
 @dataclass(frozen=True)
 class Answer:
-    """What a receiver said: as much of its text as was asked for. Names of headers are in lower case."""
+    """What a receiver answered: as much of its text as was asked for. Names of headers are in
+    lower case; an answer that broke off, or took too long, isn't `complete`."""
 
     status: int
     text: str
     headers: Mapping[str, str] = field(default_factory=dict)
+    complete: bool = True
+
+    @property
+    def document(self) -> Any:
+        """Its text as JSON; None if it is none."""
+        try:
+            return json.loads(self.text)
+        except (ValueError, RecursionError):
+            return None
 
 
-def post(
-    url: str, body: bytes, headers: Mapping[str, str], *, allow_private: bool = False
-) -> Answer:
-    """POST once, and have it accepted.
+# -- acceptance --------------------------------------------------------------------------------
 
-    Raises DeliveryError: permanent for redirects, most 4xx, addresses that are refused and what
-    can't be sent at all; to be tried again for network errors, timeouts, 408, 425, 429 (with its
-    Retry-After) and 5xx.
+
+@dataclass(frozen=True)
+class Acceptance:
+    """What acceptance looks like in answers of one kind of receiver.
+
+    `accepts` is asked about answers of 2xx. It gives False where it wasn't the receiver that
+    answered, and raises DeliveryError where the receiver refuses in spite of its 2xx. Unless
+    `by_status`, it is asked about complete answers only.
     """
-    return _accepted(exchange(url, body, headers, allow_private=allow_private))
+
+    receiver: str
+    accepts: Callable[[Answer], bool]
+    by_status: bool = False
 
 
-def exchange(
-    url: str,
-    body: bytes,
-    headers: Mapping[str, str],
-    *,
-    allow_private: bool = False,
-    most: int = _READ,
-) -> Answer:
-    """POST once, without following redirects, to an address that was checked.
-
-    Gives whatever was answered, at most `most` bytes of its text. Raises DeliveryError if nothing
-    was, or nothing could be sent.
-    """
-    authorized = any(name.lower() == "authorization" for name in headers)
-    watch = _Watch()
-    try:
-        with (
-            watch,
-            _session(url, watch, allow_private=allow_private) as session,
-            session.post(
-                url,
-                data=body,
-                headers=dict(headers),
-                timeout=TIMEOUT.total_seconds(),
-                allow_redirects=False,
-                stream=True,
-                # Without it requests puts a password of ~/.netrc over the header that was given.
-                auth=(lambda request: request) if authorized else None,
-            ) as response,
-        ):
-            told = {name.lower(): value for name, value in response.headers.items()}
-            return Answer(response.status_code, _read(response, most), told)
-    except DeliveryError:
-        raise
-    except ValueError as error:
-        # Of requests, of urllib3 for host names, of http.client for headers.
-        words = type(error).__name__
-        raise DeliveryError(f"the URL or a header can't be used: {words}", permanent=True) from None
-    except (requests.RequestException, OSError) as error:
-        words = (
-            f"no answer within {DEADLINE.total_seconds():.0f} s" if watch.barked else _kind(error)
-        )
-        raise DeliveryError(f"the receiver can't be reached: {words}") from None
+def is_no_page(answer: Answer) -> bool:
+    """Whether an answer may be an API's: pages are those of proxies and of forms to log in."""
+    return not _PAGE.match(answer.text)
 
 
-def _accepted(answer: Answer) -> Answer:
-    if 200 <= answer.status < 300:
+ANY_SUCCESS = Acceptance("the receiver", is_no_page, by_status=True)
+
+
+def _accepted(answer: Answer, acceptance: Acceptance) -> Answer:
+    judged = answer.complete or acceptance.by_status
+    if 200 <= answer.status < 300 and judged and acceptance.accepts(answer):
         return answer
-    reason = f"the receiver answered {answer.status}"
-    said = clean(answer.text[:_SHOWN]).strip()
-    if said:
-        reason += f": {said}"
-    raise DeliveryError(
-        reason,
+    raise rejection(answer, acceptance.receiver)
+
+
+def rejection(answer: Answer, receiver: str) -> DeliveryError:
+    """What an answer means that is no acceptance."""
+    if 200 <= answer.status < 300 and not answer.complete:
+        return DeliveryError(f"the answer {answer.status} broke off{_quoted(answer)}")
+    if 200 <= answer.status < 300 or answer.status in _IN_BETWEEN:
+        return stranger(answer, receiver)
+    return refusal(answer)
+
+
+def stranger(answer: Answer, receiver: str) -> DeliveryError:
+    """Something between here and the receiver answered; the receiver itself may later."""
+    return DeliveryError(
+        f"a proxy or another service answered {answer.status} instead of {receiver}"
+        + _quoted(answer),
+        retry_after=retry_after(answer.headers.get("retry-after"), datetime.now(UTC)),
+    )
+
+
+def refusal(answer: Answer) -> DeliveryError:
+    """The receiver refused, by its status."""
+    return DeliveryError(
+        f"the receiver answered {answer.status}{_quoted(answer)}",
         permanent=not retried(answer.status),
         retry_after=retry_after(answer.headers.get("retry-after"), datetime.now(UTC)),
     )
 
 
+def _quoted(answer: Answer) -> str:
+    """The beginning of an answer's first line, as the end of a sentence."""
+    lines = clean(answer.text[:_SHOWN]).strip().splitlines()
+    return f": {lines[0]}" if lines else ""
+
+
 def retried(status: int) -> bool:
-    """Whether the same request may be accepted later."""
-    return status in _RETRIED or status >= 500
-
-
-def _read(response: requests.Response, most: int) -> str:
-    """The beginning of the body, as far as it comes in time: the status is what counts."""
-    said = bytearray()
-    deadline = time.monotonic() + TIMEOUT.total_seconds()
-    # Byte by byte, since a larger piece waits for a receiver that trickles.
-    with suppress(requests.RequestException, OSError):
-        for piece in response.iter_content(1):
-            said += piece
-            if len(said) >= most or time.monotonic() >= deadline:
-                break
-    return said.decode("utf-8", "replace")
-
-
-def _kind(error: Exception) -> str:
-    """What went wrong, without the URL that requests prints with it."""
-    if isinstance(error, requests.Timeout):
-        return f"no answer within {TIMEOUT.total_seconds():.0f} s"
-    if isinstance(error, requests.exceptions.SSLError):
-        return "its certificate was not accepted"
-    reason = getattr(error.args[0] if error.args else None, "reason", None)
-    words = str(reason).split(": ", 1)[-1] if reason else ""
-    return words or type(error).__name__
+    """Whether the same request may be accepted later; 1xx only announces an answer."""
+    return status in _RETRIED or status >= 500 or status < 200
 
 
 def retry_after(header: str | None, now: datetime) -> timedelta | None:
@@ -187,69 +214,245 @@ def retry_after(header: str | None, now: datetime) -> timedelta | None:
     return max(moment - now, timedelta())
 
 
-# -- the connection ----------------------------------------------------------------------------
+# -- requests ----------------------------------------------------------------------------------
 
 
-class _Watch:
-    """Ends a request that takes too long as a whole: a receiver may trickle for ever."""
+@dataclass(frozen=True)
+class Transport:
+    """How requests to one receiver leave."""
 
-    def __init__(self) -> None:
-        self._sockets: list[socket.socket] = []
-        self._timer = threading.Timer(DEADLINE.total_seconds(), self._bark)
-        self._timer.daemon = True
-        self.barked = False
+    timeout: timedelta = DEFAULT_TIMEOUT
+    allow_private: bool = False
+    certificates: Certificates = field(default_factory=Certificates)
 
-    def _bark(self) -> None:
-        self.barked = True
-        for each in self._sockets:
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+    @classmethod
+    def load(
+        cls, settings: TransportSettings, around: ChannelContext, *, allow_private: bool
+    ) -> Transport:
+        """That of a channel's settings. Raises SettingFault."""
+        certificates = Certificates.load(settings, around.project_dir, around.warn)
+        return cls(settings.timeout, allow_private, certificates)
 
-    def over(self, connected: socket.socket) -> socket.socket:
-        self._sockets.append(connected)
-        return connected
+    @contextmanager
+    def delivery(self) -> Iterator[Requests]:
+        """The requests of one delivery, all of which together end in time."""
+        with Deadline(self.timeout) as deadline:
+            yield Requests(self, deadline)
 
-    def __enter__(self) -> _Watch:
-        self._timer.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
+@dataclass(frozen=True)
+class Requests:
+    """Requests that share one deadline."""
+
+    transport: Transport
+    deadline: Deadline
+
+    def post(
+        self,
+        url: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        acceptance: Acceptance = ANY_SUCCESS,
+    ) -> Answer:
+        """POST once, and have it accepted.
+
+        Raises DeliveryError: permanent for redirects, most 4xx, addresses that are refused and what
+        can't be sent at all; to be tried again for network errors, timeouts, 408, 425, 429 (with its
+        Retry-After), 5xx, and answers that aren't the receiver's.
+        """
+        return _accepted(self.exchange(url, body, headers), acceptance)
+
+    def exchange(
+        self, url: str, body: bytes, headers: Mapping[str, str], most: int = _READ
+    ) -> Answer:
+        """POST once, without following redirects, to an address that was checked.
+
+        Gives whatever was answered, at most `most` bytes of its text. Raises DeliveryError if nothing
+        was, or nothing could be sent.
+        """
+        authorized = any(name.lower() == "authorization" for name in headers)
+        try:
+            with (
+                _session(url, self.deadline, allow_private=self.transport.allow_private) as session,
+                self._sent(
+                    session,
+                    requests.Request(
+                        "POST",
+                        url,
+                        data=body,
+                        headers=dict(headers),
+                        # Without it requests puts a password of ~/.netrc over the given header.
+                        auth=(lambda request: request) if authorized else None,
+                    ),
+                ) as response,
+            ):
+                # The end of the connection looks like the end of the headers.
+                if self.deadline.passed:
+                    raise self._no_answer()
+                received = {name.lower(): value for name, value in response.headers.items()}
+                text, complete = _read(response, most, self.deadline)
+                return Answer(response.status_code, text, received, complete)
+        except DeliveryError:
+            raise
+        except ValueError as error:
+            # Of requests, of urllib3 for names of hosts, of http.client for headers.
+            words = f"the URL or a header can't be used: {type(error).__name__}"
+            raise DeliveryError(words, permanent=True) from None
+        except (requests.RequestException, OSError) as error:
+            if self.deadline.passed or isinstance(error, (requests.Timeout, TimeoutError)):
+                raise self._no_answer() from None
+            raise DeliveryError(f"the receiver can't be reached: {_kind(error)}") from None
+
+    def _sent(self, session: requests.Session, request: requests.Request) -> requests.Response:
+        """The response, of which the headers have arrived."""
+        certificates = self.transport.certificates
+        cert = certificates.client_cert and (
+            certificates.client_cert,
+            certificates.client_key or certificates.client_cert,
+        )
+        prepared = session.prepare_request(request)
+        merged: Any = session.merge_environment_settings(
+            prepared.url,
+            {},
+            True,
+            certificates.ca_file or True,
+            cert,
+        )
+        try:
+            return session.send(
+                prepared, timeout=self.deadline.remaining(), allow_redirects=False, **merged
+            )
+        except requests.exceptions.InvalidHeader:
+            raise DeliveryError("the receiver's answer has headers that can't be read") from None
+
+    def _no_answer(self) -> DeliveryError:
+        limit = self.transport.timeout.total_seconds()
+        return DeliveryError(f"the receiver can't be reached: no answer within {limit:g} s")
+
+
+def _read(response: requests.Response, most: int, deadline: Deadline) -> tuple[str, bool]:
+    """The beginning of the body, as far as it arrives in time, and whether it didn't break off."""
+    text, complete = bytearray(), False
+    # Byte by byte, since a larger piece is lost with a receiver that trickles.
+    with suppress(requests.RequestException, OSError):
+        for piece in response.iter_content(1):
+            text += piece
+            # A compressed body that has arrived may still take long to unpack.
+            if len(text) >= most or deadline.passed:
+                break
+        complete = not deadline.passed
+    # Some services begin their answers with a byte order mark.
+    return text.decode("utf-8-sig", "replace"), complete
+
+
+def _kind(error: Exception) -> str:
+    """What went wrong, without the URL that requests prints with it."""
+    causes = list(_causes(error))
+    for cause in causes:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"its certificate was not accepted: {clean(cause.verify_message)}"
+        if isinstance(cause, ssl.SSLError):
+            return f"TLS failed: {clean(cause.reason or type(cause).__name__)}"
+    if isinstance(error, requests.exceptions.ProxyError):
+        words = next((str(each) for each in causes if str(each).startswith(_TUNNEL)), "")
+        said = clean(words.removeprefix(_TUNNEL)[:_SHOWN]).strip()
+        return f"the proxy refuses the connection: {said}" if said else "the proxy broke off"
+    reason = getattr(error.args[0] if error.args else None, "reason", None)
+    words = str(reason).split(": ", 1)[-1] if reason else ""
+    return words or type(error).__name__
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those it was made of: requests and urllib3 wrap them, each in its own way."""
+    waiting, known = [error], set()
+    while waiting:
+        each = waiting.pop(0)
+        if not isinstance(each, BaseException) or id(each) in known:
+            continue
+        known.add(id(each))
+        yield each
+        waiting += [*each.args, getattr(each, "reason", None), each.__cause__, each.__context__]
+
+
+# -- connections -------------------------------------------------------------------------------
 
 
 @contextmanager
-def _session(url: str, watch: _Watch, *, allow_private: bool) -> Iterator[requests.Session]:
-    """A session whose connections go to checked addresses only.
+def _session(url: str, deadline: Deadline, *, allow_private: bool) -> Iterator[requests.Session]:
+    """A session whose connections end in time, and go to checked addresses only.
 
     Where a proxy of the environment stands between, it is the proxy that resolves names: then only
     an address written in the URL can be checked.
     """
-    with requests.Session() as session:
+    with _Session() as session:
         proxies = session.merge_environment_settings(url, {}, None, None, None)["proxies"]
-        if select_proxy(url, proxies) is None:
-            adapter = _Pinned(watch, allow_private=allow_private)
-            session.mount("http://", adapter)
-            session.mount("https://", adapter)
-        else:
-            _check_literal(urlsplit(url).hostname or "", allow_private=allow_private)
+        proxy = None if _bypassed(url) else select_proxy(url, proxies)
+
+        def connect(connection: HTTPConnection) -> socket.socket:
+            host, port = connection.host.strip("[]"), connection.port or connection.default_port
+            try:
+                if proxy is not None:
+                    return deadline.open(host, port)
+                return deadline.connect(resolve(host, port, deadline, allow_private=allow_private))
+            except (OSError, UnicodeError) as error:
+                if deadline.passed:
+                    raise
+                words = "no answer" if isinstance(error, TimeoutError) else _strerror(error)
+                whom = "the receiver" if proxy is None else "the proxy of the environment"
+                raise DeliveryError(f"{whom} can't be reached: {words}") from None
+
+        if proxy is not None:
+            _check_proxy(proxy)
+            prepared = requests.Request("POST", url).prepare().url or ""
+            for each in (url, prepared):
+                check_unresolved(urlsplit(each).hostname or "", allow_private=allow_private)
+        adapter = _Bounded(connect, proxied=proxy is not None)
+        session.mount("http://", adapter)
+        session.mount("https://", adapter)
         yield session
 
 
-def _check_literal(host: str, *, allow_private: bool) -> None:
-    address = literal(host)
-    refusal = refused(address, allow_private=allow_private) if address else ""
-    if refusal:
-        raise DeliveryError(f"the host {host} is not reached: {refusal}", permanent=True)
+def _bypassed(url: str) -> bool:
+    """Whether NO_PROXY names host and port of a URL, which requests compares for names only."""
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme.lower() == "https" else 80)
+    entries = getproxies_environment().get("no", "").split(",")
+    return f"{parts.hostname}:{port}" in {each.strip().lower() for each in entries}
 
 
-class _Pinned(HTTPAdapter):
-    """Connects to the address that was checked: a name may resolve to another one a moment later."""
+def _check_proxy(proxy: str) -> None:
+    """Raises DeliveryError, which may pass: what is wrong is in the environment."""
+    try:
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise DeliveryError(
+            "the proxy of the environment can't be used: it has to be http://host:port or "
+            "https://host:port"
+        )
 
-    def __init__(self, watch: _Watch, *, allow_private: bool) -> None:
+
+def _strerror(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+class _Session(requests.Session):
+    """Follows no redirect, and doesn't prepare to: requests would read the whole body for that."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        return None
+
+
+class _Bounded(HTTPAdapter):
+    """Makes every connection by `connect`, those to proxies too."""
+
+    def __init__(
+        self, connect: Callable[[HTTPConnection], socket.socket], *, proxied: bool
+    ) -> None:
         super().__init__()
-
-        def connect(connection: HTTPConnection) -> socket.socket:
-            return watch.over(_connect(connection, allow_private=allow_private))
+        self._proxied = proxied
 
         class Plain(HTTPConnection):
             _new_conn = connect
@@ -263,29 +466,17 @@ class _Pinned(HTTPAdapter):
         class SecurePool(HTTPSConnectionPool):
             ConnectionCls = Secure
 
-        self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
+        self._pools = {"http": PlainPool, "https": SecurePool}
+        self.poolmanager.pool_classes_by_scheme = self._pools
+
+    def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **proxy_kwargs)
+        manager.pool_classes_by_scheme = self._pools
+        return manager
 
     def send(
         self, request: requests.PreparedRequest, *args: Any, **kwargs: Any
     ) -> requests.Response:
-        kwargs["proxies"] = None
+        if not self._proxied:
+            kwargs["proxies"] = None
         return super().send(request, *args, **kwargs)
-
-
-def _connect(connection: HTTPConnection, *, allow_private: bool) -> socket.socket:
-    """A connection to the first checked address that answers; the host stays what it is for TLS."""
-    host, port = connection.host.strip("[]"), connection.port or connection.default_port
-    last: OSError | None = None
-    for family, address in resolve(host, port, allow_private=allow_private):
-        connected = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            connected.settimeout(TIMEOUT.total_seconds())
-            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connected.connect((address, port))
-        except OSError as error:
-            connected.close()
-            last = error
-        else:
-            return connected
-    words = "no answer" if isinstance(last, TimeoutError) else getattr(last, "strerror", None)
-    raise DeliveryError(f"the receiver can't be reached: {words or 'no address'}")

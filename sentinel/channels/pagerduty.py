@@ -9,9 +9,17 @@ from typing import Any
 from pydantic import Field, SecretStr
 
 from sentinel.channels.contract import ChannelContext
-from sentinel.channels.escape import cut, line, plain
-from sentinel.channels.http import HttpSettings, post
+from sentinel.channels.escape import cut, line, unpinged
+from sentinel.channels.http import (
+    Acceptance,
+    Answer,
+    Requests,
+    Transport,
+    UrlSettings,
+    warn_of_plain_http,
+)
 from sentinel.channels.text import brief, details, link, title
+from sentinel.core.errors import DeliveryError
 from sentinel.core.lifecycle import Event
 from sentinel.core.planning import FIRED_AND_RESOLVED, Notification
 from sentinel.core.routing import Traits
@@ -27,7 +35,7 @@ _OVER = (Event.RESOLVED, Event.ERROR_RESOLVED)
 class PagerdutyChannel:
     """Triggers, acknowledges and resolves one incident an episode, by its `dedup_key`."""
 
-    class Settings(HttpSettings):
+    class Settings(UrlSettings):
         """The keys of a channel of the type `pagerduty`."""
 
         routing_key: SecretStr = Field(
@@ -46,6 +54,9 @@ class PagerdutyChannel:
     def __init__(self, name: str, settings: Settings, around: ChannelContext) -> None:
         self.name = name
         self._settings = settings
+        self._transport = Transport.load(settings, around, allow_private=settings.allow_private)
+        url = settings.url.get_secret_value()
+        warn_of_plain_http(url, "the routing key", "url", around.warn)
 
     def send(self, message: Message) -> Receipt:
         """One event for each incident. A message of many, of a lost warehouse, makes one incident."""
@@ -54,12 +65,25 @@ class PagerdutyChannel:
         incidents: dict[str, list[Notification]] = {}
         for row in rows:
             incidents.setdefault(message.earlier.get(row.episode_id, alone), []).append(row)
-        for key, parts in incidents.items():
-            for action in _actions(parts):
-                self._post(key, action, parts)
-        return Receipt(next(iter(incidents)))
+        done = set(message.recipients_done)
+        with self._transport.delivery() as requests:
+            for key, parts in incidents.items():
+                for action in _actions(parts):
+                    step = f"{action} {key}"
+                    if step in done:
+                        continue
+                    try:
+                        self._post(requests, key, action, parts)
+                    except DeliveryError as error:
+                        error.recipients_done = tuple(sorted(done))
+                        raise
+                    if len(incidents) > 1:
+                        done.add(step)
+        return Receipt(next(iter(incidents)), recipients_done=tuple(sorted(done)))
 
-    def _post(self, key: str, action: str, rows: Sequence[Notification]) -> None:
+    def _post(
+        self, requests: Requests, key: str, action: str, rows: Sequence[Notification]
+    ) -> None:
         event: dict[str, Any] = {
             "routing_key": self._settings.routing_key.get_secret_value(),
             "event_action": action,
@@ -67,12 +91,21 @@ class PagerdutyChannel:
         }
         if action == "trigger":
             event |= _trigger([row.payload for row in rows])
-        post(
+        requests.post(
             self._settings.url.get_secret_value(),
             json.dumps(event).encode("ascii"),
             {"content-type": "application/json"},
-            allow_private=self._settings.allow_private,
+            _ACCEPTANCE,
         )
+
+
+def _accepts(answer: Answer) -> bool:
+    """Source: PagerDuty's documentation, "Send an event", its answer of 202."""
+    document = answer.document
+    return isinstance(document, dict) and document.get("status") == "success"
+
+
+_ACCEPTANCE = Acceptance("PagerDuty", _accepts)
 
 
 def _actions(rows: Sequence[Notification]) -> tuple[str, ...]:
@@ -90,17 +123,20 @@ def _trigger(payloads: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     first = payloads[0]
     quiet = first["event"] == Event.TEST or first["reason"] == FIRED_AND_RESOLVED
     if len(payloads) == 1:
-        told = {label: cut(plain(text), _LONGEST_DETAIL) for label, text in details(first)}
+        told = {label: cut(unpinged(text), _LONGEST_DETAIL) for label, text in details(first)}
     else:
-        told = {str(place): cut(line(brief(each)), 500) for place, each in enumerate(payloads, 1)}
+        told = {
+            str(place): cut(unpinged(line(brief(each))), 500)
+            for place, each in enumerate(payloads, 1)
+        }
     url = link(first)
     return {
         "payload": {
-            "summary": cut(line(title(payloads)), _LONGEST_SUMMARY),
-            "source": line(first["project"]),
+            "summary": cut(unpinged(line(title(payloads))), _LONGEST_SUMMARY),
+            "source": unpinged(line(first["project"])),
             "severity": "info" if quiet else _SEVERITIES[first["severity"]],
             "timestamp": first["as_of"],
-            "component": line(first["alert"]),
+            "component": unpinged(line(first["alert"])),
             "custom_details": told,
         },
         "client": "dbt-sentinel",

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from sentinel.channels.contract import ChannelContext, ChannelType, SettingFault, secrets_in
 from sentinel.core.alert import explain, suggest
 from sentinel.core.errors import ConfigError
+from sentinel.core.origin import Origins, is_secret, misplaced
 from sentinel.core.project import Location
 from sentinel.core.routing import ADDRESS, Traits
 from sentinel.ports import Channel
@@ -41,32 +42,77 @@ def build_channel(
     values: Mapping[str, Any],
     locate: Callable[..., Location],
     around: ChannelContext,
+    origins: Origins | None = None,
 ) -> tuple[Channel, list[str]]:
-    """A channel and its secrets. `locate` gives the place of a key of the channel.
+    """A channel and its secrets. `locate` gives the place of a key of the channel, `origins` are
+    those of its values.
 
     Raises ConfigError naming file, line and key.
     """
+    origins = origins or Origins()
+    channel_type, settings = _settings(name, kind, values, locate, origins)
+    assert settings is not None, "every value is known"
+    try:
+        return channel_type(name, settings, around), list(secrets_in(settings))
+    except SettingFault as fault:
+        origin = origins.at(fault.key)
+        shown = origin is None or is_secret(channel_type.Settings, (fault.key,))
+        words = fault.message if shown or origin is None else origin.instead()
+        words = origins.withheld(f"the channel `{name}`: `{fault.key}`: {words}")
+        raise ConfigError.at([(locate(fault.key), words)]) from None
+
+
+def check_channel(
+    name: str,
+    kind: str,
+    values: Mapping[str, Any],
+    locate: Callable[..., Location],
+    around: ChannelContext,
+    origins: Origins,
+) -> None:
+    """What can be known to be wrong with a channel though some values were not looked up.
+
+    Raises ConfigError naming file, line and key.
+    """
+    if all(origin.known for _, origin in origins.within()):
+        build_channel(name, kind, values, locate, around, origins)
+    else:
+        _settings(name, kind, values, locate, origins)
+
+
+def _settings(
+    name: str,
+    kind: str,
+    values: Mapping[str, Any],
+    locate: Callable[..., Location],
+    origins: Origins,
+) -> tuple[ChannelType, Any]:
+    """A channel's type and its settings; None where a value that was not looked up is wanting."""
     known = channel_types()
     if kind not in known:
         near = suggest(kind, known) or f"; known are {', '.join(sorted(known))}"
         words = f"the channel `{name}` has the unknown type {kind!r}{near}"
         raise ConfigError.at([(locate("type"), words)])
     channel_type: ChannelType = known[kind].load()
-    try:
-        settings = channel_type.Settings.model_validate(dict(values))
-    except ValidationError as error:
-        keys = channel_type.Settings.model_fields
+    model = channel_type.Settings
+    faults = [(keys, words) for keys, words in misplaced(origins, model)]
+    settings = None
+    if not faults:
+        try:
+            settings = model.model_validate(dict(values))
+        except ValidationError as error:
+            found = explain(
+                error, model.model_fields, show_input=False, origins=origins, model=model
+            )
+            faults = [(fault.keys, fault.message) for fault in found]
+    if faults:
         raise ConfigError.at(
             [
-                (locate(*fault.keys), f"the channel `{name}`: {fault.message}")
-                for fault in explain(error, keys, show_input=False)
+                (locate(*keys), origins.withheld(f"the channel `{name}`: {words}"))
+                for keys, words in faults
             ]
-        ) from None
-    try:
-        return channel_type(name, settings, around), list(secrets_in(settings))
-    except SettingFault as fault:
-        words = f"the channel `{name}`: `{fault.key}`: {fault.message}"
-        raise ConfigError.at([(locate(fault.key), words)]) from None
+        )
+    return channel_type, settings
 
 
 class Addressed(Mapping[str, Channel]):

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import copy
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from sentinel import __version__
 from sentinel.channels.address import check_url
-from sentinel.channels.contract import ChannelContext, ChannelSettings
+from sentinel.channels.contract import ChannelContext
 from sentinel.channels.escape import code, cut, cut_escaped, line, mrkdwn
-from sentinel.channels.http import exchange, post, retried, retry_after
+from sentinel.channels.http import (
+    Acceptance,
+    Answer,
+    HttpSettings,
+    Requests,
+    Transport,
+    refusal,
+    rejection,
+    retried,
+    stranger,
+    warn_of_plain_http,
+)
 from sentinel.channels.template import Template
 from sentinel.channels.text import EACH, brief, details, fitted, link, title
 from sentinel.core.errors import DeliveryError
 from sentinel.core.routing import Traits
 from sentinel.ports import Message, Receipt
-
-if TYPE_CHECKING:
-    from slack_sdk import WebClient
 
 _API = "https://slack.com/api/"
 _HEADER = 150
@@ -50,7 +57,7 @@ _SYMBOLS = {
 class SlackChannel:
     """Posts one message; with a token, what follows of an episode goes into its thread."""
 
-    class Settings(ChannelSettings):
+    class Settings(HttpSettings):
         """The keys of a channel of the type `slack`: `webhook_url`, or `token` and `channel`."""
 
         webhook_url: SecretStr | None = Field(None, description="An incoming webhook.")
@@ -61,9 +68,6 @@ class SlackChannel:
             None, min_length=1, description="The channel's id or name, for a token."
         )
         api_url: str = Field(_API, description="The Web API; GovSlack has its own.")
-        allow_private: bool = Field(
-            False, description="true allows loopback and private addresses as well."
-        )
         template: str | None = Field(
             None, description="A template of the project for the text, in Slack's mrkdwn."
         )
@@ -98,6 +102,12 @@ class SlackChannel:
         self.name = name
         self.traits = self.traits_for(["token"] if settings.token else [])
         self._settings = settings
+        self._transport = Transport.load(settings, around, allow_private=settings.allow_private)
+        if settings.webhook_url:
+            url = settings.webhook_url.get_secret_value()
+            warn_of_plain_http(url, "its secret URL", "webhook_url", around.warn)
+        else:
+            warn_of_plain_http(settings.api_url, "the token", "api_url", around.warn)
         self._channel = settings.channel
         path = settings.template
         self._template = Template.load("template", path, around, mrkdwn) if path else None
@@ -117,43 +127,73 @@ class SlackChannel:
             "unfurl_links": False,
             "unfurl_media": False,
         }
-        if self._settings.webhook_url:
-            answer = post(
+        with self._transport.delivery() as requests:
+            if self._settings.webhook_url is None:
+                return self._by_token(requests, message, content)
+            requests.post(
                 self._settings.webhook_url.get_secret_value(),
                 json.dumps(content).encode("ascii"),
                 {"content-type": "application/json"},
-                allow_private=self._settings.allow_private,
+                _ACCEPTANCE,
             )
-            if (said := _denied(answer.text)) is not None:
-                raise _refusal(answer.status, said, answer.headers)
-            return Receipt()
-        return self._by_token(message, content)
+        return Receipt()
 
     # -- with a token ------------------------------------------------------------------------------
 
-    def _by_token(self, message: Message, content: Mapping[str, Any]) -> Receipt:
-        client = _client(self._settings)
+    def _by_token(
+        self, requests: Requests, message: Message, content: Mapping[str, Any]
+    ) -> Receipt:
         refs = {message.earlier.get(row.episode_id) for row in message.notifications}
         ref = refs.pop() if len(refs) == 1 else None
         if ref is None:
-            said = _call(client, "chat.postMessage", {"channel": self._channel, **content})
+            where = self._call(requests, "chat.postMessage", {"channel": self._channel, **content})
             grouped = _GROUPED if len(message.notifications) > 1 else ""
-            return Receipt(f"{said['channel']}:{said['ts']}{grouped}")
+            return Receipt(f"{where}{grouped}")
         channel, ts = ref.removesuffix(_GROUPED).split(":", 1)
         if not ref.endswith(_GROUPED) and len(message.notifications) == 1:
             # Before the reply: a second try then edits again, and doesn't reply twice.
-            self._edit(client, {"channel": channel, "ts": ts, **content})
-        _call(client, "chat.postMessage", {"channel": channel, "thread_ts": ts, **content})
+            self._edit(requests, {"channel": channel, "ts": ts, **content})
+        reply = {"channel": channel, "thread_ts": ts, **content}
+        self._call(requests, "chat.postMessage", reply)
         return Receipt(ref)
 
-    def _edit(self, client: WebClient, content: Mapping[str, Any]) -> None:
-        """The first message shows how things stand now."""
+    def _edit(self, requests: Requests, content: Mapping[str, Any]) -> None:
+        """The first message shows the current state."""
         try:
-            _call(client, "chat.update", content)
+            self._call(requests, "chat.update", content)
         except DeliveryError as error:
-            # A message that somebody has deleted, or that is too old to edit: the reply tells it.
+            # A message that somebody has deleted, or that is too old to edit: the reply shows it.
             if not error.permanent:
                 raise
+
+    def _call(self, requests: Requests, method: str, content: Mapping[str, Any]) -> str:
+        """One call of the Web API: gives `channel:ts` of the message. Raises DeliveryError.
+
+        By our own request, and not by Slack's client, which has no deadline for the whole of it and
+        connects to addresses that nobody has checked.
+        """
+        token = self._settings.token.get_secret_value() if self._settings.token else ""
+        answer = requests.exchange(
+            self._settings.api_url + method,
+            json.dumps(content).encode("ascii"),
+            {
+                "authorization": f"Bearer {token}",
+                "content-type": "application/json; charset=utf-8",
+                "user-agent": f"dbt-sentinel/{__version__}",
+            },
+            _READ,
+        )
+        document = answer.document if answer.complete else None
+        if not isinstance(document, dict) or not isinstance(document.get("ok"), bool):
+            raise rejection(answer, "Slack")
+        if not document["ok"]:
+            raise _refusal(answer, document)
+        channel, ts = document.get("channel"), document.get("ts")
+        if not 200 <= answer.status < 300 or not all(
+            isinstance(x, str) and x for x in (channel, ts)
+        ):
+            raise stranger(answer, "Slack")
+        return f"{channel}:{ts}"
 
     # -- content -----------------------------------------------------------------------------------
 
@@ -245,64 +285,27 @@ def _target(url: str) -> str:
     return "".join(safe.get(each, each) for each in url)
 
 
-def _client(settings: SlackChannel.Settings) -> WebClient:
-    """Slack's own client, on our way to the network: to a checked address, and no redirects."""
-    from slack_sdk import WebClient
-
-    class Client(WebClient):
-        def _perform_urllib_http_request(
-            self, *, url: str, args: dict[str, dict[str, Any]]
-        ) -> dict[str, Any]:
-            answer = exchange(
-                url,
-                json.dumps(args["json"]).encode("ascii"),
-                {**args["headers"], "content-type": "application/json;charset=utf-8"},
-                allow_private=settings.allow_private,
-                most=_READ,
-            )
-            return {"status": answer.status, "headers": answer.headers, "body": answer.text}
-
-    # It logs answers that are no JSON; here they are errors.
-    silent = logging.Logger("slack", logging.CRITICAL + 1)
-    token = settings.token.get_secret_value() if settings.token else None
-    # `retry_handlers`: the outbox tries again.
-    return Client(token, base_url=settings.api_url, logger=silent, retry_handlers=[])
-
-
-def _call(client: WebClient, method: str, content: Mapping[str, Any]) -> Any:
-    """One call of the Web API. Raises DeliveryError."""
-    from slack_sdk.errors import SlackApiError, SlackClientError
-
-    try:
-        return client.api_call(method, json=dict(content)).data
-    except SlackApiError as error:
-        response: Any = error.response
-        status, known = response.status_code, isinstance(response.data, dict)
-        said = response.get("error") if known else None
-        if isinstance(said, str) and said.startswith("Received a response in a non-JSON format"):
-            said = None
-        raise _refusal(status, said, response.headers or {}) from None
-    except SlackClientError as error:
-        words = f"Slack can't be reached: {type(error).__name__}"
-        raise DeliveryError(words) from None
-
-
-def _denied(text: str) -> str | None:
-    """Why an answer says `ok: false`; None if it doesn't."""
-    try:
-        said = json.loads(text)
-    except ValueError:
-        return None
-    if isinstance(said, dict) and said.get("ok") is False:
-        return str(said.get("error") or "it answered `ok: false`")
-    return None
-
-
-def _refusal(status: int, said: str | None, headers: Mapping[str, str]) -> DeliveryError:
-    """For ever, unless Slack is busy, has trouble of its own, or it wasn't Slack that answered."""
-    passing = said in _PASSING or retried(status) or (said is None and 200 <= status < 300)
-    return DeliveryError(
-        f"Slack refused it: {cut(line(said or f'it answered {status}'), 200)}",
-        permanent=not passing,
-        retry_after=retry_after(headers.get("retry-after"), datetime.now(UTC)),
+def _accepts(answer: Answer) -> bool:
+    """`ok` as text, or in JSON; Rocket.Chat, whose webhooks take the same messages, answers
+    `{"success": true}`. Source: Slack's documentation, "Sending messages using incoming webhooks",
+    "Handling errors"."""
+    document = answer.document
+    if isinstance(document, dict) and document.get("ok") is False:
+        raise _refusal(answer, document)
+    return answer.text.strip() == "ok" or (
+        isinstance(document, dict) and (document.get("ok") or document.get("success")) is True
     )
+
+
+_ACCEPTANCE = Acceptance("Slack", _accepts)
+
+
+def _refusal(answer: Answer, document: Mapping[str, Any]) -> DeliveryError:
+    """What Slack calls wrong in an answer: for ever, unless it is busy or has trouble of its own."""
+    name = document.get("error")
+    error = refusal(answer)
+    error.permanent = name not in _PASSING and not retried(answer.status)
+    words = cut(line(name or "it answered `ok: false`"), 200)
+    error.message = f"Slack refused it: {words}"
+    error.args = (error.message,)
+    return error

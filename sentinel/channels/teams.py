@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import Field
 
 from sentinel.channels.contract import ChannelContext
 from sentinel.channels.escape import cut, line, markdown
-from sentinel.channels.http import HttpSettings, post
+from sentinel.channels.http import (
+    Acceptance,
+    Answer,
+    Transport,
+    UrlSettings,
+    refusal,
+    warn_of_plain_http,
+)
 from sentinel.channels.template import Template
 from sentinel.channels.text import EACH, brief, details, fitted, link, title
 from sentinel.core.lifecycle import Event
@@ -24,13 +33,17 @@ _FIELD = 1_500
 _TEMPLATE = 20_000
 # The worst first.
 _COLORS = {"critical": "attention", "warning": "warning", "info": "accent"}
+_FAILED = re.compile(
+    r"webhook message delivery failed with error.*?HTTP error (?P<status>\d{3})",
+    re.IGNORECASE | re.DOTALL,
+)
 _OVER = (Event.RESOLVED, Event.ERROR_RESOLVED)
 
 
 class TeamsChannel:
     """Posts one card a message: of one notification all that is known, of several a line each."""
 
-    class Settings(HttpSettings):
+    class Settings(UrlSettings):
         """The keys of a channel of the type `teams`."""
 
         template: str | None = Field(
@@ -45,7 +58,9 @@ class TeamsChannel:
 
     def __init__(self, name: str, settings: Settings, around: ChannelContext) -> None:
         self.name = name
-        self._settings = settings
+        self._url = settings.url
+        self._transport = Transport.load(settings, around, allow_private=settings.allow_private)
+        warn_of_plain_http(settings.url.get_secret_value(), "its secret URL", "url", around.warn)
         path = settings.template
         self._template = Template.load("template", path, around, markdown) if path else None
 
@@ -61,13 +76,33 @@ class TeamsChannel:
         else:
             url = link(payloads[0])
             body = fitted(lambda length: _body(_one(payloads[0], length), url), len, _WHOLE, _FIELD)
-        post(
-            self._settings.url.get_secret_value(),
-            body,
-            {"content-type": "application/json; charset=utf-8"},
-            allow_private=self._settings.allow_private,
-        )
+        with self._transport.delivery() as requests:
+            requests.post(
+                self._url.get_secret_value(),
+                body,
+                {"content-type": "application/json; charset=utf-8"},
+                _ACCEPTANCE,
+            )
         return Receipt()
+
+
+def _accepts(answer: Answer) -> bool:
+    """202 from Workflows, `1` from the older connectors, which report failures in a 200.
+
+    Source: Microsoft's documentation of Teams, "Create and send messages", "Rate limiting".
+    """
+    if failed := _FAILED.search(answer.text):
+        # What Teams answered to the connector, with 412 too when it is busy.
+        error = refusal(replace(answer, status=int(failed["status"])))
+        error.permanent &= failed["status"].startswith("4") and failed["status"] != "412"
+        raise error
+    text = answer.text.strip()
+    if answer.status == 202:
+        return not text or isinstance(answer.document, dict)
+    return answer.status == 200 and text == "1"
+
+
+_ACCEPTANCE = Acceptance("Teams", _accepts)
 
 
 def _body(blocks: Sequence[Any], url: str | None = None) -> bytes:

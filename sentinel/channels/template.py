@@ -2,67 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
-from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, nodes
+from jinja2 import StrictUndefined, TemplateSyntaxError, nodes
 from jinja2 import Template as JinjaTemplate
-from jinja2.exceptions import SecurityError
 from jinja2.meta import find_undeclared_variables
-from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from sentinel import files
 from sentinel.channels.contract import ChannelContext, SettingFault
 from sentinel.channels.text import amount, details, headline, moment
 from sentinel.core.errors import DeliveryError
+from sentinel.core.jinja import FAILURES, LONGEST_SOURCE, BoundedEnvironment, line_of, work
 from sentinel.ports import Message
 
 VARIABLES = ("notifications", "first", "headline", "details", "amount", "moment")
-# A message of fifty takes some hundreds.
-MOST_STEPS = 100_000
-_LONGEST = 1_000_000
-_STEPS = "sentinel_steps"
-# What a template may raise besides Jinja's own errors: it calls functions and counts like Python.
-_FAILURES = (
-    TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError,
-    RuntimeError, MemoryError,
-)  # fmt: skip
-
-
-class _Steps:
-    """Counts the rounds of all loops, and all calls, of one rendering: none goes on for ever."""
-
-    def __init__(self) -> None:
-        self._left = MOST_STEPS
-
-    def take(self) -> None:
-        self._left -= 1
-        if self._left < 0:
-            raise SecurityError(f"it takes more than {MOST_STEPS:,} steps")
-
-    def __call__(self, items: Iterable[Any]) -> Iterator[Any]:
-        for each in items:
-            self.take()
-            yield each
-
-
-class _Environment(ImmutableSandboxedEnvironment):
-    intercepted_binops = frozenset({"*", "**"})
-
-    def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
-        context[_STEPS].take()
-        return super().call(context, obj, *args, **kwargs)
-
-    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        numbers = isinstance(left, int | float) and isinstance(right, int | float)
-        if operator == "**" and not (numbers and abs(right) <= 100):
-            raise SecurityError("a power of more than 100 is too much for a template")
-        if operator == "*" and not numbers:
-            size, times = (len(left), right) if hasattr(left, "__len__") else (len(right), left)
-            if size * times > _LONGEST:
-                raise SecurityError("a text is repeated too often")
-        return super().call_binop(context, operator, left, right)
 
 
 @dataclass(frozen=True)
@@ -82,43 +36,41 @@ class Template:
         Raises SettingFault with the template's file and line if it can't be read or isn't Jinja, if
         it reaches for what no template may have, or uses a variable that there never is.
         """
+        folder = around.project_dir.resolve()
+        # Of a file elsewhere, which may be no template at all, an error quotes nothing.
+        quotes = (folder / path).resolve().is_relative_to(folder)
         try:
-            text = (around.project_dir / path).read_text(encoding="utf-8")
+            text = files.read(folder / path, most=LONGEST_SOURCE).decode("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
             raise SettingFault(key, f"the template {path} can't be read: {reason}") from None
-        environment = _Environment(
+        environment = BoundedEnvironment(
             undefined=StrictUndefined,
-            finalize=lambda value: "" if value is None else escape(value),
+            shown=lambda value: "" if value is None else escape(value),
             keep_trailing_newline=False,
-            autoescape=False,  # `finalize` escapes, for whatever format it is
+            autoescape=False,  # `shown` escapes, for whatever format it is
         )
-        del environment.globals["lipsum"]
         environment.globals.update(headline=headline, details=details, amount=amount, moment=moment)
         try:
             tree = environment.parse(text)
             for line, words in _faults(tree):
-                raise SettingFault(key, f"{path}:{line}: {words}")
-            for loop in tree.find_all(nodes.For):
-                counted = nodes.Name(_STEPS, "load")
-                loop.iter = nodes.Call(counted, [loop.iter], [], None, None, lineno=loop.lineno)
+                shown = words if quotes else "it is no template"
+                raise SettingFault(key, f"{path}:{line}: {shown}")
             return cls(path, environment.from_string(tree))
         except TemplateSyntaxError as error:
-            words = f"{path}:{error.lineno}: the template is not Jinja: {error.message}"
-            raise SettingFault(key, words) from None
-        except RecursionError:
-            words = f"{path}: the template is nested too deeply"
+            why = f": {error.message}" if quotes else ""
+            words = f"{path}:{error.lineno}: the template is not Jinja{why}"
             raise SettingFault(key, words) from None
 
     def render(self, message: Message) -> str:
         """The text for a message. Raises DeliveryError, permanent, if the template fails."""
         payloads = [row.payload for row in message.notifications]
         try:
-            return self._template.render(
-                notifications=payloads, first=payloads[0], **{_STEPS: _Steps()}
-            )
-        except _FAILURES as error:
-            words = f"the template {self.path} can't be rendered: {error or type(error).__name__}"
+            return self._template.render(notifications=payloads, first=payloads[0], **work())
+        except FAILURES as error:
+            line = line_of(error)
+            place = f"{self.path}:{line}" if line else self.path
+            words = f"the template {place} can't be rendered: {error or type(error).__name__}"
             raise DeliveryError(words, permanent=True) from None
 
 

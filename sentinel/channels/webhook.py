@@ -10,13 +10,21 @@ import json
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator
 
 from sentinel import __version__
 from sentinel.channels.contract import ChannelContext
-from sentinel.channels.http import Headers, HttpSettings, post
+from sentinel.channels.http import (
+    ANY_SUCCESS,
+    Headers,
+    Transport,
+    UrlSettings,
+    secret_of,
+    warn_of_plain_http,
+)
 from sentinel.channels.template import Template
 from sentinel.core.errors import DeliveryError
 from sentinel.core.planning import Notification
@@ -25,16 +33,26 @@ from sentinel.core.values import isoformat, to_json
 from sentinel.ports import Message, Receipt
 
 _PREFIX = "whsec_"
+_SHORTEST_KEY, _LONGEST_KEY = 24, 64
+
+
+def _listed(value: Any) -> Any:
+    """One key as a list of one."""
+    if isinstance(value, list | tuple) and not value:
+        raise ValueError("it names no key")
+    return () if value is None else value if isinstance(value, list | tuple) else (value,)
 
 
 class WebhookChannel:
     """Posts each notification as `{"type", "timestamp", "data"}`."""
 
-    class Settings(HttpSettings):
+    class Settings(UrlSettings):
         """The keys of a channel of the type `webhook`."""
 
-        secret: SecretStr | None = Field(
-            None, description="The signing key, `whsec_` and base64; unset, nothing is signed."
+        secret: Annotated[tuple[SecretStr, ...], BeforeValidator(_listed)] = Field(
+            (),
+            description="The signing key, `whsec_` and base64 of 24 to 64 bytes, or a list of keys, "
+            "each of which signs; unset, nothing is signed.",
         )
         headers: Headers = Field(
             default_factory=dict, description="Further headers; their values are secret."
@@ -43,12 +61,17 @@ class WebhookChannel:
             None, description="A template of the project for the whole body, in JSON."
         )
 
+        accept_pages: bool = Field(
+            False,
+            description="true takes an HTML page for acceptance as well, as long as it is a 2xx.",
+        )
+
         @field_validator("secret")
         @classmethod
-        def _signing_key(cls, secret: SecretStr | None) -> SecretStr | None:
-            if secret is not None:
+        def _signing_keys(cls, secrets: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+            for secret in secrets:
                 signing_key(secret)
-            return secret
+            return secrets
 
     traits = Traits(groups=False)
 
@@ -59,29 +82,35 @@ class WebhookChannel:
     def __init__(self, name: str, settings: Settings, around: ChannelContext) -> None:
         self.name = name
         self._settings = settings
+        self._transport = Transport.load(settings, around, allow_private=settings.allow_private)
+        url = settings.url.get_secret_value()
+        exposed = "secret headers" if settings.headers else secret_of(url)
+        if urlsplit(url).path.strip("/"):
+            exposed = exposed or "its secret URL"
+        warn_of_plain_http(url, exposed, "url", around.warn)
+        self._acceptance = ANY_SUCCESS
+        if settings.accept_pages:
+            self._acceptance = replace(ANY_SUCCESS, accepts=lambda _: True)
         path = settings.template
         self._template = Template.load("template", path, around, _in_json) if path else None
 
     def send(self, message: Message) -> Receipt:
         """One request each; which were accepted already is remembered."""
         done = set(message.recipients_done)
-        for notification in message.notifications:
-            key = notification.notification_id
-            if key in done:
-                continue
-            body = self._body(message, notification)
-            try:
-                post(
-                    self._settings.url.get_secret_value(),
-                    body,
-                    self._headers(key, body),
-                    allow_private=self._settings.allow_private,
-                )
-            except DeliveryError as error:
-                error.recipients_done = tuple(sorted(done))
-                raise
-            if len(message.notifications) > 1:
-                done.add(key)
+        url = self._settings.url.get_secret_value()
+        with self._transport.delivery() as requests:
+            for notification in message.notifications:
+                key = notification.notification_id
+                if key in done:
+                    continue
+                body = self._body(message, notification)
+                try:
+                    requests.post(url, body, self._headers(key, body), self._acceptance)
+                except DeliveryError as error:
+                    error.recipients_done = tuple(sorted(done))
+                    raise
+                if len(message.notifications) > 1:
+                    done.add(key)
         return Receipt(recipients_done=tuple(sorted(done)))
 
     def _body(self, message: Message, notification: Notification) -> bytes:
@@ -110,8 +139,9 @@ class WebhookChannel:
             "webhook-timestamp": moment,
         }
         if self._settings.secret:
-            key = signing_key(self._settings.secret)
-            headers["webhook-signature"] = signature(key, message_id, moment, body)
+            keys = map(signing_key, self._settings.secret)
+            signatures = (signature(key, message_id, moment, body) for key in keys)
+            headers["webhook-signature"] = " ".join(signatures)
         return headers
 
 
@@ -122,7 +152,10 @@ def _in_json(value: object) -> str:
 
 
 def signing_key(secret: SecretStr) -> bytes:
-    """The key behind `whsec_` and base64. Raises ValueError if it is no base64, or empty."""
+    """The key behind `whsec_` and base64. Raises ValueError unless it is one of 24 to 64 bytes.
+
+    Source: the Standard Webhooks specification, "Signature scheme".
+    """
     text = secret.get_secret_value().removeprefix(_PREFIX)
     try:
         key = base64.b64decode(text, validate=True)
@@ -130,6 +163,11 @@ def signing_key(secret: SecretStr) -> bytes:
         key = b""
     if not key:
         raise ValueError("the secret has to be `whsec_` followed by base64")
+    if not _SHORTEST_KEY <= len(key) <= _LONGEST_KEY:
+        raise ValueError(
+            f"the secret's key has {len(key)} bytes; Standard Webhooks asks for {_SHORTEST_KEY} to "
+            f"{_LONGEST_KEY}"
+        )
     return key
 
 

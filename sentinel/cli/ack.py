@@ -51,7 +51,7 @@ def command(**values: Any) -> int:
     installation = open_installation(values, output)
     with output.at_work():
         store = installation.store
-        store.check()
+        store.check(writing=True)
         states = store.snapshot().states
         chosen = choose(
             installation.project, installation.surroundings, states, values["names"], selection

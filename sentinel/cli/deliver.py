@@ -43,7 +43,7 @@ def command(**values: Any) -> int:
     with output.at_work():
         delivery = installation.delivery()
         store = installation.store
-        store.check()
+        store.check(writing=True)
         dead = store.notifications([Status.DEAD], limit=_MOST)
         if values["retry_dead"] and dead:
             revived = tuple(row.notification_id for row in dead)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
 @output_option
 @dbt_options
 def command(**values: Any) -> int:
-    """What is wrong with this installation: each part is tried in turn.
+    """Diagnose this installation: try each part in turn, and look for rights that Sentinel doesn't need.
 
-    Exits with 2 if any part doesn't work.
+    Exits with 2 if any part doesn't work; warnings leave the exit code as it is.
 
     \b
     Example:
@@ -41,27 +42,52 @@ def command(**values: Any) -> int:
     """
     output = read_output(values)
     installation = open_installation(values, output)
-    results: list[tuple[str, bool, str, str | None]] = []
+    results: list[tuple[str, str, str, str | None]] = []
     with output.at_work():
         for name, check in _checks(installation):
             try:
-                results.append((name, True, check(), None))
+                found = check()
             except SentinelError as error:
-                results.append((name, False, error.message, error.hint))
+                results.append((name, "fault", error.message, error.hint))
+                continue
+            if isinstance(found, Caution):
+                results.append((name, "warning", found.detail, found.hint))
+            else:
+                results.append((name, "ok", found, None))
     if output.json:
-        keys = ("check", "ok", "detail", "hint")
-        output.print_json({"checks": [dict(zip(keys, each, strict=True)) for each in results]})
+        checks = [
+            {"check": name, "ok": level != "fault", "level": level, "detail": detail, "hint": hint}
+            for name, level, detail, hint in results
+        ]
+        output.print_json({"checks": checks})
     else:
         width = max(len(name) for name, *_ in results)
-        for name, works, detail, hint in results:
-            mark = Text("ok   ", style="green") if works else Text("FAIL ", style="bold red")
-            output.line(Text.assemble(mark, (f"{name:<{width}}  ", "bold"), detail))
+        for name, level, detail, hint in results:
+            output.line(Text.assemble(_MARKS[level], (f"{name:<{width}}  ", "bold"), detail))
             if hint:
-                output.line(Text.assemble(" " * (width + 7), ("hint: ", "bold"), hint))
-    return 0 if all(works for _, works, *_ in results) else 2
+                first, *more = hint.splitlines()
+                output.line(Text.assemble(" " * (width + 7), ("hint: ", "bold"), first))
+                for line in more:  # at the margin, to be copied
+                    output.line(line)
+    return 2 if any(level == "fault" for _, level, *_ in results) else 0
 
 
-def _checks(installation: Installation) -> Iterator[tuple[str, Callable[[], str]]]:
+_MARKS = {
+    "ok": Text("ok   ", style="green"),
+    "warning": Text("warn ", style="yellow"),
+    "fault": Text("FAIL ", style="bold red"),
+}
+
+
+@dataclass(frozen=True)
+class Caution:
+    """A part that works, and should be otherwise."""
+
+    detail: str
+    hint: str | None = None
+
+
+def _checks(installation: Installation) -> Iterator[tuple[str, Callable[[], str | Caution]]]:
     yield "versions", _versions
     yield (
         "dbt project",
@@ -77,6 +103,7 @@ def _checks(installation: Installation) -> Iterator[tuple[str, Callable[[], str]
         yield f"channel {name}", partial(_channel, installation, name)
     yield "definitions", lambda: _definitions(installation)
     yield "warehouse", lambda: _warehouse(installation)
+    yield "rights", lambda: _rights(installation)
     yield "tables", lambda: _tables(installation)
 
 
@@ -135,7 +162,28 @@ def _warehouse(installation: Installation) -> str:
         return f"{installation.profile.type} answers"
 
 
+def _rights(installation: Installation) -> str | Caution:
+    watched, own = installation.project.relations()
+    shared = installation.store_project is installation.project
+    found = installation.warehouse.rights(watched, own if shared else ())
+    if found.unchecked:
+        return f"not checked: {found.unchecked}"
+    if not found.beyond_reading:
+        return "reads what it watches, and no more"
+    target = installation.profile.target
+    advice = [f"what target {target!r} may do is all that holds Sentinel's queries in the end"]
+    if found.remedy:
+        advice[0] += "; to take the rights away:"
+        advice += found.remedy
+    if shared and found.new_user:
+        advice.append(
+            "Then give that user to the target that Sentinel runs with, and name the present one in "
+            "`store: {target: ...}` of sentinel.yml, since Sentinel's tables have to be written."
+        )
+    return Caution("; ".join(found.beyond_reading), "\n".join(advice))
+
+
 def _tables(installation: Installation) -> str:
-    installation.store.check()
+    installation.store.check(writing=True)
     states = installation.store.snapshot().states
     return f"in use, state of {count(len({state.alert_id for state in states}), 'alert')}"

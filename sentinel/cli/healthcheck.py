@@ -8,9 +8,11 @@ from typing import Any
 
 import click
 
+from sentinel.channels.escape import line
 from sentinel.cli.options import dbt_options, read_dbt_options
 
 _TIMEOUT_S = 5.0
+_MOST_BYTES = 64 << 10
 
 
 @click.command("healthcheck")
@@ -48,14 +50,16 @@ def command(**values: Any) -> int:
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
-        said = json.loads(answer.read() or b"{}")
+        said = json.loads(answer.read(_MOST_BYTES) or b"{}")
     except (OSError, http.client.HTTPException, ValueError) as error:
-        click.echo(f"no answer from {host}:{port}: {error}", err=True)
+        click.echo(f"no answer from {host}:{port}: {line(error)}", err=True)
         return 1
     finally:
         connection.close()
     good = answer.status == http.client.OK
     word = ("ready" if values["ready"] else "alive") if good else "not well"
-    problems = ", ".join(said.get("problems") or ())
+    # Whoever has the port may have sent it.
+    given = said.get("problems") if isinstance(said, dict) else None
+    problems = ", ".join(map(line, given)) if isinstance(given, list) else ""
     click.echo(f"{word}: {problems}" if problems else word)
     return 0 if good else 1

@@ -53,6 +53,7 @@ def command(**values: Any) -> int:
     if not values["skip_tables"]:
         with output.at_work():
             installation.make_tables()
+            installation.store.check(writing=True)
         output.line(Text.assemble(("ready     ", "green"), "Sentinel's tables"))
     output.line()
     output.line("Next: `sentinel run`, then write an alert beside your models.")

@@ -12,7 +12,11 @@ import click
 
 from sentinel import __version__
 from sentinel.cli.output import fail
+from sentinel.cli.streams import guarded_streams
 from sentinel.core.errors import SentinelError
+
+# The code for a result that is not on standard output, whatever it was.
+EXIT_UNWRITTEN = 6
 
 # The commands, in the order in which help shows them, each with its line there.
 COMMANDS = {
@@ -62,6 +66,18 @@ class Commands(click.Group):
             )
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            # Not one of the standard streams. On it, click would exit with the code for "something
+            # fires".
+            raise _PipeBroken from error
+
+
+class _PipeBroken(Exception):
+    pass
+
 
 @click.command(
     cls=Commands,
@@ -86,35 +102,46 @@ def cli() -> None:
       3  some alert could not be evaluated
       4  some notification is undeliverable
       5  nothing selected
+      6  the result can't be written to standard output
     """
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run a command; what goes wrong is told on standard error and by the exit code."""
+    """Run a command; its errors go to standard error, its verdict into the exit code."""
     if os.getpid() == 1:
         # The first process of a container ignores what it has no handler for.
         signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
+    with guarded_streams() as streams:
+        code = _run(args)
+        if error := streams.unwritten():
+            fail(
+                f"the result can't be written to standard output: {error.strerror}",
+                "the command itself is done: what it has evaluated or changed is recorded",
+            )
+            code = EXIT_UNWRITTEN
+    sys.exit(code)
+
+
+def _run(args: list[str] | None) -> int:
+    """Run a command, and give its exit code."""
     try:
         result: Any = cli.main(args=args, prog_name="sentinel", standalone_mode=False)
-    except click.exceptions.Abort:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         fail("interrupted")
-        sys.exit(130)
+        return 130
     except click.ClickException as error:
         error.show()
-        sys.exit(2)
+        return 2
     except SentinelError as error:
         fail(error.message, error.hint)
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # The reader of our output has gone (`sentinel history | head`): nothing is left to say.
-        sys.stderr.close()
-        sys.exit(0)
+        return error.exit_code
     except Exception as error:
         if os.environ.get("SENTINEL_DEBUG"):
             raise
+        fault = error.__cause__ if isinstance(error, _PipeBroken) else error
         fail(
-            f"unexpected {type(error).__name__}: this is a fault of Sentinel",
+            f"unexpected {type(fault).__name__}: this is a fault of Sentinel",
             "SENTINEL_DEBUG=1 shows where it happened; please report it",
         )
-        sys.exit(2)
-    sys.exit(result if isinstance(result, int) else 0)
+        return 2
+    return result if isinstance(result, int) else 0

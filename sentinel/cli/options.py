@@ -13,6 +13,7 @@ import click
 
 from sentinel.cli.output import Output
 from sentinel.core.duration import parse_duration
+from sentinel.core.errors import SentinelError
 from sentinel.core.project import Selection
 from sentinel.dbt.options import DbtOptions
 
@@ -27,7 +28,19 @@ _MANY = frozenset({"-s", "--select", "-m", "--models", "--exclude"})
 
 
 class DbtCommand(click.Command):
-    """A command whose selection flags take several values, as dbt's do."""
+    """A command whose selection flags take several values, as dbt's do.
+
+    Its errors hold no value that sentinel.yml takes from a variable or a file.
+    """
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SentinelError as error:
+            if (installation := ctx.obj) is not None:
+                error.message = installation.withheld(error.message)
+                error.hint = error.hint and installation.withheld(error.hint)
+            raise
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return super().parse_args(ctx, spread(args))
@@ -187,4 +200,9 @@ def open_installation(values: dict[str, Any], output: Output) -> Installation:
     """Sentinel in the dbt project that the flags name; imported here, so that help is quick."""
     from sentinel.bootstrap import Installation
 
-    return Installation(read_dbt_options(values), output.voice())
+    installation = Installation(
+        read_dbt_options(values), output.voice(), offline=bool(values.get("offline"))
+    )
+    if context := click.get_current_context(silent=True):
+        context.obj = installation
+    return installation

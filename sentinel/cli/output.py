@@ -22,29 +22,40 @@ from rich.text import Text
 
 from sentinel.channels.escape import in_json
 from sentinel.channels.escape import plain as clean
+from sentinel.cli import streams
+from sentinel.cli.logs import Log, Step, dated_step, json_step, plain_step
 from sentinel.core.duration import format_duration
 from sentinel.core.values import plain
 
 if TYPE_CHECKING:
     from sentinel.bootstrap import Voice
 
+_FLAT = {ord("\n"): " ", ord("\t"): " "}
 _LEVELS = {"quiet": logging.ERROR, "script": logging.WARNING, "terminal": logging.INFO}
 
 
 def fail(message: str, hint: str | None = None) -> None:
-    """An error on standard error, with its next step on a line of its own."""
+    """An error on standard error, with its next step on a line of its own.
+
+    Further lines of the message are marked, so that none looks like another error.
+    """
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(Text.assemble(("error: ", "bold red"), clean(message)))
+    console.print(_marked("error: ", message, "bold red"))
     if hint:
-        console.print(Text.assemble(("hint: ", "bold"), clean(hint)))
+        console.print(_marked("hint: ", hint, "bold"))
+
+
+def _marked(label: str, message: str, style: str) -> Text:
+    text = "\n  | ".join(map(clean, message.split("\n")))
+    return Text.assemble((label, style), text, no_wrap=True, overflow="ignore")
 
 
 def shown(words: str | Text) -> Text:
-    """Text as a terminal only shows it: values of the warehouse, and names, are data."""
+    """Text on one line, as a terminal only shows it: values of the warehouse, and names, are data."""
     if isinstance(words, str):
-        return Text(clean(words))
+        return Text(_flat(words))
     safe = words.copy()
-    safe.plain = clean(words.plain)  # as many characters: styles stay where they are
+    safe.plain = _flat(words.plain)  # as many characters: styles stay where they are
     return safe
 
 
@@ -52,6 +63,10 @@ def _trace(_alert: str, error: Exception) -> None:
     """Where an unexpected error in the evaluation of one alert happened, for those who look for it."""
     if os.environ.get("SENTINEL_DEBUG"):
         traceback.print_exception(error)
+
+
+def _flat(text: str) -> str:
+    return clean(text).translate(_FLAT)
 
 
 class Output:
@@ -81,16 +96,35 @@ class Output:
         self._level = "quiet" if quiet else "terminal" if told else "script"
 
     @cached_property
-    def log(self) -> Any:
+    def log(self) -> Log:
         """The logger of diagnostics."""
-        step = _json_step() if self._json_logs else _dated_step() if self._service else _plain_line
-        return _logger(self.stderr, step, _LEVELS[self._level], self._scrub)
+        return self._logger(self._write, _LEVELS[self._level])
+
+    @cached_property
+    def _messages(self) -> Log:
+        """The logger of the console channel's messages: whatever is left out, they are not."""
+        return self._logger(lambda line: streams.deliver(f"{line}\n"), logging.DEBUG)
+
+    def _logger(self, write: Callable[[str], None], level: int) -> Log:
+        step: Step = plain_step
+        if self._json_logs:
+            step = json_step()
+        elif self._service:
+            step = dated_step
+        return Log(write, step, level, self._scrub)
+
+    def _write(self, line: str) -> None:
+        """A line of diagnostics, all of it in one write."""
+        if self._lively:
+            self.stderr.print(Text(line))
+        elif sys.stderr is not None:
+            sys.stderr.write(f"{line}\n")
 
     def voice(self) -> Voice:
         """The parts' way to speak up."""
         from sentinel.bootstrap import Voice
 
-        return Voice(self._working, self._waiting, self._say, self._advance, _trace)
+        return Voice(self._working, self._waiting, self._say, self._advance, self._warn, _trace)
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -102,7 +136,8 @@ class Output:
 
     def print_json(self, document: Mapping[str, Any]) -> None:
         """The one document of `--output json`."""
-        text = json.dumps(document, indent=2, ensure_ascii=False, default=plain)
+        unicode = (sys.stdout.encoding or "utf-8").lower().replace("-", "") == "utf8"
+        text = json.dumps(document, indent=2, ensure_ascii=not unicode, default=plain)
         sys.stdout.write(in_json(text) + "\n")
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:
@@ -142,12 +177,19 @@ class Output:
         else:
             self.log.warning(phrase)
 
+    def _warn(self, phrase: str) -> None:
+        if self._service:
+            self.log.warning("configuration", detail=phrase)
+        else:
+            self.log.warning(phrase)
+
     def _say(self, text: str) -> None:
+        """A message of a `console` channel. Raises OSError if it can't be written."""
         self._still()
-        if self._json_logs:
-            self.log.warning("console message", text=text)
-            return
-        self.stderr.print(shown(text))
+        if self._json_logs or self._service:
+            self._messages.say("warning", "console message", text=text)
+        else:
+            streams.deliver(f"{clean(text)}\n")
 
     def _advance(self, done: int, total: int, name: str) -> None:
         if not self._lively:
@@ -170,60 +212,6 @@ class Output:
             if live is not None:
                 live.stop()
         self._status = self._progress = None
-
-
-class _Lines:
-    """structlog's last step: one line on a console."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-
-    def msg(self, line: str) -> None:
-        self._console.print(shown(line))
-
-    debug = info = warning = error = critical = msg
-
-
-def _logger(console: Console, step: Any, level: int, scrub: Callable[[str], str]) -> Any:
-    import structlog
-
-    return structlog.wrap_logger(
-        _Lines(console),
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.format_exc_info,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            step,
-            # Last, so that nothing is left out: what a library says may hold a secret.
-            lambda _logger, _name, line: scrub(str(line)),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        cache_logger_on_first_use=True,
-    )
-
-
-def _json_step() -> Any:
-    import structlog
-
-    return structlog.processors.JSONRenderer(ensure_ascii=False, default=plain)
-
-
-def _dated_step() -> Any:
-    def step(_logger: Any, _name: str, event: dict[str, Any]) -> str:
-        moment = event.pop("timestamp")
-        return f"{moment[:19].replace('T', ' ')} {_plain_line(_logger, _name, event)}"
-
-    return step
-
-
-def _plain_line(_logger: Any, _name: str, event: dict[str, Any]) -> str:
-    event.pop("timestamp", None)
-    level, words, trace = event.pop("level"), event.pop("event"), event.pop("exception", None)
-    extra = " ".join(
-        f"{key}={value}" for key, value in event.items() if value not in (None, [], {})
-    )
-    line = " ".join(part for part in (f"{level}:", str(words), extra) if part)
-    return f"{line}\n{trace}" if trace else line
 
 
 def count(number: int, noun: str, nouns: str | None = None) -> str:

@@ -6,13 +6,16 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.text import Text
 
+from sentinel import files
 from sentinel.app.alerts import Alerts, select_alerts
 from sentinel.app.deliver import Delivered
 from sentinel.app.documents import json_time
@@ -34,12 +37,12 @@ from sentinel.cli.options import (
 from sentinel.cli.output import Output, ago
 from sentinel.cli.people import read_moment
 from sentinel.core.due import Slot
-from sentinel.core.errors import UsageError
+from sentinel.core.errors import ConfigError, UsageError
 from sentinel.core.evaluation import Outcome
 from sentinel.core.lifecycle import Phase
 from sentinel.core.planning import Notification
 from sentinel.core.severity import Severity
-from sentinel.dbt.files import write_private
+from sentinel.dbt.files import private_dir, write_private
 
 if TYPE_CHECKING:
     from sentinel.bootstrap import Installation
@@ -114,6 +117,7 @@ def command(**values: Any) -> int:
         raise UsageError("--due and --slot exclude each other: --due finds the slots itself")
     output = read_output(values)
     installation = open_installation(values, output)
+    folder = installation.project.folder
     with output.at_work():
         surroundings = installation.surroundings
         selected = select_alerts(installation.project, surroundings, read_selection(values))
@@ -142,14 +146,25 @@ def command(**values: Any) -> int:
     told = report(evaluated, delivered, time.perf_counter() - started, dry_run=options.dry_run)
     document = run_document(told)
     if not options.dry_run:
-        text = json.dumps(document, indent=2, ensure_ascii=False)
-        write_private(installation.project.folder / RUN_RESULTS, text.encode())
+        _keep(folder / RUN_RESULTS, document, output)
     if output.json:
         output.print_json(document)
     else:
         print_report(output, told, "" if chosen.alerts.all else _why_nothing(chosen, values))
     fail_on = None if values["fail_on"] == "never" else Severity(values["fail_on"])
     return told.exit_code(fail_on)
+
+
+def _keep(path: Path, document: Mapping[str, Any], output: Output) -> None:
+    """Write the document beside dbt's artifacts; if that fails, the run is done all the same."""
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    try:
+        private_dir(path.parent)  # `dbt clean` may have removed it meanwhile
+        write_private(path, text.encode())
+    except ConfigError as error:
+        with suppress(OSError):  # nobody should take an earlier run's results for this one's
+            files.remove(path)
+        output.log.warning(f"{error.message}; the run is recorded in the tables all the same")
 
 
 @dataclass(frozen=True)
@@ -166,7 +181,7 @@ def _chosen(installation: Installation, selected: Alerts, values: Mapping[str, A
     whole = selected if shard is None else shard.of_alerts(selected)
     if not values["due"] and values["slot"] is None:
         return _Chosen(whole, {}, whole)
-    installation.store.check()
+    installation.store.check(writing=not values["dry_run"])
     if values["due"]:
         found = due_now(whole, installation.store)
     else:
@@ -243,8 +258,10 @@ def print_report(output: Output, told: Report, nothing: str = "") -> None:
         output.line(f"told: {clean(title(row))} to {row.channel}")
     for what, error in told.undelivered.items():
         output.line(Text(f"not delivered: {what}: {error}", style="bold red"))
-    if told.undelivered:
+    if len(told.undelivered) > told.given_up:
         output.line("`sentinel deliver` tries again.")
+    if told.given_up:
+        output.line("`sentinel deliver --retry-dead` tries again what was given up.")
 
 
 def _row(result: Result, told: Report) -> list[str | Text]:

@@ -64,7 +64,7 @@ def command(**values: Any) -> int:
     installation = open_installation(values, output)
     with output.at_work():
         store = installation.store
-        store.check()
+        store.check(writing=not values["listing"])
         snapshot = store.snapshot()
         now = snapshot.now
         names = {state.alert_id: state.alert for state in snapshot.states}

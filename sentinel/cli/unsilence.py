@@ -30,7 +30,7 @@ def command(**values: Any) -> int:
     installation = open_installation(values, output)
     with output.at_work():
         store = installation.store
-        store.check()
+        store.check(writing=True)
         names = {state.alert_id: state.alert for state in store.snapshot().states}
         names |= {source.unique_id: source.name for source in installation.project.alerts()}
         known = store.silences()

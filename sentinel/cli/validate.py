@@ -33,7 +33,11 @@ from sentinel.cli.output import count
 
 @click.command("validate", cls=DbtCommand)
 @selection_options
-@click.option("--offline", is_flag=True, help="Check what can be checked without the warehouse.")
+@click.option(
+    "--offline",
+    is_flag=True,
+    help="Check what can be checked without the warehouse, variables and files of sentinel.yml.",
+)
 @output_option
 @dbt_options
 def command(**values: Any) -> int:
@@ -53,11 +57,15 @@ def command(**values: Any) -> int:
         settings = installation.settings
         found = find_in_settings(
             [
-                *(partial(installation.build_channel, name) for name in settings.channels),
+                *(partial(installation.check_channel, name) for name in settings.channels),
                 lambda: settings.web,
                 installation.heartbeat,
             ]
         )
+        found += [
+            Finding("sentinel.yml", location, words, warning=True)
+            for location, words in installation.warnings
+        ]
         alerts = select_alerts(project, surroundings, read_selection(values))
         found += find_in_definitions(project, alerts)
         found += find_hidden(project, alerts)

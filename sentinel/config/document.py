@@ -1,26 +1,35 @@
 """A YAML file that remembers its lines, and whose values may come from the environment.
 
-Any value may be Jinja with `env_var()`, as in profiles.yml, or `{env: NAME}`, or `{file: PATH}`.
+Any value may be Jinja with `env_var()`, as in profiles.yml, or `{env: NAME}`, or `{file: PATH}`. No
+error quotes such a value; which ones they are is in `Document.origins`.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from jinja2 import StrictUndefined, TemplateError, UndefinedError
-from jinja2.sandbox import SandboxedEnvironment
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.parser import RoundTripParser
 
+from sentinel import files
 from sentinel.core.errors import ConfigError
+from sentinel.core.jinja import FAILURES, BoundedEnvironment, TooMuch, work
+from sentinel.core.origin import SECRET_PREFIX, Origin, Origins, refused
 from sentinel.core.project import Location
+from sentinel.core.yaml import Count, TooMuchYaml
 
+# It is read in each command, and ruamel.yaml takes a second for half a million characters.
+_LARGEST = 200_000
+# A value that comes from a file: a key, a certificate.
+_LARGEST_VALUE = 100_000
 # What people write unquoted though YAML gives these characters a meaning of their own.
 _NEEDS_QUOTES = re.compile(
     r"(?P<key>\w+)\s*:\s*(?P<value>@\S+?|\*[^\s#{}\[\],]*(?:\s+[^\s#{}\[\]]+){0,4}?)"
@@ -28,25 +37,54 @@ _NEEDS_QUOTES = re.compile(
 )
 
 
+class _CountingParser(RoundTripParser):
+    """Ends where a document holds too much, before anything is made of it."""
+
+    def __init__(self, loader: Any) -> None:
+        super().__init__(loader)
+        self._count = Count()
+
+    def get_event(self) -> Any:
+        event = super().get_event()
+        self._count.see(event)
+        return event
+
+
+# What a value is that was not looked up.
+_UNKNOWN = "unknown"
+
+
 @dataclass(frozen=True)
 class Document:
-    """A parsed file: `root` is its mapping, `shown` the path as people know it."""
+    """A parsed file: `root` is its mapping, `shown` the path as people know it.
+
+    `origins` are those of the values that were rendered so far. Where `offline`, no variable and no
+    file is looked up; a text takes the place of its value, and its origin is not `known`.
+    """
 
     path: Path
     shown: str
     root: Mapping[str, Any]
+    offline: bool = False
+    origins: Origins = field(default_factory=Origins)
 
     @classmethod
-    def read(cls, path: Path, shown: str) -> Document:
+    def read(cls, path: Path, shown: str, *, offline: bool = False) -> Document:
         """Read a YAML mapping. Raises ConfigError with the line of whatever is wrong."""
         try:
-            text = path.read_text(encoding="utf-8")
+            text = files.read(path, most=_LARGEST).decode("utf-8")
         except UnicodeDecodeError:
             raise ConfigError(f"{shown} is not UTF-8 text") from None
         except OSError as error:
             raise ConfigError(f"{shown} can't be read: {error.strerror}") from None
         try:
-            root = YAML(typ="rt").load(text)
+            yaml = YAML(typ="rt")
+            yaml.Parser = _CountingParser
+            root = yaml.load(text)
+        except TooMuchYaml as error:
+            raise ConfigError(f"{Location(shown, error.line)}: {error}") from None
+        except RecursionError:
+            raise ConfigError(f"{shown}: it is nested too deeply") from None
         except YAMLError as error:
             raise _broken(error, text, shown) from None
         except ValueError:
@@ -60,7 +98,7 @@ class Document:
         if odd is not None:
             line = root.lc.key(odd)[0] + 1
             raise ConfigError(f"{Location(shown, line)}: the key {odd!r} has to be text")
-        return cls(path, shown, root)
+        return cls(path, shown, root, offline)
 
     def location(self, *keys: str) -> Location:
         """The line of a key, or of the nearest one above it."""
@@ -78,61 +116,112 @@ class Document:
                 break
         return Location(self.shown, line)
 
-    def files(self) -> frozenset[Path]:
+    def value_files(self) -> frozenset[Path]:
         """The files that values come from: `{file: PATH}`."""
         return frozenset(
             self.path.parent / Path(name).expanduser() for name in _named_files(self.root)
         )
 
-    def render(self, *keys: str) -> Any:
+    def render(self, *keys: str, secrets: bool = False) -> Any:
         """The value of a key with everything from the environment filled in, as plain Python.
 
-        Raises ConfigError naming the key's line and the variable or file that is missing.
+        Only with `secrets` may it use variables that dbt keeps for secrets; where they went is in
+        `origins`. Raises ConfigError naming the key's line and the variable or file that is missing.
         """
         node: Any = self.root
         for key in keys:
             node = node[key]
-        return self._render(node, keys)
+        return self._render(node, _Place(self, keys, secrets))
 
-    def _render(self, value: Any, keys: tuple[str, ...]) -> Any:
+    def _render(self, value: Any, place: _Place) -> Any:
         if isinstance(value, Mapping):
             if set(value) == {"env"}:
-                return self._env(str(value["env"]), None, keys)
+                return place.looked_up(lambda: place.variable(str(value["env"]), None))
             if set(value) == {"file"}:
-                return self._file(str(value["file"]), keys)
-            return {str(k): self._render(v, (*keys, str(k))) for k, v in value.items()}
+                return place.looked_up(lambda: place.file(str(value["file"])))
+            return {str(k): self._render(v, place.below(str(k))) for k, v in value.items()}
         if isinstance(value, str):
-            return self._jinja(str(value), keys) if "{{" in value or "{%" in value else str(value)
+            if "{{" not in value and "{%" not in value:
+                return str(value)
+            return place.looked_up(lambda: place.jinja(str(value)))
         if isinstance(value, Sequence):
-            return [self._render(item, (*keys, str(n))) for n, item in enumerate(value)]
+            return [self._render(item, place.below(str(n))) for n, item in enumerate(value)]
         return value
 
-    def _jinja(self, text: str, keys: tuple[str, ...]) -> str:
-        environment = SandboxedEnvironment(undefined=StrictUndefined)
-        environment.globals = {"env_var": lambda name, default=None: self._env(name, default, keys)}
+
+@dataclass
+class _Place:
+    """One value that is rendered: at which keys, and which variables and files it has used."""
+
+    document: Document
+    keys: tuple[str, ...]
+    secrets: bool
+    variables: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    values: list[str] = field(default_factory=list)
+
+    def below(self, key: str) -> _Place:
+        return _Place(self.document, (*self.keys, key), self.secrets)
+
+    def looked_up(self, render: Callable[[], str]) -> str:
+        value = render()
+        if self.variables or self.files:
+            values = () if self.document.offline else (*self.values, value)
+            origin = Origin(tuple(self.variables), tuple(self.files), values)
+            self.document.origins.add(self.keys, origin)
+        return value
+
+    def jinja(self, text: str) -> str:
+        environment = BoundedEnvironment(undefined=StrictUndefined)
+        environment.globals = {"env_var": self.variable}
         try:
-            return environment.from_string(text).render()
+            return environment.from_string(text).render(**work())
+        except TooMuch as error:
+            wrong = f"its Jinja can't be rendered: {error}"
         except UndefinedError as error:
-            wrong = str(error)
-        except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError):
+            wrong = "its Jinja can't be rendered" if self.variables else str(error)
+        except (TemplateError, *FAILURES):
             # Not its words: they quote the template, which may hold a secret beside the Jinja.
             wrong = "its Jinja can't be rendered"
-        raise ConfigError.at([(self.location(*keys), f"`{'.'.join(keys)}`: {wrong}")])
+        if self.document.offline and self.variables:
+            return _UNKNOWN  # what it makes of the variable's value can't be known
+        raise self._fault(f"`{'.'.join(self.keys)}`: {wrong}")
 
-    def _env(self, name: str, default: str | None, keys: tuple[str, ...]) -> str:
-        value = os.environ.get(name, default)
-        if value is None:
-            words = f"`{'.'.join(keys)}` needs the environment variable {name}, which is not set"
-            raise ConfigError.at([(self.location(*keys), words)])
-        return value
+    def variable(self, name: str, default: str | None = None) -> str:
+        if not isinstance(name, str):
+            raise TypeError("the name of a variable has to be text")
+        if name.startswith(SECRET_PREFIX) and not self.secrets:
+            raise self._fault(refused(self.keys, name))
+        if self.document.offline:
+            self.variables.append(name)
+            return _UNKNOWN
+        value = os.environ.get(name)
+        if value is not None:
+            self.variables.append(name)
+            self.values.append(value)
+            return value
+        if default is None:
+            raise self._fault(
+                f"`{'.'.join(self.keys)}` needs the environment variable {name}, which is not set"
+            )
+        return default
 
-    def _file(self, name: str, keys: tuple[str, ...]) -> str:
+    def file(self, name: str) -> str:
+        self.files.append(name)
+        if self.document.offline:
+            return _UNKNOWN
         try:
-            return (self.path.parent / Path(name).expanduser()).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
+            path = self.document.path.parent / Path(name).expanduser()
+            text = files.read(path, most=_LARGEST_VALUE).decode("utf-8").strip()
+        except (OSError, UnicodeDecodeError, ValueError, RuntimeError) as error:
             reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-            words = f"`{'.'.join(keys)}` needs the file {name}: {reason}"
-            raise ConfigError.at([(self.location(*keys), words)]) from None
+            words = f"`{'.'.join(self.keys)}` needs the file {name}: {reason}"
+            raise self._fault(words) from None
+        self.values.append(text)
+        return text
+
+    def _fault(self, words: str) -> ConfigError:
+        return ConfigError.at([(self.document.location(*self.keys), words)])
 
 
 def _named_files(value: Any) -> Iterator[str]:

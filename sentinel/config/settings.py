@@ -13,10 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from sentinel.config.document import Document
 from sentinel.core.alert import KEYS, Names, PositiveDuration, explain, suggest
 from sentinel.core.errors import ConfigError
+from sentinel.core.hosts import LOOPBACK, host_pattern
+from sentinel.core.origin import Origins, misplaced
 from sentinel.core.project import Location
 from sentinel.core.routing import ADDRESS, Route
 from sentinel.core.schedule import time_zone
 from sentinel.core.severity import Severity
+from sentinel.core.transport import TransportSettings
 
 FILE_NAME = "sentinel.yml"
 # Blocks that may name secrets, which not every command needs.
@@ -99,15 +102,22 @@ class WebSettings(BaseModel):
     token: SecretStr | None = Field(
         None,
         min_length=8,
-        description="The bearer token that is asked for beyond health, unless it listens on "
-        "loopback.",
+        description="The bearer token that every request needs, except for health.",
+    )
+    allowed_hosts: Names = Field(
+        LOOPBACK,
+        description="The hosts by which requests may name the daemon, besides its address: names, "
+        "addresses, *.example.com, or * for any.",
     )
 
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(host_pattern, hosts))
 
-class HeartbeatSettings(BaseModel):
-    """A URL that is asked for as long as the daemon works."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class HeartbeatSettings(TransportSettings):
+    """A URL that the daemon posts to as long as it works."""
 
     url: SecretStr = Field(description="Where to post; secret, since such URLs often are.")
     interval: PositiveDuration = Field(timedelta(minutes=1), description="How often.")
@@ -165,9 +175,14 @@ class ChannelBlock:
         """Where one of its keys is written."""
         return self.document.location("channels", self.name, *keys)
 
+    @property
+    def origins(self) -> Origins:
+        """Those of the values that `render` gave."""
+        return self.document.origins.under("channels", self.name)
+
     def render(self) -> Mapping[str, Any]:
         """Its keys but `type`, filled in. Raises ConfigError if a variable or file is missing."""
-        values = dict(self.document.render("channels", self.name))
+        values = dict(self.document.render("channels", self.name, secrets=True))
         values.pop("type")
         return values
 
@@ -196,34 +211,51 @@ class Settings:
         """What the daemon posts to; None if nothing. Raises ConfigError."""
         return self._block("heartbeat", HeartbeatSettings)
 
+    def withheld(self, text: str) -> str:
+        """A text without the values that come from variables and files, as far as they were used."""
+        if self.document is None:
+            return text
+        return self.document.origins.withheld(text, tuple(self.channels))
+
     def _block(self, key: str, model: type[Block]) -> Block | None:
         """A block that may name secrets: read by who needs it, as channels are."""
         document = self.document
         if document is None or document.root.get(key) is None:
             return None
+        values = document.render(key, secrets=True)
+        origins = document.origins.under(key)
+        faults = list(misplaced(origins, model))
         try:
-            return model.model_validate(document.render(key))
+            found = model.model_validate(values)
         except ValidationError as error:
+            keys = model.model_fields
+            found = None
+            faults += [
+                (fault.keys, fault.message)
+                for fault in explain(error, keys, show_input=False, origins=origins, model=model)
+            ]
+        if faults:
             raise ConfigError.at(
                 [
-                    (document.location(key, *fault.keys), f"`{key}`: {fault.message}")
-                    for fault in explain(error, model.model_fields, show_input=False)
+                    (document.location(key, *keys), origins.withheld(f"`{key}`: {words}"))
+                    for keys, words in faults
                 ]
-            ) from None
+            )
+        return found
 
 
-def load_settings(project_dir: Path) -> Settings:
-    """Read sentinel.yml beside dbt_project.yml.
+def load_settings(project_dir: Path, *, offline: bool = False) -> Settings:
+    """Read sentinel.yml beside dbt_project.yml; `offline` looks up no variable and no file.
 
     Raises ConfigError with file, line and key; it names all faults at once.
     """
     path = project_dir / FILE_NAME
-    if not path.is_file():
+    if not path.exists():
         raise ConfigError(
             f"there is no {FILE_NAME} in {project_dir}",
             hint="`sentinel init` makes one, and all else that the project needs",
         )
-    document = Document.read(path, FILE_NAME)
+    document = Document.read(path, FILE_NAME, offline=offline)
     faults: list[str] = []
     values: dict[str, Any] = {}
     for key, raw in document.root.items():
@@ -240,8 +272,15 @@ def load_settings(project_dir: Path) -> Settings:
     except ValidationError as error:
         faults += [
             f"{document.location(*fault.keys)}: {fault.message}"
-            for fault in explain(error, FileSettings.model_fields, show_input=False)
+            for fault in explain(
+                error, FileSettings.model_fields, show_input=False, origins=document.origins
+            )
         ]
+        if not faults:  # but what was not looked up, which is left out
+            parts = {str(finding["loc"][0]) for finding in error.errors()}
+            settings = FileSettings.model_validate(
+                {key: value for key, value in values.items() if key not in parts}
+            )
     for key in _mapping(values.get("defaults")):
         if key not in KEYS:
             where = document.location("defaults", key)
@@ -259,7 +298,7 @@ def load_settings(project_dir: Path) -> Settings:
     if settings is not None:
         faults += _unknown_channels(settings, channels, document)
     if faults or settings is None:
-        raise ConfigError("\n".join(faults))
+        raise ConfigError(document.origins.withheld("\n".join(faults), tuple(channels)))
     return Settings(
         path,
         settings.timezone,
@@ -284,7 +323,12 @@ def _unknown_channels(
     if settings.fallback_channel is not None:
         named.append((("fallback_channel",), settings.fallback_channel))
     for keys, name in named:
-        if name not in known:
+        origin = next((each for _, each in document.origins.within(*keys)), None)
+        if name not in known and origin:
+            if origin.known:
+                words = origin.instead("is no channel under `channels`")
+                yield f"{document.location(*keys)}: `{'.'.join(keys)}`: {words}"
+        elif name not in known:
             where = document.location(*keys)
             yield (
                 f"{where}: `{'.'.join(keys)}`: there is no channel {name!r} under `channels`"

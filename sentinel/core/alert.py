@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from sentinel.core.duration import format_duration, parse_duration
+from sentinel.core.origin import Origins, is_secret
 from sentinel.core.project import AlertSource
 from sentinel.core.routing import Recipients, Routing, recipients
 from sentinel.core.schedule import Cron, time_zone
@@ -316,11 +317,13 @@ class BrokenAlert:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a definition is judged against: the project's configuration."""
+    """What a definition is judged against: the project's configuration. `origins` are those of
+    `defaults` by their keys."""
 
     timezone: str = "UTC"
     defaults: Mapping[str, Any] | None = None
     routing: Routing = field(default_factory=Routing)
+    origins: Origins = field(default_factory=Origins)
 
 
 def judge(
@@ -399,9 +402,25 @@ def _judge_one(source: AlertSource, around: Surroundings) -> Alert | BrokenAlert
             cron = Cron.parse(schedule, zone)
         except ValueError as error:
             faults.append(Fault(("schedule",), str(error)))
+    faults = [
+        each for fault in faults if (each := _withheld(fault, around.origins, own)) is not None
+    ]
     if rules is None or faults:
         return BrokenAlert(source, tuple(faults), told)
     return Alert(source, rules, cron, told)
+
+
+def _withheld(fault: Fault, origins: Origins, own: Mapping[str, Any]) -> Fault | None:
+    """A fault that quotes nothing which `defaults` have from a variable or a file."""
+    if not fault.keys or fault.keys[0] in own:
+        return fault
+    origin = next((each for _, each in origins.within(fault.keys[0])), None)
+    if origin is None:
+        return fault
+    if not origin.known:
+        return None
+    words = f"`{fault.keys[0]}` of `defaults` in sentinel.yml: {origin.instead()}"
+    return Fault(fault.keys, words)
 
 
 # What a value looks like that opens a door: the forms in which services hand out keys, a password
@@ -504,6 +523,18 @@ def _channel_faults(
                 )
 
 
+# What pydantic's messages may hold that is not of the value but of what it has to be.
+_OF_THE_MODEL = {"expected", "ge", "gt", "le", "lt", "min_length", "max_length"}
+
+
+def _without_value(finding: Any) -> str:
+    """pydantic's message where it holds nothing of the value that was given."""
+    if set(finding.get("ctx") or ()) <= _OF_THE_MODEL and finding["type"] != "too_long":
+        message: str = finding["msg"]
+        return f"is not valid: {message[:1].lower() + message[1:]}"
+    return "is not valid"
+
+
 def suggest(word: str, known: Iterable[str]) -> str:
     """`; did you mean ...?` for a word that is nearly a known one, else ''."""
     by_lower = {each.lower(): each for each in known}
@@ -511,8 +542,20 @@ def suggest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean `{by_lower[near[0]]}`?" if near else ""
 
 
-def explain(error: ValidationError, keys: Iterable[str], *, show_input: bool = True) -> list[Fault]:
-    """pydantic's findings in our words; without the values given where these may be secret."""
+def explain(
+    error: ValidationError,
+    keys: Iterable[str],
+    *,
+    show_input: bool = True,
+    origins: Origins | None = None,
+    model: type[BaseModel] | None = None,
+) -> list[Fault]:
+    """pydantic's findings in our words; without the values given where these may be secret.
+
+    `origins` are those of the values: nothing is found at one that was not looked up, and one from
+    elsewhere is named by its origin, unless the key of the `model` has a secret type, whose
+    validators show no value.
+    """
     faults = []
     for finding in error.errors(include_url=False):
         kind, given = finding["type"], finding.get("input")
@@ -522,9 +565,14 @@ def explain(error: ValidationError, keys: Iterable[str], *, show_input: bool = T
             for part in finding["loc"]
             if kind == "extra_forbidden" or not (isinstance(part, str) and "[" in part)
         )
+        origin = origins.at(*path) if origins else None
+        if origin and not origin.known and kind != "extra_forbidden":
+            continue
         if kind == "extra_forbidden":
             known = Escalation.model_fields if path[:1] == ("escalations",) else keys
             message = f"unknown key `{path[-1]}`" + suggest(path[-1], known)
+        elif origin and not (model and is_secret(model, path)):
+            message = origin.instead(_without_value(finding))
         elif kind == "value_error":
             message = str(finding["ctx"]["error"])
         elif kind in ("literal_error", "enum"):

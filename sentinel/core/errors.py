@@ -11,6 +11,8 @@
     ├── StoreError                the tables can't be used
     │   ├── TablesMissing         dbt hasn't made them yet
     │   ├── TablesOutdated        their columns are older or newer than this Sentinel
+    │   ├── TablesForeign         views, copies, or otherwise not made by the dbt package at their place
+    │   ├── TablesReadOnly        they can be read, but not written
     │   ├── StateConflict         another writer was first; the batch is advanced again
     │   └── LeaseLost             another daemon leads now: nothing was written
     └── DeliveryError             a message was not accepted; says whether trying again can help
@@ -83,6 +85,14 @@ class TablesMissing(StoreError):
 
 
 class TablesOutdated(StoreError):
+    pass
+
+
+class TablesForeign(StoreError):
+    pass
+
+
+class TablesReadOnly(StoreError):
     pass
 
 

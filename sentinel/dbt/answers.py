@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sentinel import files
 from sentinel.core.project import AlertSource, Owner, Selection, StoreTables
 from sentinel.dbt.files import write_private
 from sentinel.dbt.stamp import Stamp
@@ -47,7 +48,7 @@ class Kept:
 
     def load(self) -> Kept:
         try:
-            data = json.loads(self.path.read_bytes())
+            data = json.loads(files.read(self.path))
         except (OSError, ValueError):
             data = {}
         if not isinstance(data, dict) or data.get("format") != _FORMAT:

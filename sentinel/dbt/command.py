@@ -11,9 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sentinel import files
 from sentinel.core.errors import ProjectError
 from sentinel.core.project import Compiled, Selection
 from sentinel.dbt.engine import (
+    LESSENING,
     Invocation,
     Node,
     chosen,
@@ -23,7 +25,8 @@ from sentinel.dbt.engine import (
     selection_words,
 )
 
-_NOT_OURS = {"DBT_EMPTY", "DBT_ENGINE_EMPTY"}
+# What reads a project, and so has to leave the warehouse alone.
+_READING = ("parse", "ls", "compile")
 
 
 class CommandEngine:
@@ -59,7 +62,7 @@ class CommandEngine:
         return self._compiled(batch)
 
     def run(self, selection: Selection) -> None:
-        self._run("run", chosen(selection))
+        self._run("run", ["--no-empty", *chosen(selection)])
 
     def _compiled(self, batch: Sequence[Node]) -> dict[str, Compiled]:
         known = _load(self._invocation.manifest).get("nodes", {})
@@ -82,12 +85,16 @@ class CommandEngine:
         if not entry.get("compiled_path"):
             return None
         path = self._invocation.options.project_dir / entry["compiled_path"]
-        return path.read_text(encoding="utf-8") if path.is_file() else None
+        return files.read(path).decode("utf-8") if path.is_file() else None
 
     def _run(self, command: str, more: list[str]) -> list[str]:
         words = [self._dbt, *self._invocation.words(command, log_format="json"), *more]
-        # Under DBT_EMPTY every ref would be an empty subquery, and no alert would ever fire.
-        env = {k: v for k, v in os.environ.items() if k not in _NOT_OURS}
+        env = {k: v for k, v in os.environ.items() if k not in LESSENING}
+        if command in _READING:
+            # All that reaches a dbt that is not in this process: PostgreSQL's library reads it. It is
+            # no lock: what the project's Jinja sends may set the session to writing again.
+            given = env.get("PGOPTIONS", "")
+            env["PGOPTIONS"] = f"{given} -c default_transaction_read_only=on".strip()
         try:
             done = subprocess.run(  # noqa: S603 (the dbt the user installed, no shell)
                 words,
@@ -148,7 +155,7 @@ def _unwrapped(message: str) -> str:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(files.read(path))
     except (OSError, ValueError) as error:
         raise ProjectError(f"dbt left no manifest at {path}") from error
     return value if isinstance(value, dict) else {}

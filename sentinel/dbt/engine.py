@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from sentinel.core.errors import ProjectError
 from sentinel.core.project import Compiled, Selection
 from sentinel.dbt.options import DbtOptions
 
+# Variables by which dbt reads less, or makes less, than Sentinel asks for. Under DBT_EMPTY every ref
+# would be an empty subquery: no alert would ever fire, and a view made with it would stay empty.
+LESSENING = frozenset(
+    f"{prefix}{name}"
+    for name in ("EMPTY", "SAMPLE", "RESOURCE_TYPES", "EXCLUDE_RESOURCE_TYPES")
+    for prefix in ("DBT_", "DBT_ENGINE_")
+)
 # What YAML doesn't take unless it is quoted, as dbt shows the line.
 _UNQUOTED = re.compile(r"\|\s+schedule:\s*([@*][^\n#]*)")
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+# Opens the handle that dbt's queries go by; it is given what opens dbt's own, and whether the
+# project has been parsed.
+Opener = Callable[[Callable[[], Any], bool], AbstractContextManager[Any]]
 
 
 class Engine(Protocol):
@@ -52,6 +65,9 @@ class Invocation:
     options: DbtOptions
     profiles_dir: Path
     folder: Path
+    # None: dbt has no connection.
+    opener: Opener | None = field(default=None, repr=False)
+    offline: bool = False
 
     @property
     def target(self) -> Path:
@@ -108,14 +124,16 @@ def clean(message: object) -> str:
     return _ANSI.sub("", str(message)).strip()
 
 
-def dbt_failed(message: object) -> ProjectError:
-    """dbt's own words as a ProjectError."""
+def dbt_failed(message: object, command: str = "parse") -> ProjectError:
+    """dbt's own words as a ProjectError. A `command` that runs models has an error of the warehouse."""
     words = clean(message)
     unquoted = _UNQUOTED.search(words)
     return ProjectError(
         words or "dbt failed without a message",
         hint=f"quote it: schedule: '{unquoted[1].strip()}'"
         if unquoted
+        else f"`dbt {command} -s package:sentinel` shows the same"
+        if command in ("run", "build")
         else "`dbt parse` shows the same; correct the project and try again",
     )
 

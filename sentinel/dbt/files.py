@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from sentinel import files
 from sentinel.core.errors import ConfigError
+from sentinel.core.yaml import LARGEST_FILE, TooMuchYaml
 from sentinel.dbt.options import PROJECT_FILE
-from sentinel.dbt.rendering import Renderer
+from sentinel.dbt.rendering import Computed, Renderer, has_jinja, read_yaml
 
 _PATH_DEFAULTS: Mapping[str, tuple[str, ...]] = {
     "model-paths": ("models",),
@@ -105,7 +107,7 @@ def read_project(root: Path, renderer: Callable[[str | None], Renderer]) -> Proj
     return ProjectFile(
         root=root,
         name=raw["name"],
-        profile=None if profile is None else str(profile),
+        profile=None if profile is None else _name(profile, raw.get("profile")),
         version=None if version is None else str(version),
         paths=paths,
         docs_paths=folders("docs-paths") or (),
@@ -116,18 +118,22 @@ def read_project(root: Path, renderer: Callable[[str | None], Renderer]) -> Proj
     )
 
 
+def _name(rendered: Any, written: Any) -> str:
+    return Computed(rendered) if has_jinja(written) else str(rendered)
+
+
 def load_yaml(path: Path, *, secret: bool = False) -> Any:
     """A YAML file's value. Raises ConfigError with file and line.
 
     With `secret`, nothing the parser quotes from the file gets into the message.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = files.read(path, most=LARGEST_FILE).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigError(f"can't read {path}: {reason}") from error
     try:
-        return yaml.load(text, Loader=_LOADER)  # noqa: S506 (a safe loader, in C where there is one)
+        return read_yaml(text)
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         problem = str(error.problem or "broken YAML")
@@ -135,18 +141,16 @@ def load_yaml(path: Path, *, secret: bool = False) -> Any:
             problem = re.sub(r"(['\"]).*\1", "...", problem)
         # `from None`: the parser's own message quotes the line.
         raise ConfigError(f"{path}{line}: {problem}", hint="correct the YAML") from None
-    except yaml.YAMLError:
+    except TooMuchYaml as error:
+        raise ConfigError(f"{path}:{error.line}: {error}", hint="correct the YAML") from None
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise ConfigError(f"{path} is not YAML", hint="correct the YAML") from None
-
-
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def private_dir(path: Path) -> Path:
     """Make a folder only its owner can enter. Raises ConfigError if that is impossible."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        path.chmod(0o700)
+        files.make_private_folder(path)
     except OSError as error:
         raise ConfigError(
             f"can't use {path}: {error.strerror}", hint="choose another by --target-path"
@@ -156,17 +160,17 @@ def private_dir(path: Path) -> Path:
 
 def write_private(path: Path, content: bytes) -> None:
     """Replace a file in one step, mode 0600. Raises ConfigError."""
+    with writing(path):
+        files.replace(path, content)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an OSError in this block into a ConfigError that names the path."""
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        yield
     except OSError as error:
-        raise ConfigError(f"can't write {path}: {error.strerror}") from error
+        raise ConfigError(f"can't write {path}: {error.strerror or error}") from error
 
 
 def close_to_others(folder: Path) -> None:

@@ -8,11 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 
+from sentinel import files
 from sentinel.core.project import AlertSource, Location
+from sentinel.core.yaml import LARGEST_FILE, check
+from sentinel.dbt.rendering import LOADER
 
 _CONFIG = re.compile(r"\{[{%][-+]?\s*(?:do\s+)?config\s*\(")
 _TOKEN = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[\w.]+|\S", re.DOTALL)
@@ -73,8 +77,10 @@ def hidden_block(root: Path, source: AlertSource) -> Location | None:
 def _read_yaml(path: Path, name: str) -> _Written | None:
     """The entry of a model in a properties file."""
     try:
-        document = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, YAMLError):
+        text = files.read(path, most=LARGEST_FILE).decode("utf-8")
+        check(yaml.parse(text, Loader=LOADER))  # a line isn't worth what aliases may stand for
+        document = YAML(typ="rt").load(text)
+    except (OSError, YAMLError, yaml.YAMLError, ValueError, RecursionError):
         return None
     models = document.get("models") if isinstance(document, CommentedMap) else None
     for index, model in enumerate(models if isinstance(models, CommentedSeq) else ()):
@@ -103,7 +109,7 @@ def _line(parent: Any, key: Any) -> int:
 def _read_sql(path: Path) -> _Written | None:
     """The arguments of the config(...) call that sets `meta`, else of the first such call."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = files.read(path, most=LARGEST_FILE).decode("utf-8")
     except (OSError, UnicodeDecodeError):
         return None
     calls = [_Tokens(text, call.end() - 1).value() for call in _CONFIG.finditer(text)]

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from sentinel import files
 from sentinel.core.errors import ProjectError
 from sentinel.core.project import AlertSource, Owner
+from sentinel.ports import Relation
 
 PACKAGE = "sentinel"
 _PREFIX = "sentinel_"
@@ -21,8 +23,8 @@ _READER = re.compile(r"((read|scan|parquet|sniff|st_read|glob)\w*|\w+_scan)\s*\(
 def load_manifest(path: Path) -> dict[str, Any]:
     """A manifest.json. Raises ProjectError if there is none or it is torn."""
     try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+        value = json.loads(files.read(path))
+    except (OSError, ValueError, RecursionError) as error:
         raise ProjectError(f"dbt left no readable manifest at {path}") from error
     if not isinstance(value, dict) or not isinstance(value.get("nodes"), dict):
         raise ProjectError(f"{path} is no dbt manifest")
@@ -41,7 +43,8 @@ def alerts(manifest: Mapping[str, Any]) -> list[AlertSource]:
     found = []
     for node in models(manifest):
         meta = (node.get("config") or {}).get("meta") or node.get("meta") or {}
-        if "sentinel" in meta:
+        # A project's `models: +meta:` reaches Sentinel's own models too.
+        if "sentinel" in meta and node.get("package_name") != PACKAGE:
             found.append(_alert(manifest, node, meta))
     return found
 
@@ -55,6 +58,34 @@ def tables(manifest: Mapping[str, Any]) -> dict[str, str]:
         and node["name"].startswith(_PREFIX)
         and node.get("relation_name")
     }
+
+
+def watched(manifest: Mapping[str, Any]) -> list[Relation]:
+    """The relations that alerts read: their parents, through those that are no relation themselves."""
+    nodes = {**manifest["nodes"], **(manifest.get("sources") or {})}
+    found: set[Relation] = set()
+    seen: set[str] = set()
+    waiting = [parent for alert in alerts(manifest) for parent in alert.depends_on]
+    while waiting:
+        node = nodes.get(waiting.pop())
+        if node is None or node["unique_id"] in seen:
+            continue
+        seen.add(node["unique_id"])
+        if (node.get("config") or {}).get("materialized") == "ephemeral":
+            waiting += (node.get("depends_on") or {}).get("nodes") or ()
+        elif node.get("schema"):
+            name = node.get("identifier") or node.get("alias") or node["name"]
+            found.add(Relation(node.get("database"), node["schema"], name))
+    return sorted(found, key=lambda each: (each.schema, each.name))
+
+
+def own_relations(manifest: Mapping[str, Any]) -> list[Relation]:
+    """Sentinel's own models."""
+    return [
+        Relation(node.get("database"), node["schema"], node.get("alias") or node["name"])
+        for node in models(manifest)
+        if node.get("package_name") == PACKAGE
+    ]
 
 
 def external_files(manifest: Mapping[str, Any], root: str) -> list[str]:

@@ -6,6 +6,7 @@ dbt itself runs in a process of its own, which ends when it isn't needed: this o
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import threading
 import time
@@ -21,7 +22,7 @@ from typing import Any
 from sentinel.core.errors import ProjectError, SentinelError
 from sentinel.core.project import AlertSource, Compiled, Selection, StoreTables
 from sentinel.dbt.options import DbtOptions
-from sentinel.dbt.project import DbtProject
+from sentinel.dbt.project import DbtProject, Introspection
 
 _IDLE = timedelta(minutes=5)
 _END_S = 5.0
@@ -53,8 +54,16 @@ class DbtProcess:
     Every call raises ProjectError and ConfigError as `DbtProject` does.
     """
 
-    def __init__(self, options: DbtOptions, *, idle: timedelta = _IDLE) -> None:
+    def __init__(
+        self,
+        options: DbtOptions,
+        introspection: Introspection | None = None,
+        *,
+        idle: timedelta = _IDLE,
+    ) -> None:
+        """`introspection` is that of `DbtProject`: a function with a name, which both processes know."""
         self._options = options
+        self._introspection = introspection
         self._idle = idle.total_seconds()
         self._lock = threading.Lock()
         self._child: _Child | None = None
@@ -92,7 +101,7 @@ class DbtProcess:
             if self._timer is not None:
                 self._timer.cancel()
             if self._child is None:
-                self._child = _start(self._options)
+                self._child = _start(self._options, self._introspection)
             try:
                 answer = self._child.ask(method, args)
             except (EOFError, OSError):
@@ -142,10 +151,12 @@ class _Child:
         self.process.close()
 
 
-def _start(options: DbtOptions) -> _Child:
+def _start(options: DbtOptions, introspection: Introspection | None) -> _Child:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(options, theirs), name="dbt", daemon=True)
+    process = context.Process(
+        target=_serve, args=(options, introspection, theirs), name="dbt", daemon=True
+    )
     process.start()
     theirs.close()
     return _Child(process, ours)
@@ -206,11 +217,15 @@ class PicturedProject(DbtProject):
 # -- in the process ----------------------------------------------------------------------------
 
 
-def _serve(options: DbtOptions, way: Connection) -> None:
+def _serve(options: DbtOptions, introspection: Introspection | None, way: Connection) -> None:
     """Answer calls until nobody is left to ask, however that came."""
     # Ctrl-C reaches all processes of a terminal: the one that asks decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    project = DbtProject(options)
+    # A full disk, or a reader that doesn't read, must not break off or stop what dbt does here.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        os.dup2(nowhere, descriptor)
+    project = DbtProject(options, introspection=introspection)
     methods: Mapping[str, Callable[..., Any]] = {
         "picture": lambda selection: take_picture(project, selection),
         "compile": lambda unique_ids: dict(project.compile(unique_ids)),

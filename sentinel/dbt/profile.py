@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from sentinel.core.errors import ConfigError
+from sentinel.core.origin import SECRET_PREFIX
 from sentinel.dbt.files import load_yaml
 from sentinel.dbt.options import PROFILES_FILE, DbtOptions, find_profiles_dir
-from sentinel.dbt.rendering import SECRET_PREFIX, Renderer, parse_vars
+from sentinel.dbt.rendering import Computed, Renderer, has_jinja, parse_vars, shown_name
 
 _SECRET_WORDS = ("pass", "secret", "token", "key", "private", "credential", "auth")
 
@@ -25,6 +26,11 @@ class Profile:
     credentials: Mapping[str, Any] = field(repr=False)
     threads: int = 1
     _hidden: frozenset[str] = field(default=frozenset(), repr=False)
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """What is taken out of texts."""
+        return self._hidden
 
     def scrub(self, text: str) -> str:
         """The text without any of this target's secrets; for messages of others, such as dbt."""
@@ -69,19 +75,24 @@ def read_profile(
     profiles = load_yaml(path, secret=True)
     if not isinstance(profiles, dict) or not profiles:
         raise ConfigError(f"{path} is empty")
-    profile = _entry(profiles, name, f"{path}: there is no profile {name!r}", skip={"config"})
+    profile = _entry(
+        profiles, name, f"{path}: there is no profile {shown_name(name)}", skip={"config"}
+    )
     renderer = Renderer(env, parse_vars(options.vars), secrets=True)
     target = options.target
     if target is None:
         chosen = renderer.tree(profile.get("target", "default"), f"{path}: {name}.target")
         if chosen is None:
             raise ConfigError(f"{path}: {name}.target is empty", hint="name one of its outputs")
-        target = str(chosen)
+        computed = has_jinja(profile.get("target"))
+        target = Computed(chosen) if computed else str(chosen)
     outputs = profile.get("outputs")
     if not isinstance(outputs, dict):
-        raise ConfigError(f"{path}: profile {name!r} has no outputs")
-    raw = _entry(outputs, target, f"{path}: profile {name!r} has no target {target!r}")
-    where = f"{path}: {name}.outputs.{target}"
+        raise ConfigError(f"{path}: profile {shown_name(name)} has no outputs")
+    raw = _entry(
+        outputs, target, f"{path}: profile {shown_name(name)} has no target {shown_name(target)}"
+    )
+    where = f"{path}: {name}.outputs.{target}"  # both are keys of the file
     data = renderer.tree(raw, where)
     return _profile(name, target, data, where, options, env)
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
+import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from sentinel import files
+from sentinel.core.duration import format_duration
 from sentinel.core.errors import ConfigError, ProjectError
 from sentinel.core.project import AlertSource, Compiled, Location, Selection, StoreTables, Watched
 from sentinel.dbt import manifest as reading
@@ -23,19 +26,32 @@ from sentinel.dbt.files import (
     private_dir,
     read_project,
     write_private,
+    writing,
 )
 from sentinel.dbt.locate import hidden_block, locate
 from sentinel.dbt.options import PROFILES_FILE, PROJECT_FILE, DbtOptions, find_profiles_dir
 from sentinel.dbt.profile import Profile, read_profile
-from sentinel.dbt.rendering import Renderer, parse_vars
-from sentinel.dbt.stability import Stability, has_jinja
+from sentinel.dbt.rendering import Renderer, has_jinja, parse_vars
+from sentinel.dbt.stability import Stability
 from sentinel.dbt.stamp import CONFIG_FILES, Scope, Stamp, Surroundings, stamp_key, take_stamp
+from sentinel.ports import Relation
+
+# How long another process may have dbt read the project, which takes minutes for a large one.
+_PATIENCE = timedelta(minutes=5)
+# Opens a connection that can only read, for what dbt asks while it reads a project: of a profile's
+# target, with the project's folder, the files beside the warehouse that it declares, and what opens
+# dbt's own connection.
+Introspection = Callable[
+    [Profile, Path, Callable[[], Sequence[str]], Callable[[], Any]], AbstractContextManager[Any]
+]
 
 
 class DbtProject:
     """The `Project` port over dbt. Files are looked at anew in each call; safe to share by threads.
 
-    `notify` is told, in a few words, what takes time.
+    `notify` is told, in a few words, what takes time; `warn` gets what makes the next command slow.
+    Without `introspection`, or when it is
+    `offline`, nothing in the project reaches the warehouse.
     """
 
     def __init__(
@@ -43,17 +59,25 @@ class DbtProject:
         options: DbtOptions,
         *,
         notify: Callable[[str], None] = lambda _: None,
+        warn: Callable[[str], None] = lambda _: None,
         env: Mapping[str, str] = os.environ,
         cwd: Path | None = None,
         engine: Callable[[Invocation], Engine] = make_engine,
+        introspection: Introspection | None = None,
+        offline: bool = False,
     ) -> None:
         self._cwd = cwd or Path.cwd()
         self._options = replace(options, project_dir=self._cwd / options.project_dir)
         self._notify = notify
+        self._warn = warn
         self._env = env
         self._make_engine = engine
+        self._introspection = introspection
+        self._offline = offline
         self._engine: Engine | None = None
         self._kept: Kept | None = None
+        self._own_key = secrets.token_bytes(32)
+        self._warned = False
         self._parsed: str | None = None  # the stamp at which the engine last read the project
         self._lock = threading.RLock()
 
@@ -149,6 +173,12 @@ class DbtProject:
             root = self.profile().credentials.get("external_root") or "."
             return tuple(reading.external_files(manifest, str(root)))
 
+    def relations(self) -> tuple[Sequence[Relation], Sequence[Relation]]:
+        """The relations that alerts read, and Sentinel's own. Raises ProjectError as `alerts` does."""
+        with self._lock:
+            manifest = self._manifest(self._current())
+            return reading.watched(manifest), reading.own_relations(manifest)
+
     def watched(self) -> Watched:
         """The files that a change of the project would touch, as far as folders tell.
 
@@ -239,7 +269,23 @@ class DbtProject:
 
     def _save(self) -> None:
         if self._kept is not None:
-            self._kept.save()
+            try:
+                self._kept.save()
+            except ConfigError as error:
+                self._nothing_kept(error)
+
+    def _key(self, folder: Path) -> bytes:
+        try:
+            return stamp_key(folder)
+        except ConfigError as error:
+            self._nothing_kept(error)
+            return self._own_key
+
+    def _nothing_kept(self, error: ConfigError) -> None:
+        """dbt's answers serve this process alone, which works all the same."""
+        if not self._warned:
+            self._warned = True
+            self._warn(f"{error.message}; dbt parses the project again for the next command")
 
     def _stamp(self, scope: Scope, file: ProjectFile, last: Stamp | None) -> Stamp:
         folder = private_dir(self._folder(file))
@@ -250,7 +296,7 @@ class DbtProject:
             adapter=self._read_profile(file.profile).type,
             engine=self._options.engine,
             env=self._env,
-            key=stamp_key(folder),
+            key=self._key(folder),
         )
         return take_stamp(scope, file, self._packages(file), around, last)
 
@@ -264,11 +310,19 @@ class DbtProject:
         if self._engine is None:
             self._notify("starting dbt")
             self._engine = self._make_engine(
-                Invocation(self._options, self._profiles_dir(), folder)
+                Invocation(
+                    self._options,
+                    self._profiles_dir(),
+                    folder,
+                    None if self._introspection is None else self._open,
+                    self._offline,
+                )
             )
         try:
-            with _locked(folder / "lock"):
-                private_dir(folder / "dbt")
+            with self._locked(folder / "lock"):
+                # dbt opens what it finds there by name, and follows links.
+                with writing(folder / "dbt"):
+                    files.take_links_out(private_dir(folder / "dbt"))
                 try:
                     if parse or self._parsed != stamp.value:
                         self._notify("parsing the dbt project")
@@ -279,27 +333,63 @@ class DbtProject:
                         self._notify(phrase)
                     yield self._engine
                 finally:
-                    close_to_others(folder / "dbt")
+                    with writing(folder / "dbt"):
+                        close_to_others(folder / "dbt")
         except ProjectError as error:
             scrubbed = self._read_profile(file.profile).scrub(error.message)
             # `from None`: the cause may hold the secret.
             raise ProjectError(scrubbed, hint=error.hint) from None
 
+    @contextmanager
+    def _locked(self, path: Path) -> Iterator[None]:
+        """One process at a time: dbt rewrites its partial parse and manifest in place."""
+        with writing(path):
+            lock = files.lock(
+                path,
+                patience=_PATIENCE,
+                waiting=lambda: self._notify("waiting for another process that reads the project"),
+            )
+        if lock is None:
+            raise ProjectError(
+                f"another process has locked {path} for {format_duration(_PATIENCE)}",
+                hint="wait for it or end it, then try again",
+            )
+        try:
+            yield
+        finally:
+            os.close(lock)
+
+    def _open(self, by_dbt: Callable[[], Any], parsed: bool) -> AbstractContextManager[Any]:
+        """The connection for what dbt asks; before a parse nobody knows the project's files."""
+        assert self._introspection is not None
+        profile, root = self.profile(), self.file().root
+
+        def files() -> Sequence[str]:
+            external = str(profile.credentials.get("external_root") or ".")
+            manifest = reading.load_manifest(self.folder / "manifest.json") if parsed else None
+            return reading.external_files(manifest, external) if manifest else ()
+
+        return self._introspection(profile, root, files, by_dbt)
+
     def _lend_sources(self) -> None:
         """`source_status:` compares with the sources.json of the user's target folder."""
         theirs = self.folder.parent / "sources.json"
         ours = self.folder / "dbt" / "sources.json"
-        if theirs.is_file():
-            write_private(ours, theirs.read_bytes())
+        try:
+            content = files.read(theirs)
+        except OSError:
+            with writing(ours):
+                files.remove(ours)
         else:
-            ours.unlink(missing_ok=True)
+            write_private(ours, content)
 
     def _publish(self, folder: Path) -> None:
         made = folder / "dbt" / "manifest.json"
         try:
-            write_private(folder / "manifest.json", made.read_bytes())
+            manifest = files.read(made)
         except OSError as error:
             raise ProjectError(f"dbt left no manifest at {made}") from error
+        write_private(folder / "manifest.json", manifest)
 
     def _scrubbed(self, compiled: Compiled) -> Compiled:
         if compiled.error is None:
@@ -337,7 +427,7 @@ class DbtProject:
 
     def _selectors_yml(self) -> str:
         try:
-            return (self._options.project_dir / "selectors.yml").read_text(encoding="utf-8")
+            return files.read(self._options.project_dir / "selectors.yml").decode("utf-8")
         except (OSError, UnicodeDecodeError):
             return ""
 
@@ -358,17 +448,3 @@ class _LazyTarget:
             return self[key]
         except KeyError as error:
             raise AttributeError(key) from error
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One process at a time: dbt rewrites its partial parse and manifest in place."""
-    try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise ConfigError(f"can't write {path}: {error.strerror}") from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

@@ -13,21 +13,43 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import jinja2
 import yaml
-from jinja2.exceptions import SecurityError
 from jinja2.nativetypes import NativeCodeGenerator, NativeTemplate
-from jinja2.sandbox import SandboxedEnvironment
 
+from sentinel import files
 from sentinel.core.errors import ConfigError, UsageError
+from sentinel.core.jinja import FAILURES, BoundedEnvironment, TooMuch, work
+from sentinel.core.origin import SECRET_PREFIX
+from sentinel.core.yaml import LARGEST_FILE, TooMuchYaml, check
 
-SECRET_PREFIX = "DBT_ENV_SECRET_"  # noqa: S105 (the prefix dbt gives to secrets' names)
 _UNSET: Any = object()
 # What a secret is while Jinja renders: dbt's own, which `upper` leaves as it is and `lower` doesn't.
 _PLACEHOLDER = "$$$DBT_SECRET_START$$${}$$$DBT_SECRET_END$$$"
 _SECRET = re.compile(re.escape(_PLACEHOLDER).replace(r"\{\}", rf"({SECRET_PREFIX}\w+?)"))
+
+
+class Computed(str):
+    """A name that Jinja made, perhaps of a variable's value: no error quotes it."""
+
+    __slots__ = ()
+
+
+def shown_name(name: str) -> str:
+    """A name as an error shows it."""
+    return "of the name that its Jinja gives" if isinstance(name, Computed) else repr(name)
+
+
+def has_jinja(value: Any) -> bool:
+    """Whether any text in nested mappings and lists holds Jinja."""
+    if isinstance(value, Mapping):
+        return any(has_jinja(v) for v in value.values())
+    if isinstance(value, list | tuple):
+        return any(has_jinja(v) for v in value)
+    return isinstance(value, str) and ("{{" in value or "{%" in value)
 
 
 class Unrenderable(ValueError):
@@ -54,7 +76,7 @@ class Renderer:
             "var": self._var,
             "fromjson": _or_default(json.loads),
             "tojson": _or_default(json.dumps),
-            "fromyaml": _or_default(yaml.safe_load),
+            "fromyaml": _or_default(read_yaml),
             "toyaml": _or_default(yaml.safe_dump),
             "dbt_version": _dbt_version(),
         }
@@ -70,15 +92,17 @@ class Renderer:
         if not ("{{" in value or "{%" in value or "{#" in value):
             return _as_jinja_leaves_it(value)
         try:
-            return self._revealed(self._jinja.from_string(value).render(self._context))
+            return self._revealed(self._jinja.from_string(value).render(self._context, **work()))
         except Unrenderable:
             raise
         except jinja2.UndefinedError as error:
             raise Unrenderable(f"{error.message}") from error
-        except (jinja2.TemplateError, SecurityError) as error:
+        except TooMuch as error:
+            raise Unrenderable(f"its Jinja can't be rendered: {error}") from error
+        except jinja2.TemplateError as error:
             # A syntax error quotes the template, which may hold a password beside the Jinja.
             raise Unrenderable("its Jinja can't be rendered") from error
-        except (TypeError, ValueError, LookupError, ArithmeticError) as error:
+        except FAILURES as error:
             raise Unrenderable(f"its Jinja raises {type(error).__name__}") from error
 
     def tree(self, data: Any, where: str, *, skip: Callable[[str], bool] | None = None) -> Any:
@@ -103,7 +127,7 @@ class Renderer:
             if where.rsplit(".", 1)[-1] == "password" and "environment" not in str(error):
                 return data  # as dbt: a password may look like Jinja without being any
             raise ConfigError(
-                f"{where}: {error}", hint="correct the value, or set what it refers to"
+                f"{_with_line(where)}: {error}", hint="correct the value, or set what it refers to"
             ) from error
 
     def _env_var(self, name: str, default: Any = None) -> Any:
@@ -131,17 +155,47 @@ class Renderer:
         raise Unrenderable(f"var {name!r} isn't given by --vars")
 
 
+def _with_line(where: str) -> str:
+    """`dbt_project.yml: models.x` with the line of the key, or of the nearest one above it."""
+    file, _, keys = where.partition(": ")
+    try:
+        node = yaml.compose(files.read(Path(file), most=LARGEST_FILE), Loader=LOADER)
+    except (OSError, yaml.YAMLError, ValueError, RecursionError):
+        return where
+    line = None
+    for key in re.findall(r"[^.\[\]]+", keys):
+        if isinstance(node, yaml.MappingNode):
+            pairs = [(each, value) for each, value in node.value if each.value == key]
+        elif isinstance(node, yaml.SequenceNode) and key.isdecimal():
+            pairs = [(each, each) for each in node.value[int(key) : int(key) + 1]]
+        else:
+            break
+        if not pairs:
+            break
+        line, node = pairs[-1][0].start_mark.line + 1, pairs[-1][1]
+    return where if line is None else f"{file}:{line}: {keys}"
+
+
 def parse_vars(text: str | None) -> dict[str, Any]:
     """The mapping that `--vars` holds as YAML. Raises UsageError."""
     try:
-        value = yaml.safe_load(text or "{}")
-    except yaml.YAMLError as error:
+        value = read_yaml(text or "{}")
+    except (yaml.YAMLError, ValueError) as error:
         raise UsageError("--vars is not YAML", hint="as in --vars '{key: value}'") from error
     if value is None:
         return {}
     if not isinstance(value, dict):
         raise UsageError("--vars is not a mapping", hint="as in --vars '{key: value}'")
     return {str(k): v for k, v in value.items()}
+
+
+def read_yaml(text: str) -> Any:
+    """A YAML document. Raises TooMuchYaml, a ValueError, and yaml.YAMLError."""
+    check(yaml.parse(text, Loader=LOADER))
+    return yaml.load(text, Loader=LOADER)  # noqa: S506 (a safe loader, in C where there is one)
+
+
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Marked(str):
@@ -188,7 +242,7 @@ def _native(nodes: Iterable[Any]) -> Any:
     return result
 
 
-class _Environment(SandboxedEnvironment):
+class _Environment(BoundedEnvironment):
     code_generator_class = NativeCodeGenerator
     concat = staticmethod(_native)
 
@@ -201,9 +255,11 @@ _Environment.template_class = _Template
 
 
 def _environment() -> jinja2.Environment:
-    env = _Environment(extensions=["jinja2.ext.do", "jinja2.ext.loopcontrols"])
+    env = _Environment(
+        extensions=["jinja2.ext.do", "jinja2.ext.loopcontrols"], immutable=False, folds=True
+    )
     for kind in ("text", "bool", "number", "native"):
-        env.filters[f"as_{kind}"] = _mark(kind)
+        env.add_filter(f"as_{kind}", _mark(kind))
     return env
 
 
@@ -216,7 +272,9 @@ def _or_default(convert: Callable[[Any], Any]) -> Callable[..., Any]:
     def call(value: Any, default: Any = None) -> Any:
         try:
             return convert(value)
-        except (TypeError, ValueError, yaml.YAMLError):
+        except TooMuchYaml:
+            raise
+        except (TypeError, ValueError, RecursionError, yaml.YAMLError):
             return default
 
     return call

@@ -37,7 +37,16 @@ from dbt_common.invocation import reset_invocation_id
 
 from sentinel.core.errors import ConfigError, ProjectError, WarehouseError
 from sentinel.core.project import Compiled, Selection
-from sentinel.dbt.engine import Invocation, Node, chosen, clean, dbt_failed, selection_words
+from sentinel.dbt.engine import (
+    LESSENING,
+    Invocation,
+    Node,
+    chosen,
+    clean,
+    dbt_failed,
+    selection_words,
+)
+from sentinel.dbt.reading import hold_adapter, reading
 
 # dbt keeps flags, adapters and loggers in globals: one call at a time in this process, whatever
 # the number of projects.
@@ -54,20 +63,24 @@ class PythonEngine:
         self._manifest: Manifest | None = None
 
     def parse(self) -> None:
-        result = self._invoke(["parse"], None, [])
+        with self._reading():
+            result = self._invoke(["parse"], None, [])
         if not isinstance(result, Manifest):
             raise dbt_failed("dbt parse returned no manifest")
         self._manifest = result
 
     def select(self, selection: Selection) -> frozenset[str]:
-        result = self._invoke(["ls"], self._parsed(), selection_words(selection))
+        manifest = self._parsed()
+        with self._reading():
+            result = self._invoke(["ls"], manifest, selection_words(selection))
         return frozenset(json.loads(line)["unique_id"] for line in result or ())
 
     def compile(self, nodes: Iterable[Node]) -> Mapping[str, Compiled]:
         manifest = self._parsed()
-        with _alone():
+        with self._reading(parsed=True), _alone():
             try:
                 config = self._begin("compile", manifest)
+                hold_adapter(get_adapter(config))
                 manifest = _deferred(manifest, config)
                 with task_contextvars(project_root=config.project_root):
                     return {n.unique_id: _compile(n.unique_id, config, manifest) for n in nodes}
@@ -76,9 +89,18 @@ class PythonEngine:
 
     def run(self, selection: Selection) -> None:
         try:
-            self._invoke(["run"], self._parsed(), chosen(selection))
+            self._invoke(["run"], self._parsed(), ["--no-empty", *chosen(selection)])
         finally:
             self._manifest = None  # dbt run compiles the manifest's own nodes: not to be reused
+
+    @contextmanager
+    def _reading(self, *, parsed: bool = False) -> Iterator[None]:
+        """dbt, held to reading; with nobody else in it, since dbt's classes are changed for that."""
+        invocation = self._invocation
+        opener = None if invocation.offline else invocation.opener
+        opening = None if opener is None else lambda by_dbt: opener(by_dbt, parsed)
+        with _DBT_IS_NOT_REENTRANT, reading(invocation.folder, opening, invocation.offline):
+            yield
 
     def _parsed(self) -> Manifest:
         if self._manifest is None:
@@ -98,7 +120,8 @@ class PythonEngine:
         if not outcome.success:
             results = getattr(outcome.result, "results", ())
             failed = [str(result.message) for result in results if result.status in _FAILED]
-            raise dbt_failed("\n".join(failed) or f"dbt {command[0]} failed")
+            words = "\n".join(failed) or f"dbt {command[0]} failed"
+            raise dbt_failed(words, command[0])
         return outcome.result
 
     def _begin(self, command: str, manifest: Manifest) -> RuntimeConfig:
@@ -153,7 +176,6 @@ def _words(error: Exception) -> str:
 
 def _configured(invocation: Invocation, command: str) -> RuntimeConfig:
     """Flags, invocation context, configuration, adapter: all that needs no manifest."""
-    # Under DBT_EMPTY every ref would be an empty subquery, and no alert would ever fire.
     flags = Flags(args_to_context([*invocation.words(command), "--no-empty"]))
     set_flags(flags)  # type: ignore[no-untyped-call] # dbt is untyped here
     set_invocation_context(dict(os.environ))
@@ -231,9 +253,11 @@ def _deferred(manifest: Manifest, config: RuntimeConfig) -> Manifest:
 def _alone() -> Iterator[None]:
     """dbt, with nobody else in it; after it no connection, logger or output is left behind."""
     with _DBT_IS_NOT_REENTRANT, redirect_stdout(sys.stderr):
+        hidden = {name: os.environ.pop(name) for name in LESSENING & os.environ.keys()}
         try:
             yield
         finally:
+            os.environ |= hidden
             _disconnect()
             cleanup_event_logger()
 

@@ -166,15 +166,6 @@ class Stability:
         read.macros |= {name for name in self._macros if name.endswith(f"__{given.value}")}
 
 
-def has_jinja(value: Any) -> bool:
-    """Whether any text in nested mappings and lists holds Jinja."""
-    if isinstance(value, Mapping):
-        return any(has_jinja(v) for v in value.values())
-    if isinstance(value, list | tuple):
-        return any(has_jinja(v) for v in value)
-    return isinstance(value, str) and ("{{" in value or "{%" in value)
-
-
 def _member(node: nodes.Node) -> tuple[str | None, str | None]:
     """`owner.attribute` and `owner['attribute']`; (None, None) for anything else."""
     if isinstance(node, nodes.Getattr) and isinstance(node.node, nodes.Name):

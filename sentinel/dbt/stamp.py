@@ -23,6 +23,7 @@ from typing import Any, Literal
 from sentinel.core.errors import ConfigError
 from sentinel.dbt.files import ProjectFile, write_private
 from sentinel.dbt.options import PROFILES_FILE, PROJECT_FILE, DbtOptions
+from sentinel.files import Refused, read
 
 Scope = Literal["project", "base"]
 
@@ -103,8 +104,8 @@ def stamp_key(folder: Path) -> bytes:
     """The key of this project's stamps, made on first use."""
     path = folder / "stamp.key"
     try:
-        key = path.read_bytes()
-    except FileNotFoundError:
+        key = read(path, most=64)
+    except (FileNotFoundError, Refused):
         key = b""
     except OSError as error:
         raise ConfigError(f"can't read {path}: {error.strerror}") from error
@@ -177,7 +178,7 @@ def _env_names(paths: Iterable[Path]) -> tuple[str, ...] | None:
         if path.suffix.lower() in _WITHOUT_JINJA:
             continue
         try:
-            text = path.read_bytes()
+            text = read(path)
         except OSError:
             continue
         for call in _ENV_CALL.finditer(text):

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 from watchfiles import Change, DefaultFilter, watch
 
+from sentinel.app.threads import Threads
 from sentinel.core.project import Watched
 
 _DEBOUNCE_MS = 400
 _STEP_MS = 100
+_POLL_MS = 2_000
+_AGAIN_S = 30.0
 
 
 class Watch:
     """Calls `changed` after files have changed; it may be called for nothing."""
 
-    def __init__(self, changed: Callable[[], None]) -> None:
+    def __init__(self, changed: Callable[[], None], threads: Threads) -> None:
         self._changed = changed
+        self._threads = threads
         self._watched: Watched | None = None
         self._stop = threading.Event()
-        self._threads: list[threading.Thread] = []
+        self._names: list[str] = []
 
     def look_at(self, watched: Watched) -> None:
         """Watch these from now on, instead of those before."""
@@ -34,45 +39,59 @@ class Watch:
             if folder.is_dir():  # one may be named for several reasons
                 flat[folder] = flat.get(folder, frozenset()) | names
         deep = [folder for folder in watched.deep if folder.is_dir()]
-        for folders, wanted, recursive in (
-            (deep, DefaultFilter(), True),
-            (list(flat), _Named(flat), False),
+        for name, follow in (
+            ("watch folders", _Follow(deep, DefaultFilter(), True, self._stop, self._changed)),
+            ("watch files", _Follow(list(flat), _Named(flat), False, self._stop, self._changed)),
         ):
-            if folders:
-                thread = threading.Thread(
-                    target=self._follow,
-                    args=(folders, wanted, recursive, self._stop),
-                    name="watch",
-                    daemon=True,
-                )
-                thread.start()
-                self._threads.append(thread)
+            if follow.folders:
+                self._threads.start(name, follow)
+                self._names.append(name)
 
     def close(self) -> None:
         self._stop.set()
-        for thread in self._threads:
-            if thread is not threading.current_thread():
-                thread.join()
-        self._threads = []
+        for name in self._names:
+            self._threads.end(name)
+        self._names = []
 
-    def _follow(
-        self,
-        folders: Collection[Path],
-        wanted: Callable[[Change, str], bool],
-        recursive: bool,
-        stop: threading.Event,
-    ) -> None:
+
+@dataclass
+class _Follow:
+    """The work of a thread: it watches until `stop`."""
+
+    folders: Collection[Path]
+    wanted: Callable[[Change, str], bool]
+    recursive: bool
+    stop: threading.Event
+    changed: Callable[[], None]
+    _polling: bool = False
+    _before: bool = False
+
+    def __call__(self) -> None:
+        while not self.stop.is_set():
+            if self._before:
+                self.changed()  # something may have changed since it ended
+            self._before = True
+            try:
+                self._follow()
+            except (OSError, RuntimeError):  # too many watches on this machine; or a folder is gone
+                if self._polling:
+                    self.stop.wait(_AGAIN_S)
+                self._polling = True
+
+    def _follow(self) -> None:
         for _ in watch(
-            *folders,
-            watch_filter=wanted,
+            *(folder for folder in self.folders if folder.is_dir()),
+            watch_filter=self.wanted,
             debounce=_DEBOUNCE_MS,
             step=_STEP_MS,
-            stop_event=stop,
-            recursive=recursive,
+            stop_event=self.stop,
+            recursive=self.recursive,
             raise_interrupt=False,
             ignore_permission_denied=True,
+            force_polling=self._polling or None,
+            poll_delay_ms=_POLL_MS,
         ):
-            self._changed()
+            self.changed()
 
 
 class _Named:

@@ -7,12 +7,16 @@ read, or raises, and an open transaction ends with its script.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from google.api_core.exceptions import Forbidden
+from google.cloud import bigquery
 from sqlalchemy import Connection, RowMapping, text
 
+from sentinel.store.catalog import Names, Relation
 from sentinel.store.sql import Change, Taking
 from sentinel.store.tables import Kind
 
@@ -23,6 +27,20 @@ _CASTS: dict[Kind, str] = {
     "integer": "cast({} as int64)",
     "float": "cast({} as float64)",
 }
+# A clone has the description of its original, and the other kinds of copies have none of ours.
+_SURVEY = """select table_name, table_type, option_value as comment, columns
+from {dataset}.INFORMATION_SCHEMA.TABLES
+left join (
+    select table_name as described, option_value from {dataset}.INFORMATION_SCHEMA.TABLE_OPTIONS
+    where option_name = 'description'
+) as options on described = table_name
+left join (
+    select table_name as listed, string_agg(column_name, ' ') as columns
+    from {dataset}.INFORMATION_SCHEMA.COLUMNS group by table_name
+) as own on listed = table_name
+where table_name in ({names})
+"""
+_KINDS = {"BASE TABLE": "table", "CLONE": "table"}
 _CHANGED = "sentinel: "
 # What the service says of a transaction that lost against another one.
 _ABORTED = ("concurrent update", "could not serialize access", "transaction is aborted")
@@ -58,6 +76,31 @@ class BigQueryDialect:
     def moment(self, moment: datetime) -> Any:
         return moment.astimezone(UTC)  # a time without zone would be bound as a DATETIME
 
+    def survey(
+        self, connection: Connection, names: Mapping[str, Names], *, writing: bool
+    ) -> Mapping[str, Relation]:
+        found: dict[str, Relation] = {}
+        datasets = {(each.database, each.schema) for each in names.values()}
+        for database, schema in sorted(datasets, key=str):
+            keys = {
+                each.name: key
+                for key, each in names.items()
+                if (each.database, each.schema) == (database, schema)
+            }
+            dataset = ".".join(f"`{part}`" for part in (database, schema) if part)
+            sql = _SURVEY.format(dataset=dataset, names=self.texts("names"))
+            values = {"names": json.dumps(sorted(keys))}
+            for row in connection.execute(text(sql), values).mappings():
+                key = keys[row["table_name"]]
+                found[key] = Relation(
+                    _KINDS.get(row["table_type"], row["table_type"].lower()),
+                    frozenset((row["columns"] or "").split()),
+                    f"{database}.{schema}.{row['table_name']}",
+                    row["comment"] or "",
+                    read_only=_refusal(connection, names[key].text) if writing else None,
+                )
+        return found
+
     def apply(self, connection: Connection, changes: Sequence[Change], gate: str) -> None:
         values: dict[str, Any] = {}
         lines: list[str] = []
@@ -73,6 +116,17 @@ class BigQueryDialect:
     def take(self, connection: Connection, taking: Taking, gate: str) -> Sequence[RowMapping]:
         script = f"{_script(gate, [taking.sql])} {taking.taken};"
         return connection.execute(text(script), taking.values).mappings().all()
+
+
+def _refusal(connection: Connection, relation: str) -> str | None:
+    """Why the service wouldn't change rows; a dry run asks for the permissions and costs nothing."""
+    client: bigquery.Client = connection.connection.driver_connection._client  # type: ignore[union-attr]  # Google's own
+    config = bigquery.QueryJobConfig(dry_run=True, use_query_cache=False)
+    try:
+        client.query(f"delete from {relation} where false", job_config=config, timeout=60)
+    except Forbidden as error:
+        return str(error.message).split("; reason:")[0].strip()
+    return None
 
 
 def _value(name: str) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
+from sentinel import files
 from sentinel.core.errors import StoreError
 from sentinel.ports import Lease, Store
 
@@ -50,16 +50,10 @@ class FileLeadership:
         if self._handle is not None:
             return True
         try:
-            handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._handle = files.lock(self._path)
         except OSError as error:
             raise StoreError(f"can't write {self._path}: {error.strerror}") from None
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            return False
-        self._handle = handle
-        return True
+        return self._handle is not None
 
     def let_go(self) -> None:
         if self._handle is not None:

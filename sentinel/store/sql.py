@@ -26,7 +26,6 @@ from sentinel.core.errors import (
     StateConflict,
     StoreError,
     TablesMissing,
-    TablesOutdated,
 )
 from sentinel.core.evaluation import Outcome
 from sentinel.core.history import HistoryRow
@@ -44,6 +43,7 @@ from sentinel.ports import (
     Recorded,
     Snapshot,
 )
+from sentinel.store.catalog import Names, Relation, judge, names_of
 from sentinel.store.tables import (
     HISTORY,
     LEASES,
@@ -74,7 +74,6 @@ _ATTEMPT: Mapping[str, Kind] = {
 # How many rows go into one parameter: a database in this process needs many times its length.
 _ROWS_AT_ONCE = 1_000
 _DELETED = "another writer has deleted these rows before"
-_MAKE_TABLES = "`dbt run -s package:sentinel` makes them (`sentinel init` too)"
 
 
 @dataclass(frozen=True)
@@ -123,6 +122,14 @@ class Dialect(Protocol):
 
     def missing_table(self, error: BaseException) -> bool:
         """Whether a driver's error says that there is no such table."""
+
+    def survey(
+        self, connection: Connection, names: Mapping[str, Names], *, writing: bool
+    ) -> Mapping[str, Relation]:
+        """What is at the place of each of these tables, by key; what isn't there is left out.
+
+        `writing` says that it matters whether rows can be written; nothing is written.
+        """
 
     def expand(self, parameter: str, columns: Mapping[str, Kind]) -> str:
         """A subquery with these columns from a bound parameter: a JSON array of objects."""
@@ -182,46 +189,28 @@ class SqlStore:
 
     # -- reading -------------------------------------------------------------------------------
 
-    def check(self) -> None:
-        with self._transaction(read_only=True) as connection:
-            for table in TABLES:
-                self._check_table(connection, table)
-
-    def _check_table(self, connection: Connection, table: Table[Any]) -> None:
-        relation = self._tables.relations.get(table.model)
-        if relation is None:
-            raise TablesMissing(
-                f"the dbt project has no model {table.model}: the dbt package `sentinel` isn't "
-                "installed in it, or its models are disabled",
-                hint="`sentinel init` installs it",
-            )
-        try:
-            empty = text(f"select * from {self._relation(table)} where 1 = 0")
-            found = set(connection.execute(empty).keys())
-        except SQLAlchemyError as error:
-            connection.rollback()
-            cause = _cause(error)
-            if not self._dialect.missing_table(cause):
-                words = self._dialect.words(cause)
-                raise StoreError(f"the table {relation} can't be read: {words}") from None
-            raise TablesMissing(
-                f"the table {relation} doesn't exist yet", hint=_MAKE_TABLES
-            ) from None
-        lacking = [name for name in table.columns if name not in found]
-        if lacking:
-            raise TablesOutdated(
-                f"the table {relation} is older than this Sentinel: it has no column "
-                f"{', '.join(lacking)}",
-                hint="`sentinel init --upgrade` refreshes the dbt package, "
-                "then `dbt run -s package:sentinel` adds the columns",
-            )
-        unknown = sorted(found - set(table.columns))
-        if unknown:
-            raise TablesOutdated(
-                f"the table {relation} is newer than this Sentinel: it has the column "
-                f"{', '.join(unknown)}",
-                hint="upgrade dbt-sentinel to the version that made the tables",
-            )
+    def check(self, *, writing: bool = False) -> None:
+        for table in TABLES:
+            if table.model not in self._tables.relations:
+                raise TablesMissing(
+                    f"the dbt project has no model {table.model}: the dbt package `sentinel` isn't "
+                    "installed in it, or its models are disabled",
+                    hint="`sentinel init` installs it",
+                )
+        named = {table.model: names_of(self._tables.relations[table.model]) for table in TABLES}
+        with self._transaction(read_only=not writing) as connection:
+            try:
+                found = self._dialect.survey(connection, named, writing=writing)
+            except SQLAlchemyError as error:
+                connection.rollback()
+                cause = _cause(error)
+                if not self._dialect.missing_table(cause):
+                    words = self._dialect.words(cause)
+                    raise StoreError(f"Sentinel's tables can't be read: {words}") from None
+                found = {}
+        for table in TABLES:
+            relation = self._tables.relations[table.model]
+            judge(table, relation, found.get(table.model), writing=writing)
 
     def now(self) -> datetime:
         with self._transaction(read_only=True) as connection:

@@ -11,15 +11,17 @@ from functools import cached_property
 from types import NoneType, UnionType
 from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from sentinel.core.errors import StoreError
 from sentinel.core.history import HistoryRow
 from sentinel.core.lifecycle import State
 from sentinel.core.planning import Notification
 from sentinel.core.silence import Silence
-from sentinel.core.values import to_json
+from sentinel.core.values import cut, to_json
 from sentinel.ports import Lease
 
 Row = TypeVar("Row")
 Kind = Literal["text", "time", "integer", "float", "json"]
+_SHOWN = 60
 
 
 @dataclass(frozen=True)
@@ -49,15 +51,24 @@ class Table(Generic[Row]):
         )
 
     def load(self, values: Mapping[str, Any]) -> Row:
-        """A row as the driver gave it, by column name."""
-        hints = self._hints
+        """A row as the driver gave it, by column name. Raises StoreError if a value is invalid."""
         return self.row(
             **{
-                name: _load(values[name], kind, hints[name])
+                name: self._value(name, kind, values[name])
                 for name, kind in self.columns.items()
-                if values[name] is not None or NoneType in get_args(hints[name])
+                if values[name] is not None or NoneType in get_args(self._hints[name])
             }
         )
+
+    def _value(self, name: str, kind: Kind, value: Any) -> Any:
+        try:
+            return _load(value, kind, self._hints[name])
+        except (ValueError, TypeError, RecursionError):
+            raise StoreError(
+                f"the column {name} of {self.model} holds an invalid value: "
+                f"{cut(str(value), _SHOWN)!r}",
+                hint="something else than Sentinel has changed this table: correct the value",
+            ) from None
 
 
 def _table(model: str, row: type[Row]) -> Table[Row]:

@@ -1,12 +1,13 @@
 """Any other warehouse: dbt's own adapter opens the connections, SQLAlchemy's dialect speaks on them.
 
-There is no read-only mode that all of these have. A query is refused by its words; what is left to
-hold it are the grants of the profile's role.
+There is no read-only mode that all of these have, and no way to ask them what a text is without
+running it. A query is refused by its words; the boundary are the grants of the profile's role.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import random
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,15 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy
-import sqlglot
 from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event
 from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
-from sqlalchemy.pool import QueuePool
-from sqlglot import Dialect, TokenType, exp
-from sqlglot.errors import SqlglotError
+from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState, QueuePool
+from sqlglot import Dialect, exp
 
-from sentinel.core.errors import ConfigError, QueryError, WarehouseError
-from sentinel.ports import Query, Session
+from sentinel.core.errors import ConfigError, WarehouseError
+from sentinel.ports import Query, Relation, Rights, Session
+from sentinel.warehouses.introspection import ByDbt, JudgedHandle
+from sentinel.warehouses.postgres_tokens import FORGET
+from sentinel.warehouses.readonly import refuse_writing
 from sentinel.warehouses.session import SqlSession, own_words
 
 # dbt's name of a type to SQLAlchemy's name of dialect and driver, where they differ. The driver is
@@ -41,10 +43,10 @@ _INSIDE_OF_WRAPPERS = ("handle", "_conn")
 _MILLISECONDS = ("athena", "trino")
 # Where opening a connection meets no server yet: the first query does.
 _OPENED_LATE = ("trino",)
-# What can write in the midst of a statement that begins as a query does.
-_WRITES = {
-    TokenType.DELETE, TokenType.INSERT, TokenType.INTO, TokenType.MERGE, TokenType.UPDATE,
-}  # fmt: skip
+# What makes a transaction read-only, and a connection forget a query, by dbt's name of a type. In a
+# warehouse that isn't here no SELECT can set anything, or each query has a session of its own.
+_READ_ONLY = {"postgres": "set transaction read only"}
+_FORGET = {"postgres": FORGET}
 
 
 class AdapterWarehouse:
@@ -71,7 +73,9 @@ class AdapterWarehouse:
         handles: list[Any] = []  # a wrapper that nobody holds closes its connection
         engine = self._engine(lambda: self._ready_connection(handles))
         try:
-            session = _AdapterSession(engine, self._dialect)
+            session = _AdapterSession(engine, self._dialect, _READ_ONLY.get(self._kind))
+            if self._kind in _FORGET:
+                event.listen(engine, "reset", _forgetting(_FORGET[self._kind]))
             self._reach(engine)
             yield session
         finally:
@@ -92,6 +96,23 @@ class AdapterWarehouse:
             f"Sentinel can't keep its tables in a warehouse of the type {self._kind!r}",
             hint="`store.target` in sentinel.yml may name another target",
         )
+
+    def rights(self, watched: Sequence[Relation], own: Sequence[Relation]) -> Rights:
+        """As `sentinel.warehouses.contract.Database.rights`."""
+        return Rights(
+            unchecked=f"Sentinel can't see the rights of a role of the type {self._kind!r}: give it one "
+            "that only reads"
+        )
+
+    @contextmanager
+    def introspection(self, by_dbt: ByDbt) -> Iterator[JudgedHandle]:
+        """What dbt asks while it compiles, on dbt's own connection: a query is judged by its words."""
+        handle = by_dbt()
+        try:
+            yield JudgedHandle(handle, self._dialect)
+        finally:
+            if hasattr(handle, "close"):
+                handle.close()
 
     @property
     def _dialect(self) -> str:
@@ -170,8 +191,9 @@ class _Executions:
 
 
 class _AdapterSession(SqlSession):
-    def __init__(self, engine: Engine, dialect: str) -> None:
+    def __init__(self, engine: Engine, dialect: str, read_only: str | None) -> None:
         self._executions = _Executions()
+        self._read_only = read_only
         super().__init__(engine, dialect, self._stop, self._begin)
         event.listen(engine, "before_cursor_execute", self._note_cursor)
         event.listen(engine, "handle_error", self._translate, retval=True)
@@ -179,6 +201,8 @@ class _AdapterSession(SqlSession):
     def _begin(self, connection: Connection, query: Query) -> None:
         refuse_writing(query.sql, self.dialect)
         self._executions.begin(connection)
+        if self._read_only:
+            connection.exec_driver_sql(self._read_only).close()
 
     def _note_cursor(self, connection: Connection, cursor: Any, *_: object) -> None:
         self._executions.at(connection.connection.driver_connection).cursor = cursor
@@ -215,20 +239,20 @@ class _AdapterSession(SqlSession):
         return SQLAlchemyError(f"{type(error).__name__}: {error}")
 
 
-def refuse_writing(statement: str, dialect: str) -> None:
-    """Raises QueryError if a query that sqlglot can't parse has a word that writes.
+def _forgetting(statements: str) -> Callable[[Any, ConnectionPoolEntry, PoolResetState], None]:
+    """Leaves nothing of a query to the next one on its connection."""
 
-    What it can parse has been judged before. Elsewhere a session that can only read judges the rest.
-    """
-    try:
-        sqlglot.parse_one(statement, dialect=dialect)
-    except (SqlglotError, RecursionError):
-        for token in sqlglot.tokenize(statement, dialect=dialect):
-            if token.token_type in _WRITES:
-                raise QueryError(
-                    f"the SQL can't be parsed, and holds {token.text.upper()}; an alert only reads",
-                    hint="a column of that name has to stand in quotes",
-                ) from None
+    def forget(driver: Any, record: ConnectionPoolEntry, _state: PoolResetState) -> None:
+        try:
+            driver.rollback()
+            cursor = driver.cursor()
+            cursor.execute(statements.format(seed=random.uniform(-1, 1)))  # noqa: S311 - no secret
+            cursor.close()
+            driver.commit()
+        except Exception:  # noqa: BLE001 - drivers have errors of many kinds; each means a new connection
+            record.invalidate()
+
+    return forget
 
 
 def _unwrapped(handle: Any) -> Any:

@@ -20,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
 
 import google.auth
 from google.api_core.client_options import ClientOptions
@@ -36,8 +37,9 @@ from sqlalchemy import Engine, create_engine
 
 from sentinel.core.errors import ConfigError, QueryError, SentinelError, WarehouseError
 from sentinel.core.evaluation import Excerpt, Result
-from sentinel.ports import Described, Query, Session
+from sentinel.ports import Described, Query, Relation, Rights, Session
 from sentinel.warehouses.bounding import BYTES, Bounded, Cell, Cells, json_cell
+from sentinel.warehouses.introspection import ByDbt, refuse_but_reading
 from sentinel.warehouses.readonly import one_select
 from sentinel.warehouses.session import Wrapping, too_slow
 
@@ -74,6 +76,22 @@ _SHORT = {
     "DATETIME", "TIME", "TIMESTAMP", "INTERVAL", "RANGE",
 }  # fmt: skip
 _UNNAMED = re.compile(r"f\d+_")
+# Requests: those that start a query, and those that end one.
+_QUERIES = re.compile(r"/projects/[^/]+/(jobs|queries)$")
+_CANCELS = re.compile(r"/jobs/[^/]+/cancel$")
+# Parts of a job that write or keep something, and those that decide what a query is.
+_WRITES = (
+    "load",
+    "copy",
+    "extract",
+    "destinationTable",
+    "createSession",
+    "writeIncrementalResults",
+)
+_ASKED = (
+    "query", "useLegacySql", "defaultDataset", "parameterMode", "queryParameters",
+    "connectionProperties", "tableDefinitions", "userDefinedFunctionResources",
+)  # fmt: skip
 
 Done = TypeVar("Done")
 
@@ -130,6 +148,21 @@ class BigQuery:
                 yield engine
         finally:
             engine.dispose()
+
+    def rights(self, watched: Sequence[Relation], own: Sequence[Relation]) -> Rights:
+        """As `sentinel.warehouses.contract.Database.rights`."""
+        return Rights(
+            unchecked="BigQuery tells a reader nothing of its rights: they come from IAM roles of the "
+            "project, its folders and each dataset; roles/bigquery.dataViewer and "
+            "roles/bigquery.jobUser are all that reading needs"
+        )
+
+    @contextmanager
+    def introspection(self, by_dbt: ByDbt) -> Iterator[bigquery.Client]:
+        """What dbt asks while it compiles, by dbt's own client: each request has to be one that reads."""
+        client = by_dbt()
+        _hold_to_reading(client)
+        yield client
 
     @cached_property
     def client(self) -> bigquery.Client:
@@ -245,8 +278,9 @@ class BigQuerySession(Wrapping):
     def _checked(self, query: Query) -> bigquery.QueryJob:
         statement = one_select(query.sql, self.dialect)
         job = self._said(lambda: self.dry_run(statement, query.labels, _bounded(self._keys)))
-        if job.statement_type not in (None, "SELECT"):
-            raise QueryError(f"the SQL is a {job.statement_type} statement; an alert is one SELECT")
+        if job.statement_type != "SELECT":
+            kind = job.statement_type or "unknown"
+            raise QueryError(f"the SQL is a {kind} statement to BigQuery; an alert is one SELECT")
         return job
 
     def _fetch(self, query: Query, limit: int, excerpt: Excerpt | None) -> Result:
@@ -372,6 +406,53 @@ class _BoundedClient(bigquery.Client):
 
     def query_and_wait(self, query: str, **options: Any) -> Any:
         return super().query_and_wait(query, retry=_bounded({}), api_timeout=_REQUEST_S, **options)
+
+
+def _hold_to_reading(client: bigquery.Client) -> None:
+    """Let through what gets something, and jobs that the service itself takes for a SELECT.
+
+    dbt-bigquery makes and drops datasets, copies tables and loads files by requests of their own, so
+    it is the requests that are judged, and not the statements alone.
+    """
+    http: Any = client._http
+    send = http.request
+
+    def request(method: str, url: str, data: Any = None, **options: Any) -> Any:
+        if method.upper() not in ("GET", "HEAD"):
+            _refuse_but_queries(method, url, data, lambda *job: send("POST", *job, **options))
+        return send(method, url, data=data, **options)
+
+    http.request = request
+
+
+def _refuse_but_queries(method: str, url: str, data: Any, send: Callable[[str, str], Any]) -> None:
+    """Raises QueryError unless a request starts or cancels a job that only reads."""
+    address = urlsplit(url)
+    if method.upper() == "POST" and _CANCELS.search(address.path):
+        return
+    body = json.loads(data) if _QUERIES.search(address.path) and data else {}
+    # jobs.query has the query's settings at the top, jobs.insert below `configuration`.
+    settings = body.get("configuration") or {"query": body, "dryRun": body.get("dryRun")}
+    query = settings.get("query") or {}
+    by = next((key for key in _WRITES if settings.get(key) or query.get(key)), None)
+    if method.upper() != "POST" or by or not isinstance(query.get("query"), str):
+        raise QueryError(
+            f"the request {method} {address.path}{f' with {by}' if by else ''} does more than read; "
+            "while dbt compiles an alert, Jinja may only read"
+        )
+    refuse_but_reading(query["query"], DIALECT)
+    if settings.get("dryRun"):
+        return
+    asked = {key: query[key] for key in _ASKED if key in query}
+    trial = {"configuration": {"dryRun": True, "query": {"useLegacySql": False, **asked}}}
+    jobs = address._replace(path=re.sub(r"/queries$", "/jobs", address.path))
+    answer = send(urlunsplit(jobs), json.dumps(trial))
+    if answer.ok:  # what it refuses, it refuses again, and dbt puts it into words
+        kind = answer.json().get("statistics", {}).get("query", {}).get("statementType")
+        if kind not in (None, "SELECT"):
+            raise QueryError(
+                f"the SQL is a {kind} statement; while dbt compiles an alert, Jinja may only read"
+            )
 
 
 def first_words(error: BaseException) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from sqlalchemy import Engine
 
-from sentinel.ports import Warehouse
+from sentinel.ports import Relation, Rights, Warehouse
 
 
 class Database(Warehouse, Protocol):
@@ -26,4 +27,19 @@ class Database(Warehouse, Protocol):
         """An engine for one batch or transaction.
 
         Raises WarehouseLocked after waiting for another process, and WarehouseError.
+        """
+
+    def rights(self, watched: Sequence[Relation], own: Sequence[Relation]) -> Rights:
+        """What the profile's user may do beyond reading.
+
+        `watched` are the relations that alerts read, `own` the tables of Sentinel that it writes by
+        this target. Raises as `engine` does.
+        """
+
+    def introspection(self, by_dbt: Callable[[], Any]) -> AbstractContextManager[Any]:
+        """The connection for what dbt asks while it compiles alerts; it can only read.
+
+        It has the form of what dbt's adapter calls a connection's handle. `by_dbt` opens the
+        adapter's own, which can do all that the profile's role may. Raises as `engine` does; a query
+        that isn't let through raises QueryError.
         """

@@ -8,6 +8,7 @@ the files that the dbt project declares; DuckDB itself holds it to that.
 from __future__ import annotations
 
 import os
+import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -28,8 +29,10 @@ from tenacity import (
 )
 
 from sentinel.core.errors import ConfigError, QueryError, WarehouseError, WarehouseLocked
-from sentinel.ports import Query, Session
+from sentinel.ports import Query, Relation, Rights, Session
 from sentinel.warehouses.bounding import BYTES, Cell, RenamingCells
+from sentinel.warehouses.files import rights_on
+from sentinel.warehouses.introspection import ByDbt, SessionHandle
 from sentinel.warehouses.readonly import refuse_calls
 from sentinel.warehouses.session import SqlSession, own_words
 
@@ -42,7 +45,7 @@ _LOCKED = re.compile(
 # All connections of a process to one file share one database: its mode, and the bounds set below.
 _OURS = re.compile(
     r"different configuration than existing connections|configuration has been locked|"
-    r"when enable_external_access is disabled",
+    r"when enable_external_access is disabled|unique file handle conflict",
     re.IGNORECASE,
 )
 _HOLDER = re.compile(r"held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
@@ -51,10 +54,17 @@ _SERVICE = re.compile(r"\w{2,}:")
 # What a session for alerts decides itself, whatever the profile says.
 _BOUNDS = ("allowed_directories", "allowed_paths", "enable_external_access", "lock_configuration")
 _REFUSED = re.compile(r"^Permission Error: Cannot access ")
-# In a statement's tree: what is part of it, and the functions that it calls.
+# In a statement's tree: what it consists of, and the functions that it calls. Quotes inside of the
+# tree's texts are escaped, so that none looks like a key.
 _NODE = re.compile(r'"type":"(\w+_NODE)"')
 _READING_NODES = ("SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE")
 _CALLED = re.compile(r'"function_name":"((?:[^"\\]|\\.)*)"')
+# Functions of extensions that open other databases by themselves, whatever DuckDB's bounds are, or have
+# them run a text.
+_OTHER_DATABASES = re.compile(
+    r"\w+_(attach|execute|query|scan_pushdown)|(sqlite|postgres|mysql|mssql|odbc|bigquery|snowflake)_scan",
+    re.IGNORECASE,
+)
 # DuckDB runs in this process. Beyond this it writes to the disk what a query needs meanwhile.
 _MEMORY = "512MB"
 _WILDCARD = re.compile(r"[*?\[]")
@@ -127,6 +137,18 @@ class DuckDb:
         with self._engine(read_only=read_only) as engine:
             yield engine
 
+    def rights(self, watched: Sequence[Relation], own: Sequence[Relation]) -> Rights:
+        """As `sentinel.warehouses.contract.Database.rights`."""
+        attached = [str(each["path"]) for each in self._credentials.get("attach") or ()]
+        files = [self.path, *attached]
+        return rights_on(self._project_dir / each for each in files if not _SERVICE.match(each))
+
+    @contextmanager
+    def introspection(self, by_dbt: ByDbt) -> Iterator[SessionHandle]:
+        """What dbt asks while it compiles, on a session for alerts."""
+        with self.open() as session:
+            yield SessionHandle(session)
+
     @contextmanager
     def _engine(self, *, read_only: bool, bounds: _Bounds | None = None) -> Iterator[Engine]:
         engine = create_engine(
@@ -142,7 +164,7 @@ class DuckDb:
         )
         event.listen(engine, "connect", lambda driver, _: self._prepare(driver, read_only))
         try:
-            self._wait_until_free(engine, read_only, bounds)
+            self._wait_until_free(engine, bounds)
             yield engine
         finally:
             engine.dispose()
@@ -161,8 +183,9 @@ class DuckDb:
             k: v for k, v in self._keys(key).items() if not (read_only and k.lower() in _BOUNDS)
         }
 
-    def _wait_until_free(self, engine: Engine, read_only: bool, bounds: _Bounds | None) -> None:
-        if read_only and "://" not in self.path and not Path(self.path).exists():
+    def _wait_until_free(self, engine: Engine, bounds: _Bounds | None) -> None:
+        # DuckDB would make the file when it is opened for writing.
+        if not _SERVICE.match(self.path) and not Path(self.path).exists():
             raise WarehouseError(
                 f"there is no DuckDB file {self.path}",
                 hint="`dbt build` makes it, and `sentinel init` makes Sentinel's tables in it",
@@ -220,27 +243,32 @@ class _Session(SqlSession):
         A SELECT may hold a statement that writes (`with x as (copy …)`); the tree that DuckDB makes
         of it shows that, and each function that it calls.
         """
+        import duckdb
+
         driver: Any = connection.connection.driver_connection
         own = query.own or query.sql
-        for sql in dict.fromkeys((own, query.sql)):
-            kinds = [statement.type.name for statement in driver.extract_statements(sql)]
-            if kinds == ["MULTI"]:
-                raise QueryError(
-                    "the SQL is several statements to DuckDB; an alert is one SELECT",
-                    hint="list the values of a PIVOT, as in `on month in (1, 2, 3)`",
-                )
-            if kinds != ["SELECT"]:
-                raise QueryError(f"the SQL is {_listed(kinds)} to DuckDB; an alert is one SELECT")
-        [(tree,)] = driver.execute(
-            "select json_serialize_sql(cast(? as varchar))", [own]
-        ).fetchall()
-        # Quotes inside of the tree's texts are escaped: they look like no key.
-        for kind in _NODE.findall(tree):
-            if kind not in _READING_NODES:
-                raise QueryError(f"the SQL holds {kind.split('_')[0]}; an alert only reads")
-        if not _NODE.search(tree):
+        try:
+            for sql in dict.fromkeys((own, query.sql)):
+                _expect_select([each.type.name for each in driver.extract_statements(sql)])
+            # The seed of `random()` may be the last alert's, so it becomes one that nobody knows.
+            asked = "select json_serialize_sql(cast(? as varchar)), setseed(?)"
+            seed = random.uniform(-1, 1)  # noqa: S311 - it is no secret
+            [(tree, _)] = driver.execute(asked, [own, seed]).fetchall()
+        except duckdb.Error as error:
+            raise QueryError(own_words(error)) from None
+        nodes = _NODE.findall(tree)
+        if not nodes:
             raise QueryError("DuckDB can't show what the SQL does; an alert is one SELECT")
-        refuse_calls(_CALLED.findall(tree), DIALECT)
+        for node in nodes:
+            if node not in _READING_NODES:
+                raise QueryError(f"the SQL holds {node.split('_')[0]}; an alert only reads")
+        called = _CALLED.findall(tree)
+        refuse_calls(called, DIALECT)
+        if opens := next(filter(_OTHER_DATABASES.fullmatch, called), None):
+            raise QueryError(
+                f"the SQL calls {opens}, which opens another database by itself",
+                hint="name the database under `attach` in the profile's target, and select from it",
+            )
 
     @contextmanager
     def _run(self, query: Query) -> Iterator[CursorResult[Any]]:
@@ -377,8 +405,16 @@ def _make_readable(connection: Connection, file: str) -> None:
                 connection.rollback()
 
 
-def _listed(kinds: Sequence[str]) -> str:
-    return f"{len(kinds)} statements" if len(kinds) != 1 else f"a {kinds[0]} statement"
+def _expect_select(kinds: Sequence[str]) -> None:
+    """Raises QueryError unless DuckDB's parser has found one SELECT."""
+    if kinds == ["MULTI"]:
+        raise QueryError(
+            "the SQL is several statements to DuckDB; an alert is one SELECT",
+            hint="list the values of a PIVOT, as in `pivot sales on month in (1, 2, 3)`",
+        )
+    if kinds != ["SELECT"]:
+        found = f"{len(kinds)} statements" if len(kinds) != 1 else f"a {kinds[0]} statement"
+        raise QueryError(f"the SQL is {found} to DuckDB; an alert is one SELECT")
 
 
 def _by(words: str) -> str:

@@ -30,9 +30,10 @@ from tenacity import (
 from sentinel.core.errors import ConfigError, QueryError, WarehouseError
 from sentinel.core.evaluation import Excerpt, Result
 from sentinel.core.secret import Scrubber
-from sentinel.ports import Query, Session
+from sentinel.ports import Query, Relation, Rights, Session
 from sentinel.warehouses.bounding import BYTES, Cell, RenamingCells, json_cell
-from sentinel.warehouses.readonly import one_select
+from sentinel.warehouses.introspection import ByDbt, SessionHandle
+from sentinel.warehouses.readonly import one_select, refuse_reserved, views_beyond
 from sentinel.warehouses.session import SqlSession, own_words
 
 if TYPE_CHECKING:
@@ -48,6 +49,24 @@ _NET = timedelta(seconds=5)
 _LONGEST_MS = 2**31 - 1
 # `standard_conforming_strings`: the server has to end a text where `one_select` has seen its end.
 _READ_ONLY = {"default_transaction_read_only": "on", "standard_conforming_strings": "on"}
+
+# What the server and its extensions keep from ordinary users: functions in C which nobody may call
+# without a grant. A superuser may call all of them. Other languages are for functions of one's own.
+# So are views of the server, some of which call them: these come with their definitions.
+_RESERVED = """
+select distinct proname, null from pg_catalog.pg_proc
+where proacl is not null and prolang in (12, 13)
+and not pg_catalog.has_function_privilege('public', oid, 'execute')
+union all
+select relname, pg_catalog.pg_get_viewdef(oid) from pg_catalog.pg_class
+where relkind = 'v' and relacl is not null and relnamespace = 'pg_catalog'::pg_catalog.regnamespace
+and not pg_catalog.has_any_column_privilege('public', oid, 'select')
+"""
+# Those that only show what the server is doing.
+_SHOWING = (
+    "pg_config", "pg_current_logfile", "pg_get_backend_memory_contexts", "pg_get_shmem_allocations",
+    "pg_show_replication_origin_status", "pg_stat_have_stats",
+)  # fmt: skip
 
 
 class Postgres:
@@ -112,6 +131,8 @@ class Postgres:
                 pool_size=self._threads,
                 max_overflow=0,
                 use_native_hstore=False,  # it costs each connection a query
+                # Alerts are plain text: what SQLAlchemy asks a server at first is of no use to them.
+                _initialize=not read_only,
             )
         except ImportError as error:
             raise ConfigError(
@@ -125,6 +146,19 @@ class Postgres:
             yield engine
         finally:
             engine.dispose()
+
+    def rights(self, watched: Sequence[Relation], own: Sequence[Relation]) -> Rights:
+        """As `sentinel.warehouses.contract.Database.rights`."""
+        from sentinel.warehouses.postgres_rights import find_rights
+
+        with self.engine(read_only=True) as engine, engine.connect() as connection:
+            return find_rights(connection, watched, own)
+
+    @contextmanager
+    def introspection(self, by_dbt: ByDbt) -> Iterator[SessionHandle]:
+        """What dbt asks while it compiles, on a session for alerts."""
+        with self.open() as session:
+            yield SessionHandle(session)
 
     def _try_to_connect(self, engine: Engine) -> None:
         try:
@@ -175,15 +209,30 @@ class Postgres:
 
 
 class _Session(SqlSession):
+    # Functions and views of this server that its owner keeps from ordinary users; asked for once.
+    _reserved: tuple[frozenset[str], frozenset[str]] | None = None
+
     def quote(self, column: str) -> str:
         # Always, which changes nothing: names are given as they are. (SQLAlchemy doubles `%`.)
         return '"' + column.replace('"', '""') + '"'
 
     def _admit(self, connection: Connection, query: Query) -> None:
+        import psycopg
+
         from sentinel.warehouses.postgres_driver import parse_alone
 
+        own = query.own or query.sql
+        if self._reserved is None:
+            found: Sequence[Any] = connection.exec_driver_sql(_RESERVED).all()
+            functions = {name for name, view in found if view is None}.difference(_SHOWING)
+            views = {name: view for name, view in found if view is not None}
+            self._reserved = frozenset(functions), views_beyond(views, functions)
+        refuse_reserved(own, *self._reserved)
         driver: Any = connection.connection.driver_connection
-        fault = parse_alone(driver, query.own or query.sql)
+        try:
+            fault = parse_alone(driver, own)
+        except psycopg.Error as error:
+            raise QueryError(str(error).strip()) from None
         if fault is not None:
             hint = "an alert is one SELECT" if "multiple commands" in fault else None
             raise QueryError(fault, hint=hint)

@@ -19,47 +19,16 @@ from psycopg.types.datetime import IntervalLoader
 from psycopg.types.multirange import MultirangeInfo
 from psycopg.types.string import TextLoader
 
-# Settings, notifications, cursors, prepared statements and temporary tables as in a new session.
-# `DISCARD ALL` would give back the role too, which is the profile's. The seed of `random()` can't be
-# given back, so it becomes one that nobody knows.
-_FORGET = """close all; reset all; set datestyle to ISO; deallocate all; unlisten *; discard temp;
-discard sequences; select pg_advisory_unlock_all(), setseed({seed})"""
+from sentinel.warehouses.postgres_tokens import FORGET
+
 _CANCEL_S = 5.0
 # Arrays that psycopg2 reads; every other one is text, as the server writes it.
-_ARRAYS = [
-    "bool",
-    "int2",
-    "int4",
-    "int8",
-    "oid",
-    "float4",
-    "float8",
-    "numeric",
-    "text",
-    "varchar",
-    "bpchar",
-    "name",
-    '"char"',
-    "date",
-    "time",
-    "timetz",
-    "timestamp",
-    "timestamptz",
-    "interval",
-    "bytea",
-    "inet",
-    "cidr",
-    "macaddr",
-    "uuid",
-    "json",
-    "jsonb",
-    "int4range",
-    "int8range",
-    "numrange",
-    "daterange",
-    "tsrange",
-    "tstzrange",
-]
+_ARRAYS = frozenset({
+    "bool", "int2", "int4", "int8", "oid", "float4", "float8", "numeric", "text", "varchar", "bpchar",
+    "name", '"char"', "date", "time", "timetz", "timestamp", "timestamptz", "interval", "bytea", "inet",
+    "cidr", "macaddr", "uuid", "json", "jsonb", "int4range", "int8range", "numrange", "daterange",
+    "tsrange", "tstzrange",
+})  # fmt: skip
 
 
 class OneStatementCursor(psycopg.Cursor[Any]):
@@ -96,7 +65,10 @@ def make_ready(driver: psycopg.Connection[Any], role: str, *, read_only: bool) -
 
 
 def parse_alone(driver: psycopg.Connection[Any], sql: str) -> str | None:
-    """Have the server parse one statement, without running it: what is wrong with it, if anything."""
+    """Have the server parse one statement, without running it: what is wrong with it, if anything.
+
+    Raises psycopg.Error if the server doesn't answer.
+    """
     answer = driver.pgconn.prepare(b"", sql.encode(driver.info.encoding))
     if answer.status == pq.ExecStatus.COMMAND_OK:
         return None
@@ -105,14 +77,10 @@ def parse_alone(driver: psycopg.Connection[Any], sql: str) -> str | None:
 
 def forget(driver: psycopg.Connection[Any]) -> None:
     """Leave nothing of a query to the next one on its connection. Raises psycopg.Error."""
-    driver.rollback()
-    driver.autocommit = True
-    try:
-        with psycopg.Cursor(driver) as cursor:
-            seed = random.uniform(-1, 1)  # noqa: S311 - it is no secret
-            cursor.execute(_FORGET.format(seed=seed).encode())
-    finally:
-        driver.autocommit = False
+    seed = random.uniform(-1, 1)  # noqa: S311 - it is no secret
+    answer = driver.pgconn.exec_(f"rollback; {FORGET.format(seed=seed)}".encode())
+    if answer.status == pq.ExecStatus.FATAL_ERROR:
+        raise psycopg.OperationalError(pq.error_message(answer, driver.info.encoding))
 
 
 def cancel(driver: psycopg.Connection[Any]) -> None:
@@ -159,8 +127,8 @@ class _Timestamp(Loader):
         except ValueError:
             raise _beyond_python(text) from None
 
-    last = datetime.max
-    first = datetime.min
+    last = datetime.fromisoformat("9999-12-31T23:59:59.999999")
+    first = datetime.fromisoformat("0001-01-01T00:00:00")
 
 
 class _Timestamptz(_Timestamp):

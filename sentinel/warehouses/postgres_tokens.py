@@ -18,17 +18,29 @@ from sentinel.core.errors import QueryError
 
 Kind = Literal["name", "quoted name", "text", "symbol"]
 
+# Cursors, settings, prepared statements, notifications, temporary tables, sequences and locks as in
+# a new session. `DISCARD ALL` would give back the role too, which is the profile's. The seed of
+# `random()` can't be given back, so it becomes one that nobody knows.
+FORGET = """close all; reset all; set datestyle to ISO; deallocate all; unlisten *; discard temp;
+discard sequences; select pg_advisory_unlock_all(), setseed({seed})"""
+
 _SPACE = re.compile(r"(?:[ \t\n\r\f\v]|--[^\n\r]*)+")
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
-_NAME = re.compile(r"[A-Za-z_\u0080-\U0010ffff][A-Za-z0-9_$\u0080-\U0010ffff]*")
-_QUOTED = re.compile(r'"(?:[^"]|"")*"')
-_ESCAPED_NAME = re.compile(r'[uU]&"')
-_ESCAPED_TEXT = re.compile(r"[eE]'(?:[^'\\]|''|\\.)*'", re.DOTALL)
-_TEXT = re.compile(r"(?:[bBnNxX]|[uU]&)?'(?:[^']|'')*'")
-_DOLLARS = re.compile(r"\$(?P<tag>(?:[A-Za-z_\u0080-\U0010ffff][A-Za-z0-9_\u0080-\U0010ffff]*)?)\$")
-_NUMBER = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-# Where one of these begins without an end, the server refuses the whole text.
-_UNFINISHED = re.compile(r"/\*|(?:[bBeEnNxX]|[uU]&)?'|\"")
+_LETTER = r"A-Za-z_\u0080-\U0010ffff"
+_TOKEN = re.compile(
+    rf"""
+    (?P<escaped_name> [uU]&" )
+    | (?P<escaped_text> [eE]'(?:[^'\\]|''|\\.)*' )
+    | (?P<text> (?:[bBnNxX]|[uU]&)?'(?:[^']|'')*' )
+    | (?P<quoted> "(?:[^"]|"")*" )
+    | (?P<dollars> \$(?:[{_LETTER}][{_LETTER}0-9]*)?\$ )
+    | (?P<unfinished> /\*|(?:[bBeEnNxX]|[uU]&)?'|" )
+    | (?P<name> [{_LETTER}][{_LETTER}0-9$]* )
+    | (?P<number> (?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)? )
+    | (?P<symbol> . )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
@@ -85,30 +97,29 @@ def _skip(sql: str, at: int) -> int:
 
 
 def _piece(sql: str, at: int) -> Piece:
-    if _ESCAPED_NAME.match(sql, at):
-        raise QueryError(
-            f"the SQL has a name with escapes in line {_line(sql, at)}, {sql[at : at + 20]!r}",
-            hint="write the name itself in quotes",
-        )
-    for pattern in (_ESCAPED_TEXT, _TEXT):
-        if text := pattern.match(sql, at):
-            return Piece("text", text.group(), at, text.end())
-    if quoted := _QUOTED.match(sql, at):
-        name = quoted.group()[1:-1].replace('""', '"')
-        return Piece("quoted name", name, at, quoted.end())
-    if dollars := _DOLLARS.match(sql, at):
-        end = sql.find(dollars.group(), dollars.end())
-        if end < 0:
+    match = _TOKEN.match(sql, at)
+    assert match is not None  # the last of its parts is any character
+    text = match.group()
+    match match.lastgroup:
+        case "escaped_name":
+            raise QueryError(
+                f"the SQL has a name with escapes in line {_line(sql, at)}, {sql[at : at + 20]!r}",
+                hint="write the name itself in quotes",
+            )
+        case "unfinished":
             raise _unfinished(sql, at)
-        end += len(dollars.group())
-        return Piece("text", sql[at:end], at, end)
-    if _UNFINISHED.match(sql, at):
-        raise _unfinished(sql, at)
-    if name_ := _NAME.match(sql, at):
-        return Piece("name", name_.group(), at, name_.end())
-    if number := _NUMBER.match(sql, at):
-        return Piece("symbol", number.group(), at, number.end())
-    return Piece("symbol", sql[at], at, at + 1)
+        case "dollars":
+            end = sql.find(text, match.end())
+            if end < 0:
+                raise _unfinished(sql, at)
+            return Piece("text", sql[at : end + len(text)], at, end + len(text))
+        case "escaped_text" | "text":
+            return Piece("text", text, at, match.end())
+        case "quoted":
+            return Piece("quoted name", text[1:-1].replace('""', '"'), at, match.end())
+        case "name":
+            return Piece("name", text, at, match.end())
+    return Piece("symbol", text, at, match.end())
 
 
 def _unfinished(sql: str, at: int) -> QueryError:

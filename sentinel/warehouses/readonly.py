@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 
 import sqlglot
@@ -34,13 +34,28 @@ _LITERALS = {
 # Letters, the marks that belong to them, and digits. Everything else beyond ASCII is a space to one
 # parser, and part of a name to another.
 _IN_NAMES = ("L", "M", "N")
+# What names something, among PostgreSQL's tokens.
+_NAMED = ("name", "quoted name")
 _COMMENT = re.compile(r"--|#|//|/\*")
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 # What ends a line for one parser and not for another. Line feed ends it for all.
 _LINE_ENDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+# Nothing else needs a closer look: these, and comments of Jinja, which sqlglot skips.
+_SUSPICIOUS = re.compile(r"[^\t\n\r -~]|\r(?!\n)|\{[#%{]")
+# A comment that MySQL and MariaDB run.
+_RUN_COMMENT = re.compile(r"/\*M?!")
+# Words that begin a statement which does more than read, in any SQL.
+_STATEMENTS = frozenset({
+    "alter", "begin", "bulk", "call", "copy", "create", "dbcc", "delete", "deny", "drop", "exec",
+    "execute", "export", "grant", "insert", "into", "kill", "load", "merge", "put", "reconfigure",
+    "rename", "replace", "restore", "revoke", "shutdown", "truncate", "undrop", "unload", "update",
+    "vacuum",
+})  # fmt: skip
 # Functions that reach beyond the tables although a reading transaction may call them, by dialect:
-# files, other servers, the server itself, and SQL in a text, which nobody has looked at.
+# files, other servers, the server itself, and SQL in a text, which nobody has looked at. Found in the
+# catalogs of real servers: tests/security/read_only/test_functions.py tries every function that is there.
 _BEYOND: Mapping[str, re.Pattern[str]] = {
+    "bigquery": re.compile(r"external_query", re.IGNORECASE),
     "duckdb": re.compile(
         r"query|json_execute_serialized_sql|(enable|disable)_(logging|profiling)|write_log"
         r"|truncate_duckdb_logs|(force_)?checkpoint|\w+_external_resource(_type)?"
@@ -48,13 +63,20 @@ _BEYOND: Mapping[str, re.Pattern[str]] = {
         re.IGNORECASE,
     ),
     "postgres": re.compile(
+        # Files and large objects.
         r"pg_(read|ls|file|logdir)_\w+|pg_stat_file|pg_(hba|ident)_file_\w+|pg_show_all_file_settings"
         r"|lo_(import|export|creat|create|from_bytea|open|put|truncate|truncate64|unlink)|lowrite"
-        r"|dblink\w*|query_export_to_s3|table_import_from_s3|query_to_xml\w*"
+        # SQL in a text, and other servers; those of extensions by their documentation.
+        r"|query_to_xml\w*|cursor_to_xml\w*|ts_stat|ts_rewrite"
+        r"|dblink\w*|crosstab\w*|connectby|xpath_table|query_export_to_s3|table_import_from_s3"
+        # The server, its indexes, its log and its statistics.
         r"|pg_(cancel|terminate)_backend|pg_reload_conf|pg_rotate_logfile\w*|pg_promote"
         r"|pg_(create|drop|copy|backup|log|replication)_\w+|pg_(start|stop)_backup|pg_switch_wal"
-        r"|pg_wal_replay_(pause|resume)|pg_logical_(emit|slot_get)_\w+|pg_sync_replication_slots"
-        r"|pg_stat_reset\w*|pg_stat_statements_reset|pg_import_system_collations",
+        r"|pg_wal_replay_(pause|resume)|pg_logical_(emit|slot_get|slot_peek)_\w+"
+        r"|pg_sync_replication_slots|pg_export_snapshot|pg_import_system_collations|pg_nextoid"
+        r"|pg_stat_reset\w*|pg_stat_statements_reset|pg_(clear|restore)_\w+_stats"
+        r"|brin_(de)?summarize_\w+|gin_clean_pending_list|pg_truncate_visibility_map|heap_force_\w+"
+        r"|binary_upgrade_\w+|pg_stop_making_pinned_objects",
         re.IGNORECASE,
     ),
 }
@@ -80,7 +102,7 @@ def one_select(sql: str, dialect: str) -> str:
     _refuse_odd_characters(sql, tokens, dialect)
     _refuse_open_brackets(sql, [(token.text, token.start) for token in tokens if _symbol(token)])
     if dialect in _LIKE_POSTGRES:
-        _refuse_as_postgres_reads_it(sql, dialect)
+        _refuse_as_postgres_reads_it(sql)
     beyond = _called_beyond(tokens, dialect)
     if beyond is not None:
         raise _reaches_beyond(beyond)
@@ -96,12 +118,86 @@ def one_select(sql: str, dialect: str) -> str:
     return statement
 
 
-def refuse_calls(names: Sequence[str], dialect: str) -> None:
-    """Raises QueryError if one of the functions reaches beyond the tables."""
+def refuse_writing(sql: str, dialect: str) -> None:
+    """The guard of a warehouse that nobody can ask what a text is.
+
+    Raises QueryError for a comment that the warehouse could run, and for a query that sqlglot can't
+    parse and that has a word which begins another statement: SQL Server needs no semicolon before it.
+    """
+    tokens = _tokens(sql, dialect)
+    _refuse_comments_that_run(sql, tokens)
+    try:
+        sqlglot.parse_one(sql, dialect=dialect)
+    except (SqlglotError, RecursionError):
+        refuse_statements(tokens)
+
+
+def refuse_statements(tokens: Sequence[Token]) -> None:
+    """Raises QueryError for a word that begins a statement which does more than read.
+
+    Not after a dot or before a bracket, where it is the name of a column or a function.
+    """
+    for before, token, after in zip((None, *tokens), tokens, (*tokens[1:], None), strict=False):
+        named = before is not None and before.token_type is TokenType.DOT
+        called = after is not None and after.token_type is TokenType.L_PAREN
+        if token.token_type in _LITERALS or named or (called and token.text.lower() != "into"):
+            continue
+        if token.text.lower() in _STATEMENTS:
+            raise QueryError(
+                f"the SQL can't be parsed, and holds {token.text.upper()}; an alert only reads",
+                hint="put the name of a column in quotes",
+            )
+
+
+def _refuse_comments_that_run(sql: str, tokens: Sequence[Token]) -> None:
+    edges = [0, *(edge for token in tokens for edge in (token.start, token.end + 1)), len(sql)]
+    for at, end in zip(edges[::2], edges[1::2], strict=True):
+        if found := _RUN_COMMENT.search(sql, at, end):
+            line = sql.count("\n", 0, found.start()) + 1
+            raise QueryError(
+                f"the SQL has a comment that begins with {found.group()} in line {line}; some "
+                "databases run its text",
+                hint="put a space after `/*`",
+            )
+
+
+def refuse_calls(
+    names: Sequence[str], dialect: str, reserved: Collection[str] = frozenset()
+) -> None:
+    """Raises QueryError if one of the functions reaches beyond the tables.
+
+    `reserved` are further ones that the server keeps from ordinary users.
+    """
     beyond = _BEYOND[dialect]
     for name in names:
-        if beyond.fullmatch(name):
+        if beyond.fullmatch(name) or name.lower() in reserved:
             raise _reaches_beyond(name)
+
+
+def refuse_reserved(sql: str, functions: Collection[str], views: Collection[str]) -> None:
+    """Raises QueryError if SQL in PostgreSQL's tokens calls or reads one of these."""
+    lowered = sql.lower()
+    if not any(name in lowered for name in (*functions, *views)):
+        return
+    pieces = tuple(read_pieces(sql))
+    refuse_calls([piece.text for piece in _called(pieces)], "postgres", functions)
+    for piece in pieces:
+        if piece.kind in _NAMED and piece.text.lower() in views:
+            raise QueryError(f"the SQL reads {piece.text}, which does more than read tables")
+
+
+def views_beyond(definitions: Mapping[str, str], functions: Collection[str]) -> frozenset[str]:
+    """Which views of PostgreSQL would be refused if an alert had their text, by their definitions."""
+
+    def refused(definition: str) -> bool:
+        try:
+            _refuse_as_postgres_reads_it(definition)
+            refuse_reserved(definition, functions, ())
+        except QueryError:
+            return True
+        return False
+
+    return frozenset(name for name, text in definitions.items() if refused(text))
 
 
 def _reaches_beyond(name: str) -> QueryError:
@@ -132,6 +228,8 @@ def _refuse_odd_characters(sql: str, tokens: Sequence[Token], dialect: str) -> N
     Outside of texts and quoted names there are the characters of ASCII without the control
     characters, and letters; comments may hold more, but nothing that could end them.
     """
+    if not _SUSPICIOUS.search(sql):
+        return
     nested = bool(Dialect.get_or_raise(dialect).tokenizer_class.NESTED_COMMENTS)
     at = 0
     for token in tokens:
@@ -212,7 +310,7 @@ def _symbol(token: Token) -> bool:
 # -- PostgreSQL's own rules --------------------------------------------------------------------
 
 
-def _refuse_as_postgres_reads_it(sql: str, dialect: str) -> None:
+def _refuse_as_postgres_reads_it(sql: str) -> None:
     pieces = tuple(read_pieces(sql))
     for piece in pieces:
         if piece.kind == "name":
@@ -227,10 +325,9 @@ def _refuse_as_postgres_reads_it(sql: str, dialect: str) -> None:
 
 def _called(pieces: Sequence[Piece]) -> Sequence[Piece]:
     """Names before a bracket or after a dot: `(x).f` is `f(x)`."""
-    named = ("name", "quoted name")
     return [
-        *(one for one, next_ in pairwise(pieces) if one.kind in named and next_.text == "("),
-        *(next_ for one, next_ in pairwise(pieces) if one.text == "." and next_.kind in named),
+        *(one for one, next_ in pairwise(pieces) if one.kind in _NAMED and next_.text == "("),
+        *(next_ for one, next_ in pairwise(pieces) if one.text == "." and next_.kind in _NAMED),
     ]
 
 
@@ -260,8 +357,7 @@ def _split(sql: str, tokens: Sequence[Token]) -> list[tuple[Token, str]]:
 def _called_beyond(tokens: Sequence[Token], dialect: str) -> str | None:
     """The first function called that reaches beyond the tables.
 
-    Found among the tokens, since some SQL can't be parsed here and yet runs there. A call is a name
-    before a bracket, or after a dot: `(x).f` is `f(x)` on PostgreSQL.
+    Found among the tokens, since some SQL can't be parsed here and yet runs there.
     """
     beyond = _BEYOND.get(dialect)
     if beyond is None:
@@ -269,6 +365,4 @@ def _called_beyond(tokens: Sequence[Token], dialect: str) -> str | None:
     for one, next_ in pairwise(tokens):
         if next_.token_type is TokenType.L_PAREN and beyond.fullmatch(one.text):
             return one.text
-        if one.token_type is TokenType.DOT and beyond.fullmatch(next_.text):
-            return next_.text
     return None

@@ -199,7 +199,11 @@ class SqlSession(Wrapping):
                     # Some drivers give what they have so far when they are cancelled.
                     raise too_slow(query)
                 connection.rollback()
-        except (QueryError, WarehouseLocked):
+        except WarehouseLocked:
+            raise
+        except QueryError:
+            if expired.is_set():  # while the warehouse read the statement
+                raise too_slow(query) from None
             raise
         except WarehouseError as error:
             # A connection that can't be made in the midst of a batch is an error of one query.

@@ -6,12 +6,14 @@ schema_directory, extensions.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,10 @@ from sqlglot import Token, TokenType
 
 from sentinel.core.errors import ConfigError, WarehouseError, WarehouseLocked
 from sentinel.core.evaluation import Excerpt, Result
-from sentinel.ports import Described, Query, Session
+from sentinel.ports import Described, Query, Relation, Rights, Session
 from sentinel.warehouses.bounding import BYTES, Bounded, Cell, Cells
+from sentinel.warehouses.files import rights_on
+from sentinel.warehouses.introspection import ByDbt, SessionHandle
 from sentinel.warehouses.readonly import one_select
 from sentinel.warehouses.session import SqlSession
 
@@ -44,6 +48,12 @@ _REACHING = {
     "fileio_read", "fileio_write", "fileio_append", "fileio_mkdir", "fileio_symlink",
     "define", "define_free", "undefine",
 }  # fmt: skip
+# Also a comment before it, which dbt puts there.
+_CATALOG = re.compile(
+    r"\s*(?:/\*.*?\*/\s*)?pragma\s+(?:(?P<name>database_list)|"
+    r"(?:(?P<schema>[\w\"]+)\.)?table_info\s*\(\s*(?P<table>[^()]+?)\s*\))\s*;?\s*",
+    re.IGNORECASE | re.DOTALL,
+)
 # SQLite runs in this process, and reads a value whole before it can be cut. The heap is that of all
 # connections; a query that needs more fails.
 _LONGEST_VALUE = 256 * 1024**2
@@ -119,6 +129,18 @@ class Sqlite:
             event.listen(engine, "begin", lambda connection: self._begin(connection, begin))
             yield engine
 
+    def rights(self, watched: Sequence[Relation], own: Sequence[Relation]) -> Rights:
+        """As `sentinel.warehouses.contract.Database.rights`."""
+        return rights_on(self._files().values())
+
+    @contextmanager
+    def introspection(self, by_dbt: ByDbt) -> Iterator[SessionHandle]:
+        """What dbt asks while it compiles, on a session for alerts."""
+        prepare = partial(_let_only_read, catalog=True)
+        with self._engine(read_only=True, prepare=prepare) as engine:
+            session = _Session(engine, DIALECT, lambda driver: driver.interrupt())
+            yield SessionHandle(session, _as_select)
+
     @contextmanager
     def _engine(
         self, *, read_only: bool, prepare: Callable[[sqlite3.Connection], None] = lambda _: None
@@ -175,6 +197,7 @@ class Sqlite:
             uri=True,
             timeout=self._wait_s,
             isolation_level=None,  # transactions begin where `engine` says
+            cached_statements=0,  # `sqlite_stmt` would show them to the next query
             check_same_thread=False,  # a pool lends it to one thread after another
         )
         try:
@@ -333,16 +356,33 @@ def _partner(tokens: Sequence[Token]) -> Token | None:
     return None
 
 
-def _let_only_read(driver: sqlite3.Connection) -> None:
-    """Have SQLite itself refuse ATTACH, PRAGMA and whatever else is more than reading."""
+def _as_select(sql: str) -> str:
+    """The pragmas that dbt-sqlite looks into the catalog with, as the queries that they are."""
+    found = _CATALOG.fullmatch(sql)
+    if found is None:
+        return sql
+    if found["name"] == "database_list":
+        return "select * from pragma_database_list"
+    values = [value for value in (found["table"], found["schema"]) if value]
+    texts = ", ".join("'" + value.strip("\"'`[]").replace("'", "''") + "'" for value in values)
+    return f"select * from pragma_table_info({texts})"
+
+
+def _let_only_read(driver: sqlite3.Connection, *, catalog: bool = False) -> None:
+    """Have SQLite itself refuse ATTACH, PRAGMA and whatever else is more than reading.
+
+    With `catalog`, the pragmas that `_as_select` makes use of are let through.
+    """
 
     def judge(action: int, first: str | None, second: str | None, *_: str | None) -> int:
         if action in _READS:
             return sqlite3.SQLITE_OK
         if action == sqlite3.SQLITE_FUNCTION and (second or "").lower() not in _REACHING:
             return sqlite3.SQLITE_OK
-        if action == sqlite3.SQLITE_PRAGMA and first in _ASKED and second is None:
-            return sqlite3.SQLITE_OK
+        if action == sqlite3.SQLITE_PRAGMA:
+            asked = first in _ASKED and second is None
+            looks = catalog and first in ("database_list", "table_info")
+            return sqlite3.SQLITE_OK if asked or looks else sqlite3.SQLITE_DENY
         return sqlite3.SQLITE_DENY
 
     driver.execute(f"pragma hard_heap_limit = {_HEAP}").close()

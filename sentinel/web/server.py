@@ -1,21 +1,21 @@
 """The daemon over HTTP: health for containers, metrics for Prometheus, status and history as JSON.
 
-Health is told to everybody. All else needs the bearer token, unless only this machine can ask.
+Everybody may ask for health. All else needs the bearer token, if there is one; and so much at a time
+as leaves the daemon its work.
 """
 
 from __future__ import annotations
 
-import hmac
 import ipaddress
 import socket
-import threading
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -26,12 +26,15 @@ from sentinel.core.duration import parse_duration
 from sentinel.core.errors import ConfigError, SentinelError
 from sentinel.core.planning import Status
 from sentinel.ports import HistoryQuery, Store
+from sentinel.web.access import Access, Rules
+from sentinel.web.limits import HEADERS, LONGEST_HEAD, BoundedProtocol, Busy, Places, Turns
 from sentinel.web.metrics import CONTENT_TYPE, Metrics
 
 _MOST_ROWS = 1_000
-_START_S = 10.0
-
-Answer = Callable[[Request], Awaitable[Response]]
+_STOP_S = 5
+_KEPT_S = 1.0
+# Connections that wait in the kernel until they are accepted, a few at a time.
+_BACKLOG = 128
 
 
 @dataclass(frozen=True)
@@ -51,22 +54,16 @@ def on_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def application(shown: Shown, token: str | None, *, local: bool) -> Starlette:
-    """The routes. Not on loopback and without a token, only health is shown."""
+def application(shown: Shown, rules: Rules, refused: Callable[[str], None]) -> Starlette:
+    """The routes, and what is checked before. `refused` gets why a request was refused."""
+    turns = Turns()
 
-    def guarded(answer: Answer) -> Answer:
-        async def ask(request: Request) -> Response:
-            if token is None and not local:
-                words = "`web.token` of sentinel.yml is not set: only health is shown"
-                return JSONResponse({"error": words}, 403)
-            if token is not None and not (local and "authorization" not in request.headers):
-                given = request.headers.get("authorization", "")
-                if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
-                    headers = {"www-authenticate": "Bearer"}
-                    return JSONResponse({"error": "a bearer token is needed"}, 401, headers)
-            return await answer(request)
-
-        return ask
+    async def tables(request: Request, read: Callable[[], Response]) -> Response:
+        try:
+            return await turns.take(read, request.is_disconnected)
+        except Busy:
+            words = "too many requests wait for the tables"
+            return JSONResponse({"error": words}, 503, {"retry-after": "5"})
 
     async def healthz(_: Request) -> Response:
         condition = shown.condition()
@@ -76,23 +73,33 @@ def application(shown: Shown, token: str | None, *, local: bool) -> Starlette:
         condition = shown.condition()
         return JSONResponse(ready_document(condition), 200 if condition.ready else 503)
 
-    async def metrics(_: Request) -> Response:
-        return Response(shown.metrics.text(), media_type=CONTENT_TYPE)
+    kept, kept_until = b"", 0.0
 
-    async def status(_: Request) -> Response:
-        return await run_in_threadpool(_status, shown)
+    async def metrics(_: Request) -> Response:
+        nonlocal kept, kept_until
+        if time.monotonic() >= kept_until:
+            kept, kept_until = shown.metrics.text(), time.monotonic() + _KEPT_S
+        return Response(kept, media_type=CONTENT_TYPE)
+
+    async def status(request: Request) -> Response:
+        return await tables(request, lambda: _status(shown))
 
     async def history(request: Request) -> Response:
-        return await run_in_threadpool(_history, shown, request)
+        try:
+            query = _history_query(request)
+        except ValueError as error:
+            return JSONResponse({"error": str(error)}, 400)
+        return await tables(request, lambda: _history(shown, query))
 
     return Starlette(
         routes=[
             Route("/healthz", healthz),
             Route("/readyz", readyz),
-            Route("/metrics", guarded(metrics)),
-            Route("/api/status", guarded(status)),
-            Route("/api/history", guarded(history)),
-        ]
+            Route("/metrics", metrics),
+            Route("/api/status", status),
+            Route("/api/history", history),
+        ],
+        middleware=[Middleware(Access, rules=rules, refused=refused)],
     )
 
 
@@ -125,14 +132,10 @@ def _status(shown: Shown) -> Response:
     return JSONResponse({**status_document(snapshot, stuck), "daemon": daemon})
 
 
-def _history(shown: Shown, request: Request) -> Response:
+def _history(shown: Shown, query: HistoryQuery) -> Response:
     store = shown.store()
     if store is None:
         return JSONResponse({"error": "the project is not loaded yet"}, 503)
-    try:
-        query = _history_query(request)
-    except ValueError as error:
-        return JSONResponse({"error": str(error)}, 400)
     try:
         return JSONResponse(history_document(store.history(query)))
     except SentinelError as error:
@@ -146,38 +149,51 @@ def _history_query(request: Request) -> HistoryQuery:
     if unknown := sorted(given.keys() - known):
         raise ValueError(f"unknown parameter {unknown[0]!r}; known are {', '.join(sorted(known))}")
     limit = given.get("limit", "50")
-    if not limit.isdigit() or not 1 <= int(limit) <= _MOST_ROWS:
+    if not (limit.isdecimal() and len(limit) <= 4 and 1 <= int(limit) <= _MOST_ROWS):
         raise ValueError(f"limit is a number from 1 to {_MOST_ROWS}")
     since = given.get("since")
+    if any("\0" in value for value in given.values()):
+        raise ValueError("a parameter can't hold a NUL character")
     return HistoryQuery(
         alert_ids=frozenset(given.getlist("alert_id")) or None,
-        since=datetime.now(UTC) - parse_duration(since) if since else None,
+        since=_before_now(since) if since else None,
         outcomes=frozenset(given.getlist("outcome")),
         changes_only=given.get("changes", "false").lower() in ("1", "true", "yes"),
         limit=int(limit),
     )
 
 
+def _before_now(duration: str) -> datetime:
+    try:
+        return datetime.now(UTC) - parse_duration(duration)
+    except OverflowError:
+        raise ValueError(f"{duration!r} is too long a duration") from None
+
+
 class WebServer:
-    """uvicorn in a thread of its own."""
+    """uvicorn on a socket: `listen`, then `serve` in a thread, which may be called again."""
 
-    def __init__(self, app: Starlette, host: str, port: int) -> None:
+    def __init__(
+        self,
+        make_app: Callable[[], Starlette],
+        host: str,
+        port: int,
+        refused: Callable[[str], None],
+    ) -> None:
+        self._make_app = make_app
         self._host, self._port = host, port
-        config = uvicorn.Config(
-            app, log_config=None, access_log=False, lifespan="off", server_header=False
-        )
-        self._server = uvicorn.Server(config)
+        self._refused = refused
         self._socket: socket.socket | None = None
-        self._thread: threading.Thread | None = None
+        self._server: _Server | None = None
 
-    def start(self) -> int:
+    def listen(self) -> int:
         """Listen, and give the port. Raises ConfigError if it can't be had."""
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         listening = socket.socket(family, socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((self._host, self._port))
-            listening.listen()  # at once: who is told of the port may ask
+            listening.listen(_BACKLOG)  # at once: who reads the port in the log may ask
         except OSError as error:
             listening.close()
             raise ConfigError(
@@ -185,16 +201,42 @@ class WebServer:
                 hint="`--port` or `web.port` of sentinel.yml takes another port",
             ) from None
         self._socket = listening
-        self._thread = threading.Thread(
-            target=self._server.run, kwargs={"sockets": [listening]}, name="web", daemon=True
-        )
-        self._thread.start()
         port: int = listening.getsockname()[1]
         return port
 
+    def serve(self) -> None:
+        """Answer requests until `stop`."""
+        assert self._socket is not None
+        places = Places(self._refused)
+        config = uvicorn.Config(
+            self._make_app,
+            factory=True,
+            http=type("Protocol", (BoundedProtocol,), {"places": places}),
+            ws="none",
+            loop="asyncio",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            headers=list(HEADERS),
+            h11_max_incomplete_event_size=LONGEST_HEAD,
+            backlog=max(2, places.most // 4),  # so many are accepted before the next is looked at
+            timeout_graceful_shutdown=_STOP_S,
+        )
+        self._server = _Server(config)
+        self._server.run(sockets=[self._socket.dup()])
+
     def stop(self) -> None:
-        self._server.should_exit = True
-        if self._thread is not None:
-            self._thread.join(_START_S)
-        if self._socket is not None:
-            self._socket.close()
+        """Ask it to end. Safe from any thread."""
+        if self._server is not None:
+            self._server.should_exit = True
+
+
+class _Server(uvicorn.Server):
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for each in sockets or ():
+            each.listen(
+                _BACKLOG
+            )  # what asyncio takes for its backlog is how many it accepts at once

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from sentinel.app.deliver import SEND_DEADLINE, Delivered, Delivery
+from sentinel.app.deliver import LEASE, Delivered, Delivery
 from sentinel.core.errors import DeliveryError, StoreError
 from sentinel.core.lifecycle import Event, Phase
 from sentinel.core.planning import Notification, Status
 from sentinel.core.routing import Traits
+from sentinel.core.transport import SEND_DEADLINE
 from sentinel.ports import Attempt, Batch, Message
 from tests.fakes import NOW, Clock, FakeChannel, MemoryStore, notification, silence, state
 
@@ -106,11 +107,21 @@ def test_what_is_claimed_already_is_sent_without_another_claim() -> None:
 
     it = post(*(notification(name) for name in "abc"))
     it.store = Counting(it.clock, "shop", it.store.tables)
-    claimed = it.store.claim("me:1", MINUTE, 2)
+    claimed = it.store.claim("me:1", LEASE, 2)
     wanted = [row.message_id for row in it.store.notifications(Status)]
     assert len(it.start(wanted[:2], claimed=claimed).sent) == 2
     assert it.store.claims == 1
     assert len(it.start(wanted, claimed=[]).sent) == 1
+
+
+def test_a_claim_that_may_run_out_during_the_send_is_renewed_before_it() -> None:
+    """Another part of this process claimed the row, and something took long since."""
+    row = notification("a")
+    it = post(row)
+    claimed = it.store.claim("me:1", LEASE, 2)
+    it.clock.pass_by(LEASE - SEND_DEADLINE)
+    assert len(it.start([row.message_id], claimed=claimed).sent) == 1
+    assert (it.row(row).claim_token, len(it.log.accepted)) == (2, 1)
 
 
 def test_attempts_are_recorded_together_where_the_store_is_slow_to_write() -> None:

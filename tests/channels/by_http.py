@@ -20,6 +20,7 @@ class PostUnderTest(RemoteUnderTest):
     key: str = "url"
 
     def __post_init__(self) -> None:
+        self.receiver.channel = self.kind
         self.values = {self.key: self.receiver.url, "allow_private": True, **self.values}
 
     @property

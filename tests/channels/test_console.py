@@ -65,7 +65,7 @@ def test_what_is_not_known_is_left_out(console: Console) -> None:
 
 def test_further_lines_stand_under_the_first(console: Console) -> None:
     lines = told(console, message="one\ntwo").split("\n")
-    assert lines[1:3] == ["  message:  one", "            two"]
+    assert lines[1:3] == ["  message:  one", "            | two"]
 
 
 @pytest.mark.parametrize(

@@ -280,3 +280,10 @@ def test_names_beyond_ascii_arrive(it: ByMail) -> None:
     [(to, mail)] = it.mailbox.mails
     assert (to, mail["From"]) == ([ANN], "Żółw <z@example.org>")
     assert mail["To"].addresses[0].display_name == "Doe, Łucja"
+
+
+def test_a_subject_keeps_its_letters_and_signs(it: ByMail) -> None:
+    name = "Łódź \N{MAN}\N{ZERO WIDTH JOINER}\N{WOMAN} הזמנות 注文 " * 5
+    it.build().send(message(notification(payload=payload(alert="a", instance=name))))
+    [(_, mail)] = it.mailbox.mails
+    assert name[:60] in mail["Subject"]

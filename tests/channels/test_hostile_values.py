@@ -85,14 +85,15 @@ def columns(kind: str) -> dict[str, str]:
 @contextlib.contextmanager
 def every_channel(folder: Path) -> Iterator[dict[str, Channel]]:
     """One channel of each type, and its receiver on loopback."""
-    with receiving() as receiver, slack("token") as stub, mail_server(folder, "none") as mailbox:
+    with contextlib.ExitStack() as stack:
+        stub = stack.enter_context(slack("token"))
+        mailbox = stack.enter_context(mail_server(folder, "none"))
+        urls = {name: stack.enter_context(receiving(name)).url for name in HTTP_CHANNELS}
+        urls["slack by token"] = stub.url
         blocks: dict[str, dict[str, Any]] = {
             **LOCAL_CHANNELS,
             **{name: settings(mailbox.port) for name, settings in SMTP_CHANNELS.items()},
-            **{
-                name: settings(stub.url if name == "slack by token" else receiver.url)
-                for name, settings in HTTP_CHANNELS.items()
-            },
+            **{name: settings(urls[name]) for name, settings in HTTP_CHANNELS.items()},
         }
         yield {
             name: build(channel_type(name), block, folder, Said(), name)[0]

@@ -73,6 +73,7 @@ def test_only_a_link_becomes_one(it: TeamsUnderTest, runbook: str | None, shown:
 
 def test_a_template_of_the_project_makes_the_text(tmp_path: Path, receiver: Receiver) -> None:
     (tmp_path / "card.md").write_text("**{{ first.alert }}** {{ first.message }}")
+    receiver.channel = "teams"
     values = {"url": receiver.url, "allow_private": True, "template": "card.md"}
     channel, _ = build("teams", values, tmp_path)
     channel.send(message(notification(payload=payload(message="*low*"))))

@@ -58,7 +58,10 @@ def test_a_message_of_many_is_a_loop(tmp_path: Path) -> None:
         ("{{ lipsum(9999) }}", "there is no `lipsum`"),
         ("a\n{% include 't.txt' %}", "t.txt:2: a template can't take in other files"),
         ("{% from 't.txt' import a %}", "t.txt:1: a template can't take in other files"),
-        ("{{ " + "(" * 3_000 + ")" * 3_000 + " }}", "t.txt: the template is nested too deeply"),
+        (
+            "{{ " + "(" * 3_000 + ")" * 3_000 + " }}",
+            "t.txt:1: the template is not Jinja: it is nested too deeply",
+        ),
     ],
 )
 def test_a_template_that_is_wrong_is_named_with_its_line(
@@ -99,7 +102,7 @@ def test_a_template_that_fails_is_a_permanent_failure(tmp_path: Path, text: str)
     with pytest.raises(DeliveryError) as caught:
         load(tmp_path, text).render(message())
     assert caught.value.permanent
-    assert "the template t.txt can't be rendered" in caught.value.message
+    assert "the template t.txt:1 can't be rendered" in caught.value.message
 
 
 @pytest.mark.parametrize(
@@ -158,7 +161,11 @@ def test_a_webhook_s_body_that_is_no_json_is_a_permanent_failure(
         (mrkdwn, "<!here> & *b*", "&lt;!here&gt; &amp; \u200b*b\u200b*"),
         (mrkdwn, "late_orders _x_ `y`", "late_orders \u200b_x\u200b_ \u200b`y\u200b`"),
         (mrkdwn, "> a\n> b", "\u200b&gt; a\n\u200b&gt; b"),
-        (unpinged, "@here <!here> [a](b) a@b.c", "@\u200bhere <\u200b!here> [a]\u200b(b) a@b.c"),
+        (
+            unpinged,
+            "@here <!here> [a](b) a@b.c",
+            "@\u200bhere <\u200b!\u200bhere> [a]\u200b(b) a@b.c",
+        ),
         (markdown, "[a](b) `c` #d", "\\[a\\]\\(b\\) \\`c\\` \\#d"),
         (plain, "żółw 😀 \u05d0", "żółw 😀 \u05d0"),
     ],

@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -19,7 +19,7 @@ import standardwebhooks
 from werkzeug.wrappers import Response
 
 from sentinel import __version__
-from sentinel.channels import http
+from sentinel.channels.http import Answer, Transport
 from sentinel.core.errors import ConfigError, DeliveryError
 from sentinel.core.lifecycle import Event
 from tests.fakes import message, notification, payload
@@ -41,7 +41,7 @@ class Webhook(RemoteUnderTest):
         self.values = {
             "url": self.receiver.url,
             "allow_private": True,
-            "secret": "whsec_" + base64.b64encode(SECRET.encode()).decode(),
+            "secret": "whsec_" + base64.b64encode(SECRET.encode() * 3).decode(),
             "headers": {"X-Key": SECRET},
         }
 
@@ -141,11 +141,9 @@ def test_a_second_try_has_the_same_id_and_body_and_a_good_signature(receiver: Re
 def test_headers_are_added_but_can_t_replace_those_of_the_specification(
     receiver: Receiver,
 ) -> None:
-    headers = {"X-Team": "data", "Webhook-Id": "mine", "Content-Type": "text/plain"}
-    row = notification()
-    [got] = send(receiver, row, headers=headers, **SIGNED)
-    assert got.headers["x-team"] == "data"
-    assert got.headers["webhook-id"] == row.notification_id
+    headers = {"X-Team": "data", "Content-Type": "text/plain"}
+    [got] = send(receiver, headers=headers, **SIGNED)
+    assert (got.headers["x-team"], got.headers["content-type"]) == ("data", "text/plain")
     standardwebhooks.Webhook(SIGNED["secret"]).verify(got.body, got.headers)
 
 
@@ -179,6 +177,8 @@ def test_a_password_in_the_url_is_used(receiver: Receiver) -> None:
         ({"secret": f"{SECRET} is no base64"}, "`whsec_` followed by base64"),
         ({"secret": ""}, "`whsec_` followed by base64"),
         ({"secret": "whsec_"}, "`whsec_` followed by base64"),
+        ({"secret": []}, "`secret`: it names no key"),
+        ({"headers": {"Webhook-Id": "mine"}}, "the header 'Webhook-Id' can't be set"),
         ({"headers": {"X-Key": f"{SECRET}\nX-Other: 1"}}, "the value of 'X-Key'"),
         ({"headers": {"X-Key": f"{SECRET} ü"}}, "the value of 'X-Key'"),
         ({"headers": {"X-Key": f" {SECRET}"}}, "the value of 'X-Key'"),
@@ -299,15 +299,15 @@ def test_what_was_accepted_of_a_message_is_not_sent_again(receiver: Receiver) ->
 # -- the network -------------------------------------------------------------------------------
 
 
-def failure(url: str) -> DeliveryError:
+def post(url: str, headers: Mapping[str, str] | None = None, timeout: float = 10) -> Answer:
+    with Transport(timedelta(seconds=timeout), allow_private=True).delivery() as requests:
+        return requests.post(url, b"{}", headers or {})
+
+
+def failure(url: str, timeout: float = 10) -> DeliveryError:
     with pytest.raises(DeliveryError) as caught:
-        http.post(url, b"{}", {}, allow_private=True)
+        post(url, timeout=timeout)
     return caught.value
-
-
-@pytest.fixture
-def short_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "TIMEOUT", timedelta(seconds=0.4))
 
 
 def test_a_refused_connection_is_tried_again() -> None:
@@ -333,13 +333,11 @@ def test_a_host_that_is_unknown_is_tried_again() -> None:
     assert not failure("http://no-such-host.invalid/").permanent
 
 
-def test_a_receiver_that_is_too_slow_is_cut_off_and_tried_again(short_timeout: None) -> None:
+def test_a_receiver_that_is_too_slow_is_cut_off_and_tried_again() -> None:
     with answering(b"", then=b"", every=0.05) as url:
-        started = time.monotonic()
-        error = failure(url)
-    assert "no answer within" in str(error)
+        error = failure(url, timeout=0.4)
+    assert "no answer within 0.4 s" in str(error)
     assert not error.permanent
-    assert time.monotonic() - started < 3
 
 
 def test_a_certificate_that_is_not_accepted_is_tried_again(receiver: Receiver) -> None:
@@ -348,11 +346,9 @@ def test_a_certificate_that_is_not_accepted_is_tried_again(receiver: Receiver) -
     assert SECRET not in str(error)
 
 
-def test_an_accepted_message_is_accepted_though_the_body_never_ends(short_timeout: None) -> None:
+def test_an_accepted_message_is_accepted_though_the_body_never_ends() -> None:
     with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n", then=b"x", every=0.1) as url:
-        started = time.monotonic()
-        assert http.post(url, b"{}", {}, allow_private=True).status == 200
-    assert time.monotonic() - started < 3
+        assert post(url, timeout=0.4).status == 200
 
 
 @pytest.mark.parametrize(
@@ -360,20 +356,18 @@ def test_an_accepted_message_is_accepted_though_the_body_never_ends(short_timeou
 )
 def test_an_accepted_message_is_accepted_though_the_body_can_t_be_read(rest: bytes) -> None:
     with answering(b"HTTP/1.1 200 OK\r\n" + rest) as url:
-        assert http.post(url, b"{}", {}, allow_private=True).status == 200
+        assert post(url).status == 200
 
 
-def test_a_refusal_is_one_though_the_body_never_ends(short_timeout: None) -> None:
+def test_a_refusal_is_one_though_the_body_never_ends() -> None:
     with answering(b"HTTP/1.1 404 No\r\nContent-Length: 900\r\n\r\n", then=b"x", every=0.1) as url:
-        started = time.monotonic()
-        assert failure(url).permanent
-    assert time.monotonic() - started < 3
+        assert failure(url, timeout=0.4).permanent
 
 
 def test_no_more_of_an_answer_is_read_than_is_needed() -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 50000000\r\n\r\n"
     with answering(head + b"y" * 100_000) as url:
-        assert http.post(url, b"{}", {}, allow_private=True).text == "y" * 4_096
+        assert post(url).text == "y" * 4_096
 
 
 @pytest.mark.parametrize(
@@ -392,6 +386,6 @@ def test_what_can_t_be_sent_at_all_is_permanent_and_not_shown(
     url: str, headers: dict[str, str]
 ) -> None:
     with pytest.raises(DeliveryError) as caught:
-        http.post(url, b"{}", headers, allow_private=True)
+        post(url, headers)
     assert caught.value.permanent
     assert SECRET not in str(caught.value)

@@ -207,6 +207,16 @@ def test_doctor_says_what_works_and_what_does_not(acme: Project) -> None:
     fine = acme.sentinel("doctor")
     assert fine.code == 0, fine.out
     assert "FAIL" not in fine.out
+    assert "warn" not in fine.out
+    (acme.root / "acme.duckdb").chmod(0o666)
+    warned = acme.sentinel("doctor", "--output", "json")
+    assert warned.code == 0
+    (rights,) = (each for each in warned.document["checks"] if each["level"] != "ok")
+    assert (rights["check"], rights["level"], rights["ok"]) == ("rights", "warning", True)
+    assert "every user of this machine can change" in rights["detail"]
+    assert f"chmod o-w '{acme.root / 'acme.duckdb'}'" in rights["hint"]
+    assert "warn rights" in acme.sentinel("doctor").out
+    (acme.root / "acme.duckdb").chmod(0o644)
     acme.query("drop table sentinel_history")
     (acme.root / "dbt_sentinel/dbt_project.yml").write_text(
         (acme.root / "dbt_sentinel/dbt_project.yml").read_text().replace('"0.1.0"', '"0.0.9"')

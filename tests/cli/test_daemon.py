@@ -107,7 +107,9 @@ def test_settings_of_the_daemon_that_are_wrong_are_named_with_their_line(
 ) -> None:
     log = "channels: {log: {type: file, path: told.jsonl}}\ndefaults: {channels: [log]}\n"
     acme.write("sentinel.yml", settings + log)
-    for command in (("daemon", "--port", "0"), ("validate", "--offline")):
+    # Without a warehouse, variables aren't looked up either.
+    offline = [] if "{env:" in settings else [("validate", "--offline")]
+    for command in (("daemon", "--port", "0"), *offline):
         ran = acme.sentinel(*command)
         assert ran.code == 2, command
         assert words in ran.err + ran.out, command

@@ -159,6 +159,7 @@ def test_another_target_has_another_state(acme: Project) -> None:
     ran = acme.sentinel("run", "-t", "other")
     assert ran.code == 2
     assert "other.duckdb" in ran.err
+    assert not (acme.root / "other.duckdb").exists()
 
 
 def digests(root: Path) -> dict[str, str]:
@@ -246,3 +247,15 @@ def test_the_table_puts_what_fires_first_and_names_who_was_told(acme: Project) -
     assert "log" in lines[1].split()
     assert "1 firing" in ran.out
     assert "\x1b[" not in ran.out
+
+
+def test_what_was_given_up_names_the_command_that_sends_it_again(acme: Project) -> None:
+    acme.write(
+        "sentinel.yml",
+        "defaults: {channels: [hook]}\nchannels: {hook: {type: webhook, url: 'http://127.0.0.1:9/'}}\n",
+    )
+    ran = acme.sentinel("run", "-s", "by_region")
+    assert ran.code == 4
+    assert "its address is private" in ran.out
+    assert ran.out.splitlines()[-1].startswith("`sentinel deliver --retry-dead` tries again")
+    assert "`sentinel deliver` tries again" not in ran.out

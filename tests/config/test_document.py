@@ -232,7 +232,9 @@ def test_a_key_that_stands_twice_does_not_show_its_values(tmp_path: Path) -> Non
 
 
 def test_a_file_that_can_t_be_read_says_why(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"^sentinel\.yml can't be read: Is a directory$"):
+    with pytest.raises(
+        ConfigError, match=r"^sentinel\.yml can't be read: it is not a regular file$"
+    ):
         Document.read(tmp_path, "sentinel.yml")
     (tmp_path / "bytes").write_bytes(b"a: \xff")
     with pytest.raises(ConfigError, match=r"^sentinel\.yml is not UTF-8 text$"):

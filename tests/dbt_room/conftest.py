@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
+from sentinel.bootstrap import introspect
 from sentinel.core.project import Compiled, Selection
 from sentinel.dbt.engine import Invocation, Node
 from sentinel.dbt.options import DbtOptions, EngineChoice
@@ -103,6 +105,7 @@ def make_shop(folder: Path, more: Files | None = None) -> Path:
     """The shop project with its package installed, as `dbt deps` would."""
     root = folder / "shop"
     root.mkdir(parents=True)
+    duckdb.connect(os.environ["SHOP_DB"]).close()
     write(root, {**SHOP, **(more or {})})
     (root / "dbt_packages").mkdir()
     (root / "dbt_packages" / "helper").symlink_to(folder / "helper", target_is_directory=True)
@@ -116,6 +119,7 @@ def shop_db(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             patch.delenv(name)
         path = tmp_path_factory.getbasetemp() / "shop.duckdb"
         patch.setenv("SHOP_DB", str(path))
+        duckdb.connect(path).close()  # which compiling doesn't make
         yield path
 
 
@@ -123,7 +127,8 @@ def open_project(
     root: Path, engine: EngineChoice = "python", told: list[str] | None = None, **given: Any
 ) -> DbtProject:
     options = DbtOptions(project_dir=root, profiles_dir=root, engine=engine, **given)
-    return DbtProject(options, notify=(told if told is not None else []).append, cwd=root)
+    notify = (told if told is not None else []).append
+    return DbtProject(options, notify=notify, cwd=root, introspection=introspect)
 
 
 class CountingEngine:

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from sentinel.core.errors import ConfigError, UsageError
-from sentinel.dbt import files
+from sentinel.dbt import rendering
 from sentinel.dbt.options import DbtOptions
 from sentinel.dbt.profile import Profile, read_profile
 
@@ -112,7 +112,7 @@ def test_what_is_missing_is_named_with_the_file(tmp_path: Path, text: str, messa
 def test_broken_yaml_names_the_line_and_quotes_nothing(
     tmp_path: Path, line: str, loader: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "_LOADER", getattr(yaml, loader))
+    monkeypatch.setattr(rendering, "LOADER", getattr(yaml, loader))
     with pytest.raises(ConfigError, match=r"profiles\.yml:\d") as error:
         read(tmp_path, f"p:\n  {line}\n")
     assert "s3cr3t" not in str(error.value)

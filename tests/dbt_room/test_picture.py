@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from sentinel.bootstrap import introspect
 from sentinel.core.errors import ProjectError
 from sentinel.core.project import Selection
 from sentinel.dbt.options import DbtOptions
@@ -34,7 +35,7 @@ def shop(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def process(shop: Path) -> Iterator[DbtProcess]:
-    process = DbtProcess(DbtOptions(shop))
+    process = DbtProcess(DbtOptions(shop), introspect)
     yield process
     process.close()
 
@@ -90,7 +91,7 @@ def test_a_picture_stays_what_it_was_until_the_next_one(shop: Path, process: Dbt
 
 
 def test_the_process_ends_when_it_is_idle_and_comes_again(shop: Path) -> None:
-    process = DbtProcess(DbtOptions(shop), idle=timedelta(milliseconds=200))
+    process = DbtProcess(DbtOptions(shop), introspect, idle=timedelta(milliseconds=200))
     before = children()
     assert process.tables().relations == {}
     _until(lambda: children() == before)

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from sentinel.dbt.stability import Stability, has_jinja
+from sentinel.dbt.rendering import has_jinja
+from sentinel.dbt.stability import Stability
 
 from .conftest import manifest_of, model
 

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from sentinel.app.threads import Threads
 from sentinel.core.project import Watched
 from sentinel.dbt.options import DbtOptions
 from sentinel.dbt.project import DbtProject
 from sentinel.dbt.watch import Watch
+from tests.app.test_daemon import Lines
 
 from .conftest import make_shop
 
@@ -23,7 +25,7 @@ class Noticing:
 
     def __init__(self) -> None:
         self.changed = threading.Event()
-        self.watch = Watch(self.changed.set)
+        self.watch = Watch(self.changed.set, Threads(Lines()))
 
     def notices(self, change: Callable[[], object], *, within: float = 15.0) -> bool:
         self.changed.clear()

@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from sentinel.cli.main import COMMANDS, cli
 from sentinel.config.settings import SchedulerSettings, WebSettings
+from sentinel.web.access import Rules
 from sentinel.web.metrics import Metrics
 from sentinel.web.server import Shown, application
 from tests.deploy.files import (
@@ -218,7 +219,7 @@ def test_probes_ask_for_pages_that_there_are() -> None:
     def condition() -> Any:
         raise NotImplementedError
 
-    served = application(Shown(condition, lambda: None, Metrics()), None, local=True).routes
+    served = application(Shown(condition, lambda: None, Metrics()), Rules(None, True), print).routes
     paths = {route.path for route in served if isinstance(route, Route)}
     assert {probe["path"] for probe in probes.values()} <= paths
     assert container["ports"] == [{"name": "http", "containerPort": PORT}]

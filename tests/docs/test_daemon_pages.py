@@ -10,12 +10,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sentinel.config.settings import WebSettings
 from sentinel.ports import Store
+from sentinel.web.access import Rules
 from sentinel.web.metrics import Metrics
 from sentinel.web.server import Shown, application
 from tests.app.test_daemon import Rig
 from tests.docs.pages import ROOT, reference
 
-SAYS = {"debug", "info", "warning", "error", "say"}
+SAYS = {"debug", "info", "warning", "error", "say", "entry"}
 
 
 def said(path: str) -> dict[str, set[str]]:
@@ -26,7 +27,10 @@ def said(path: str) -> dict[str, set[str]]:
             continue
         called = node.func
         name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
-        first = node.args[0]
+        levelled = name == "entry" or (name == "say" and isinstance(called, ast.Attribute))
+        if levelled and len(node.args) < 2:
+            continue
+        first = node.args[1 if levelled else 0]
         if name in SAYS and isinstance(first, ast.Constant) and isinstance(first.value, str):
             fields = {each.arg for each in node.keywords if each.arg} - {"exc_info"}
             if any(each.arg is None for each in node.keywords):
@@ -37,8 +41,10 @@ def said(path: str) -> dict[str, set[str]]:
 
 def test_every_event_of_the_log_is_described_with_its_fields() -> None:
     there_are: dict[str, set[str]] = {}
-    for path in ("app/daemon.py", "app/problems.py", "cli/daemon.py", "cli/output.py"):
-        there_are |= said(f"sentinel/{path}")
+    modules = ("app/daemon", "app/problems", "app/threads", "cli/daemon", "cli/logs", "cli/output")
+    for module in modules:
+        for event, fields in said(f"sentinel/{module}.py").items():
+            there_are[event] = there_are.get(event, set()) | fields
     rows = reference("logs").sections["Events"].rows()
     described = {row[0].strip("`"): set(re.findall(r"`(\w+)`", row[2])) for row in rows}
     assert described == there_are
@@ -66,7 +72,7 @@ def test_every_path_is_described() -> None:
     rig = Rig()
     store: Store = rig.store
     shown = Shown(lambda: rig.daemon().condition(), lambda: store, Metrics())
-    paths = {route.path for route in application(shown, None, local=True).routes}  # type: ignore[attr-defined]
+    paths = {route.path for route in application(shown, Rules(None, True), print).routes}  # type: ignore[attr-defined]
     rows = [row for row in reference("http").rows() if row[0].startswith("`/")]
     assert {row[0].strip("`") for row in rows} == paths
     web = WebSettings()

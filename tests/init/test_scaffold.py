@@ -21,13 +21,8 @@ from .conftest import PROJECT, MakeProject, snapshot
 
 BLOCK = {
     "+enabled": True,
-    "tables": {
-        "+materialized": "incremental",
-        "+full_refresh": False,
-        "+on_schema_change": "append_new_columns",
-        "+contract": {"enforced": True},
-    },
-    "views": {"+materialized": "view", "+contract": {"enforced": False}},
+    "tables": {"+materialized": "sentinel_table"},
+    "views": {"+materialized": "sentinel_view"},
 }
 
 
@@ -99,7 +94,7 @@ seeds: {}  # none
     start = after.index("    # Sentinel keeps")
     end = after.index("\nseeds:")
     assert after[:start] + after[end:] == text
-    assert "            +materialized: incremental\n" in after
+    assert "            +materialized: sentinel_table\n" in after
     assert _models(root)["sentinel"] == BLOCK
 
 
@@ -123,11 +118,10 @@ models:
         "sentinel": {
             "+enabled": True,
             "tables": {
-                "materialized": "incremental",
+                "materialized": "sentinel_table",
                 "+full_refresh": False,
-                "contract": {"enforced": True},
+                "contract": {"enforced": False},
                 "sentinel_state": {"+tags": ["mine"]},
-                "+on_schema_change": "append_new_columns",
             },
             "views": BLOCK["views"],
         },
@@ -412,7 +406,7 @@ def test_no_project_is_said(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_written_is_named(make_project: MakeProject) -> None:
     root = make_project({"models/alerts": "a file where a folder should be"})
-    with pytest.raises(ProjectError, match="can't write"):
+    with pytest.raises(ProjectError, match="can't read or write"):
         scaffold(root)
     (root / "models/alerts").unlink()
     assert _actions(scaffold(root))["models/alerts/example_alert.sql"] == "created"

@@ -24,13 +24,9 @@ models:
   sentinel:
     +enabled: true
     tables:
-      +materialized: incremental
-      +full_refresh: false
-      +on_schema_change: append_new_columns
-      +contract:
-        enforced: true
+      +materialized: sentinel_table
     views:
-      +materialized: view
+      +materialized: sentinel_view
 """
 PROFILES = """
 shop:

@@ -44,16 +44,18 @@ def test_every_model_and_column_is_described(
         assert described == {column for column, _ in made.columns(name)}, name
 
 
-def test_every_macro_file_has_one_public_macro_which_is_described() -> None:
-    described = {
-        m["name"] for m in yaml.safe_load((ROOT / "macros/_macros.yml").read_text())["macros"]
-    }
-    files = list((ROOT / "macros").glob("*.sql"))
-    assert described == {path.stem for path in files}
-    for path in files:
-        names = re.findall(r"{%-? macro (\w+)", path.read_text())
-        assert [name for name in names if "__" not in name] == [path.stem]
-        assert "target.type" not in path.read_text()
+def test_every_macro_is_listed_and_each_file_s_own_is_described() -> None:
+    macros = yaml.safe_load((ROOT / "macros/_macros.yml").read_text())["macros"]
+    listed = {macro["name"] for macro in macros}
+    described = {macro["name"] for macro in macros if macro.get("description")}
+    for path in (ROOT / "macros").glob("*.sql"):
+        text = path.read_text()
+        made = re.findall(r"{% materialization (\w+), default %}", text)
+        names = re.findall(r"{%-? macro (\w+)", text)
+        assert [name for name in (*names, *made) if "__" not in name] == [path.stem]
+        assert set(names) <= listed
+        assert described & {path.stem, f"materialization_{path.stem}_default"}
+        assert "target.type" not in text
 
 
 def test_dbt_docs_show_the_tables_with_their_descriptions(made: DbtProject, tmp_path: Path) -> None:
@@ -95,7 +97,9 @@ def test_every_warehouse_has_its_own_clock(
     adapter: str, expression: str, made: DbtProject, tmp_path: Path
 ) -> None:
     project = made.copy(tmp_path / "shop")
-    (project.root / "models" / "clock.sql").write_text(f"{{{{ sentinel.{adapter}__utc_now() }}}}")
+    (project.root / "models" / "clock.sql").write_text(
+        f"{{{{ sentinel.{adapter}__sentinel_utc_now() }}}}"
+    )
     project.dbt("compile", "-s", "clock")
     compiled = (project.root / "target/compiled/shop/models/clock.sql").read_text()
     assert compiled == expression

@@ -46,28 +46,57 @@ def declared_columns(kind: str = "duckdb") -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def create_statements(kind: str, name: Callable[[str], str] = str) -> list[str]:
-    """The statements that make the five tables, with the constraints of their contracts.
+PLACES = {"duckdb": "shop.duckdb.main", "sqlite": "shop.db"}
+MARK_ON_POSTGRES = """do $$ declare made record; begin
+    for made in
+        select pg_class.oid, relname, nspname from pg_class
+        join pg_namespace on pg_namespace.oid = relnamespace
+        where relkind = 'r' and relname like 'sentinel\\_%'
+    loop
+        execute format('comment on table %I.%I is %L', made.nspname, made.relname,
+            'Sentinel keeps this table as ' || current_database() || '.' || made.nspname || '.'
+            || made.relname || ' (' || made.oid || ').');
+    end loop;
+end $$"""
 
-    `name` is how a model's table is called in SQL.
+
+def create_statements(
+    kind: str, name: Callable[[str], str] = str, place: str | None = None
+) -> list[str]:
+    """The statements that make the five tables, with the constraints of their contracts and the
+    marks that the dbt package leaves.
+
+    `name` is how a model's table is called in SQL, `place` where it is.
     """
     types, rules = TYPES.get(kind, {}), RULES | UNENFORCED.get(kind, {})
+    place = place or PLACES.get(kind, "")
 
     def column(declared: Mapping[str, Any]) -> str:
         data_type = types.get(declared["data_type"], declared["data_type"])
         constraints = [rules[rule["type"]] for rule in declared.get("constraints", ())]
         return " ".join([declared["name"], data_type, *constraints])
 
-    return [
-        f"create table {name(model)} ({', '.join(map(column, columns))})"
-        for model, columns in declared_columns(kind).items()
-    ]
+    statements = []
+    for model, columns in declared_columns(kind).items():
+        create = f"create table {name(model)} ({', '.join(map(column, columns))})"
+        mark = f"Sentinel keeps this table as {place}.{model}."
+        match kind:
+            case "duckdb":
+                statements += [create, f"comment on table {name(model)} is '{mark}'"]
+            case "sqlite":
+                key = columns[0]["name"]
+                statements += [create, f'create index "{mark}" on {name(model)} ({key}) where 0']
+            case "bigquery":
+                statements.append(f'{create} options (description = "{mark}")')
+            case _:
+                statements.append(create)
+    return [*statements, MARK_ON_POSTGRES] if kind == "postgres" else statements
 
 
 def create_tables(path: Path) -> None:
     """The five tables in a DuckDB file."""
     with duckdb.connect(str(path)) as connection:
-        for statement in create_statements("duckdb"):
+        for statement in create_statements("duckdb", place=f"{path.name}.main"):
             connection.execute(statement)
 
 

@@ -47,7 +47,7 @@ def opened(place: BigQueryPlace, project: str = "shop") -> SqlStore:
 def tables(servers: Servers) -> Iterator[BigQueryPlace]:
     """One dataset with the five tables, for all tests."""
     with servers.bigquery.dataset() as place:
-        for statement in create_statements("bigquery"):
+        for statement in create_statements("bigquery", place=f"{place.project}.{place.schema}"):
             place.execute(statement)
         yield place
 

@@ -135,7 +135,11 @@ def test_a_missing_table_is_an_error_of_the_store_and_not_of_the_driver(
 def test_a_relation_whose_name_has_a_colon_is_no_parameter(
     database: Path, open_store: OpenStore, relations: Mapping[str, str]
 ) -> None:
-    sql(database, 'alter table sentinel_state rename to "state :of"')
+    mark = "Sentinel keeps this table as shop.duckdb.main.state :of."
+    sql(
+        database,
+        f'alter table sentinel_state rename to "state :of"; comment on table "state :of" is \'{mark}\'',
+    )
     store = open_store(changed={**relations, "sentinel_state": '"shop"."main"."state :of"'})
     store.check()
     store.commit([], lambda _: Batch(states=(state(),)))

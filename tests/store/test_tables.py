@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sentinel.core.errors import StoreError
 from sentinel.store import tables
 from sentinel.store.tables import STATE, TABLES, Table
 from tests.fakes import state
@@ -43,7 +44,8 @@ def test_the_key_is_the_first_column_and_the_primary_key(
     [key] = [
         column["name"]
         for column in declared[table.model]
-        if {"type": "primary_key", "warn_unenforced": False} in column.get("constraints", [])
+        if {"type": "primary_key", "warn_unenforced": False, "warn_unsupported": False}
+        in column.get("constraints", [])
     ]
     assert table.key == next(iter(table.columns)) == key
 
@@ -67,3 +69,21 @@ def test_a_row_with_a_field_that_no_column_can_hold_is_refused_at_once() -> None
 
     with pytest.raises(TypeError, match="no column can hold"):
         tables._table("odd", Odd)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("dimensions", "no JSON"),
+        ("dimensions", "[" * 100_000),
+        ("phase", "nope"),
+        ("updated_at", "x"),
+    ],
+)
+def test_a_row_that_something_else_has_changed_is_an_error_that_names_the_column(
+    column: str, value: str
+) -> None:
+    (values,) = json.loads(STATE.dump([state()]))
+    with pytest.raises(StoreError, match=rf"the column {column} of sentinel_state") as caught:
+        STATE.load({**values, column: value})
+    assert len(caught.value.message) < 200

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -384,6 +385,22 @@ def test_a_second_session_in_this_process_waits_for_the_first(
             read(impatient, "select 1")
     thread.join(20)
     assert found == [(2,)]
+
+
+def test_sessions_of_one_process_that_begin_and_end_at_once_wait_for_each_other(
+    shop: Path,
+) -> None:
+    """As a daemon's evaluations and deliveries do; one opens the file while another lets it go."""
+
+    def work(read_only: bool) -> None:
+        database = DuckDb({"path": "shop.duckdb"}, shop.parent, 1)
+        for _ in range(30):
+            with database.engine(read_only=read_only) as engine, engine.connect() as connection:
+                connection.exec_driver_sql("select 1").fetchall()
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(work, number % 2 == 0) for number in range(4)]:
+            done.result()
 
 
 # -- values ------------------------------------------------------------------------------------

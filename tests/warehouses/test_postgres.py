@@ -12,11 +12,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, fields
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import time as time_of_day
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy.exc import DBAPIError
@@ -338,13 +340,88 @@ def test_a_column_may_have_any_name(session: Session) -> None:
         ("array[1, 2]", [1, 2]),
         ("""'{"a": [1]}'::jsonb""", {"a": [1]}),
         ("interval '1 day'", timedelta(days=1)),
+        ("interval '-1 year 2 mons -3 days'", timedelta(days=-303)),
+        ("'::1'::inet", "::1"),
+        ("'10.0.0.0/8'::cidr", "10.0.0.0/8"),
+        ("array['::1'::inet]", ["::1"]),
+        ("row(1, 'x')", "(1,x)"),
+        ("array[row(1, 2)]", '{"(1,2)"}'),
+        ("'{[1,3)}'::int4multirange", "{[1,3)}"),
+        ("'00000000-0000-0000-0000-000000000001'::uuid", UUID(int=1)),
+        ("'\\x00ff'::bytea", b"\x00\xff"),
+        ("date 'infinity'", date(9999, 12, 31)),
+        ("date '-infinity'", date(1, 1, 1)),
+        ("timestamptz '-infinity'", datetime(1, 1, 1, tzinfo=UTC)),
+        ("timestamp 'infinity'", datetime.fromisoformat("9999-12-31T23:59:59.999999")),
+        ("time '24:00'", time_of_day(0, 0)),
+        ("timestamptz '1800-01-01 00:00:00+00'", datetime(1800, 1, 1, tzinfo=UTC)),
     ],
 )
 def test_values_are_those_of_the_driver(session: Session, expression: str, value: Any) -> None:
     assert rows(session, f"select {expression}") == [(value,)]
 
 
-@pytest.mark.parametrize("expression", ["timestamp '20000-01-01'", "date '20000-01-01'"])
+def test_a_range_is_written_as_it_always_was(session: Session) -> None:
+    [(whole, dates)] = rows(session, "select '[1,5)'::int4range, '[2026-01-01,)'::daterange")
+    assert (str(whole), str(dates)) == ("[1, 5)", "[2026-01-01, None)")
+
+
+def test_an_instant_has_the_offset_of_the_session_s_zone_also_one_without_a_name(
+    own: PostgresPlace,
+) -> None:
+    for zone, offset in {"Asia/Tokyo": 9, "<-03>+03": -3}.items():
+        own.execute(f"alter database {own.dbname} set timezone = '{zone}'")
+        [(found,)] = read(opened(own), "select timestamptz '2026-01-02 00:00:00+00'")
+        assert (
+            found.isoformat()
+            == datetime(2026, 1, 2, tzinfo=UTC)
+            .astimezone(timezone(timedelta(hours=offset)))
+            .isoformat()
+        )
+
+
+def test_dates_are_read_whatever_the_style_of_the_server(own: PostgresPlace) -> None:
+    own.execute(f"alter database {own.dbname} set datestyle = 'German'")
+    sql = "select date '2026-01-02', timestamp '2026-01-02 03:04:05'::text"
+    for _ in range(2):
+        assert read(opened(own, 1), sql) == [(date(2026, 1, 2), "2026-01-02 03:04:05")]
+    with opened(own, 1).open() as session:
+        assert rows(session, sql) == rows(session, sql)
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_of_another_encoding_is_read(servers: Servers, encoding: str) -> None:
+    main = servers.postgres.main
+    name = f"encoded_{encoding.lower()}"
+    main.execute(
+        f"create database {name} encoding '{encoding}' template template0 lc_collate 'C' lc_ctype 'C'"
+    )
+    try:
+        place = replace(main, dbname=name, schema="public")
+        assert read(opened(place), "select 'abc', '\\xff'::bytea") == [("abc", b"\xff")]
+        utf8 = opened(place, client_encoding="UTF8")
+        if encoding == "LATIN1":
+            assert read(opened(place), "select 'é', chr(233)") == [("é", "é")]
+            assert read(utf8, "select 'é', chr(233)") == [("é", "é")]
+        else:
+            with pytest.raises(QueryError, match=r"can't be read: 'ascii' codec can't decode"):
+                read(opened(place), "select chr(233)")
+            assert read(utf8, "select 'é'") == [("é",)]
+    finally:
+        main.execute(f"drop database {name} with (force)")
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "timestamp '20000-01-01'",
+        "date '20000-01-01'",
+        "date '0044-03-15 BC'",
+        "interval '1000000000 days'",
+        "interval '178000000 years'",
+        "array[date '20000-01-01']",
+    ],
+)
 def test_a_value_that_python_has_no_room_for_is_an_error_of_its_query(
     session: Session, expression: str
 ) -> None:
@@ -410,6 +487,22 @@ def test_after_a_timeout_nothing_runs_on_the_server(
         with pytest.raises(QueryError, match="timeout of 2s"):
             query.result()
     assert until(lambda: running(shop, "runs out") == 0)
+
+
+def test_a_statement_that_waits_for_a_lock_is_cancelled_before_it_runs(own: PostgresPlace) -> None:
+    """The server locks the tables of a statement when it reads it."""
+    import psycopg
+
+    arguments = {key: own.output[key] for key in ("host", "port", "user", "password", "dbname")}
+    with (
+        opened(own, 1).open() as session,
+        psycopg.connect(**arguments) as holder,
+    ):
+        holder.execute(f"lock table {own.schema}.orders")
+        with pytest.raises(QueryError, match="timeout of 1s"):
+            rows(session, "select * from orders", timedelta(seconds=1))
+        holder.rollback()
+        assert len(rows(session, "select * from orders")) == 4
 
 
 def test_a_query_whose_process_is_gone_ends_on_the_server(own: PostgresPlace) -> None:

@@ -1,1 +1,1 @@
-{{ sentinel.guard_table() }} {{ sentinel.prepare_table() }} {{ sentinel.empty_table() }}
+{{ sentinel.guard_table() }} {{ sentinel.empty_table() }}

@@ -5,7 +5,7 @@ with
             case
                 when removed_since is null and phase in ('firing', 'recovering') then 1
             end as is_open
-        from {{ ref("sentinel_state") }}
+        from {{ builtins.ref("sentinel_state").render() }}
     ),
     alerts as (
         select
@@ -54,7 +54,7 @@ with
             max(case when outcome = 'error' then 1 else 0 end) as is_error,
             max(duration_ms) as duration_ms,
             max(bytes_billed) as bytes_billed
-        from {{ ref("sentinel_history") }}
+        from {{ builtins.ref("sentinel_history").render() }}
         where outcome in ('ok', 'alert', 'error', 'empty')
         group by project, alert_id, run_id, as_of, attempt
     ),
@@ -82,7 +82,7 @@ with
     ),
     episodes as (
         select project, alert_id, count(distinct episode_id) as episodes_30d
-        from {{ ref("sentinel_history") }}
+        from {{ builtins.ref("sentinel_history").render() }}
         where
             recorded_at >= {{ sentinel.days_ago(30) }}
             and phase_after in ('firing', 'recovering')
@@ -96,7 +96,7 @@ with
                 case when status in ('pending', 'claimed') then 1 end
             ) as notifications_waiting,
             count(case when status = 'dead' then 1 end) as notifications_undeliverable
-        from {{ ref("sentinel_notifications") }}
+        from {{ builtins.ref("sentinel_notifications").render() }}
         group by project, alert_id
     )
 select

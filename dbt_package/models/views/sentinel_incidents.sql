@@ -2,7 +2,7 @@ with
     seen as (
         select
             project, incident_id, alert_id, alert, instance, episode_id, as_of, severity
-        from {{ ref("sentinel_history") }}
+        from {{ builtins.ref("sentinel_history").render() }}
         where incident_id is not null
         union all
         select
@@ -14,12 +14,12 @@ with
             episode_id,
             episode_started as as_of,
             peak_severity as severity
-        from {{ ref("sentinel_state") }}
+        from {{ builtins.ref("sentinel_state").render() }}
         where incident_id is not null
     ),
     still_open as (
         select project, incident_id, count(*) as open_instances
-        from {{ ref("sentinel_state") }}
+        from {{ builtins.ref("sentinel_state").render() }}
         where
             incident_id is not null
             and phase in ('firing', 'recovering')

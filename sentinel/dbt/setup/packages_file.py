@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from sentinel import files
 from sentinel.core.errors import ConfigError
 from sentinel.dbt.files import ProjectFile, load_yaml
 from sentinel.dbt.rendering import Renderer, Unrenderable
@@ -87,7 +88,7 @@ def read(root: Path, renderer: Renderer) -> Packages:
             hint="keep them in one of the two",
         )
     path = root / (found[0] if found else PACKAGES_FILE)
-    text = path.read_bytes().decode("utf-8") if path.exists() else ""
+    text = files.read(path).decode("utf-8") if path.exists() else ""
     items = _mapping(path).get("packages") if path.exists() else None
     if not isinstance(items or [], list):
         raise ConfigError(f"{path}: `packages` is not a list", hint="as in `- local: folder`")
@@ -115,7 +116,7 @@ def lock(packages: Packages, folder: str) -> Lock | None:
             break
     else:
         return Lock(None, "was not current: the next `dbt deps` resolves the packages anew")
-    text = packages.lock_path.read_bytes().decode("utf-8")
+    text = files.read(packages.lock_path).decode("utf-8")
     try:
         text = yaml_edit.append(text, "packages", {**added, "name": vendored.PACKAGE})
         text = yaml_edit.put(text, ["sha1_hash"], after)

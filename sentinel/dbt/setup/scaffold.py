@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, Literal
 
 import yaml
 
+from sentinel import files
 from sentinel.core.errors import ConfigError, ProjectError
 from sentinel.dbt.files import ProjectFile, load_yaml, read_project
 from sentinel.dbt.options import PROJECT_FILE
@@ -29,16 +29,11 @@ _FOLDER_NAMES = ("dbt_sentinel", "sentinel_package", "vendor/dbt_sentinel")
 _CONFIG_FILE = "sentinel.yml"
 _EXAMPLE = "example_alert.sql"
 
-_TABLES: Mapping[str, Any] = {
-    "materialized": "incremental",
-    "full_refresh": False,
-    "on_schema_change": "append_new_columns",
-    "contract": {"enforced": True},
-}
-_VIEWS: Mapping[str, Any] = {"materialized": "view", "contract": {"enforced": False}}
+_TABLES: Mapping[str, Any] = {"materialized": "sentinel_table"}
+_VIEWS: Mapping[str, Any] = {"materialized": "sentinel_view"}
 _SETTINGS: Mapping[str, Any] = {"enabled": True, "tables": _TABLES, "views": _VIEWS}
 _MODELS_COMMENT = (
-    "Sentinel keeps its rows in these tables; with other settings dbt would empty them."
+    "Sentinel keeps its rows in these tables; with another materialization dbt would empty them."
 )
 
 _SENTINEL_YML = """\
@@ -173,7 +168,7 @@ class _Plan:
         content = text.encode()
         if not path.exists():
             self.note(name, "created", detail)
-        elif path.read_bytes() == content:
+        elif files.read(path) == content:
             self.note(name, "unchanged")
             return
         else:
@@ -185,12 +180,12 @@ class _Plan:
             for path, content in self.writes.items():
                 _replace(path, content)
             for path in self.removals:
-                path.unlink(missing_ok=True)
+                files.remove(path)
             for step in self.steps:
                 step()
         except OSError as error:
             raise ProjectError(
-                f"can't write {error.filename or self.root}: {error.strerror}",
+                f"can't read or write {error.filename or self.root}: {error.strerror}",
                 hint="mend that and run `sentinel init` again; it goes on where it stopped",
             ) from error
 
@@ -322,7 +317,7 @@ def _other_package(name: str) -> ConfigError:
 def _settings(plan: _Plan, project: ProjectFile) -> None:
     """The `models:` settings that keep dbt from emptying the tables (design, section 9)."""
     path = plan.root / PROJECT_FILE
-    text = path.read_bytes().decode("utf-8")
+    text = files.read(path).decode("utf-8")
     done: list[str] = []
     try:
         text = _put_settings(text, ("models", vendored.PACKAGE), _SETTINGS, done)
@@ -359,10 +354,6 @@ def _put_setting(text: str, path: tuple[str, ...], name: str, wanted: Any, done:
     if found == wanted and type(found) is type(wanted):
         return text
     spelled = _spelling(text, path, name)
-    if isinstance(wanted, dict) and isinstance(found, dict):
-        for key, value in wanted.items():
-            text = _put_setting(text, (*path, spelled), key, value, done)
-        return text
     done.append(f"{'.'.join(path[1:])}.{name}")
     return yaml_edit.put(text, [*path, spelled], wanted)
 
@@ -372,7 +363,7 @@ def _spelling(text: str, path: tuple[str, ...], name: str) -> str:
     place = _walk(text, path)
     if isinstance(place, dict) and name in place:
         return name
-    return name if path[-1].lstrip("+") == "contract" else f"+{name}"
+    return f"+{name}"
 
 
 def _at(text: str, path: tuple[str, ...], name: str) -> Any:
@@ -428,18 +419,10 @@ def _by_hand(name: str, error: Exception, lines: str) -> ProjectError:
 
 def _replace(path: Path, content: bytes) -> None:
     """Replaces a file in one step; a link stays a link, and the mode stays as it was."""
-    path = path.resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o666 & ~_umask()
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(name).chmod(mode)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    files.make_folder(path.parent)
+    path = files.followed(path)
+    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else files.SHARED & ~_umask()
+    files.replace(path, content, mode=mode, sync=True)
 
 
 def _umask() -> int:
@@ -453,7 +436,7 @@ def _link(link: Path, place: Path) -> None:
         link.unlink()
     elif link.exists():
         shutil.rmtree(link)
-    link.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(link.parent)
     try:
         link.symlink_to(os.path.relpath(place, link.parent.resolve()), target_is_directory=True)
     except OSError:

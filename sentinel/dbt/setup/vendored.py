@@ -17,6 +17,7 @@ import sentinel
 from sentinel.core.errors import ConfigError
 from sentinel.dbt.files import load_yaml
 from sentinel.dbt.options import PROJECT_FILE
+from sentinel.files import read
 
 PACKAGE = "sentinel"
 RECORD = "sentinel-package.json"
@@ -56,7 +57,7 @@ def kept(folder: Path) -> Copy | None:
     else:
         version = record.get("version")
         names = [name for name in (*record["files"], RECORD) if _inside(name)]
-    files = {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
+    files = {name: read(folder / name) for name in names if (folder / name).is_file()}
     return Copy(None if version is None else str(version), files)
 
 
@@ -104,7 +105,7 @@ def _record(version: str, files: Mapping[str, bytes]) -> bytes:
 
 def _read_record(folder: Path) -> dict[str, Any] | None:
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = json.loads(read(folder / RECORD, most=1_000_000))
     except (OSError, ValueError):
         return None
     ours = isinstance(record, dict) and record.get("package") == PACKAGE

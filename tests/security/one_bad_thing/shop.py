@@ -51,7 +51,8 @@ def store_of(kind: str, output: Mapping[str, Any], database: Database) -> Store:
 
 
 def make_tables(place: Place) -> None:
-    for statement in made.create_statements(place.name):
+    where = f"{place.output['project']}.{place.schema}" if place.name == "bigquery" else None
+    for statement in made.create_statements(place.name, place=where):
         place.execute(statement)
 
 

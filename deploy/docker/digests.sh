@@ -1,0 +1,18 @@
+#!/bin/sh
+# Writes the present digests of the base images into Dockerfile and docker-compose.yml. It needs docker
+# with buildx, and the registry that it asks.
+set -eu
+cd "$(dirname "$0")/../.."
+renew() {
+	digest=$(docker buildx imagetools inspect "$1" --format '{{.Manifest.Digest}}')
+	case $digest in sha256:????????????????????????????????????????????????????????????????) ;; *)
+		echo "no digest of $1: $digest" >&2
+		exit 1
+		;;
+	esac
+	tag=${1#*:}
+	sed -i "s/$tag@sha256:[0-9a-f]*/$tag@$digest/" Dockerfile docker-compose.yml
+	echo "$1@$digest"
+}
+renew python:3.11-slim-bookworm
+renew postgres:16-bookworm

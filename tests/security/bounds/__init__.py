@@ -1,0 +1,1 @@
+"""Attacks on bounds, and on what is shipped and deployed."""

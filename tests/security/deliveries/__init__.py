@@ -1,0 +1,1 @@
+"""Deliveries end in time, and only the receiver accepts."""

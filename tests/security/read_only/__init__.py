@@ -1,0 +1,1 @@
+"""Attacks on the promise that Sentinel only reads what it checks."""
