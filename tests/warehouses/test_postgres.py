@@ -282,12 +282,13 @@ def test_the_engine_of_the_store_can_write(own: PostgresPlace) -> None:
 def test_of_a_large_result_only_what_is_asked_for_reaches_the_client(shop: PostgresPlace) -> None:
     """Half a million rows, of which a thousand are asked for."""
     script = (
-        "import resource, sys\n"
+        "import sys\n"
         "from datetime import timedelta\n"
         "from pathlib import Path\n"
         "from sentinel.ports import Query\n"
         "from sentinel.warehouses.postgres import Postgres\n"
-        "def used(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024\n"
+        "from tests.peak import peak_bytes\n"
+        "def used(): return peak_bytes() // 1024**2\n"
         "with Postgres(eval(sys.argv[1]), Path()).open() as session:\n"
         "    session.fetch(Query('select 1', timedelta(minutes=1)), 1000)\n"
         "    before = used()\n"

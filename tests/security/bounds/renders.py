@@ -20,6 +20,7 @@ from sentinel.dbt.options import DbtOptions
 from sentinel.dbt.profile import read_profile
 from sentinel.dbt.rendering import Renderer
 from tests.fakes import message
+from tests.peak import peak_bytes
 
 MEMORY = 1_500_000_000
 DOUBLED = (
@@ -225,5 +226,4 @@ if __name__ == "__main__":
     for each in run(sys.argv[1], Path(sys.argv[2])):
         sys.stdout.write(json.dumps(each) + "\n")
         sys.stdout.flush()
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1_024
-    sys.stdout.write(json.dumps({"memory": memory}) + "\n")
+    sys.stdout.write(json.dumps({"memory": peak_bytes()}) + "\n")

@@ -24,18 +24,18 @@ OUR_OWN = [name for name in HTTP_CHANNELS if name != "apprise"]
 KILL_S = 120
 MOST_MEMORY = 400_000_000
 SEND = """
-import json, resource, sys
+import json, sys
 from pathlib import Path
 from tests.channels.contract import build
 from tests.fakes import message
+from tests.peak import peak_bytes
 kind, values = json.loads(sys.argv[1])
 channel, _ = build(kind, values, Path(sys.argv[2]))
 try:
     shown = repr(channel.send(message()))
 except Exception as error:
     shown = repr(error)
-memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1_024
-print(json.dumps({"shown": shown, "memory": memory}))
+print(json.dumps({"shown": shown, "memory": peak_bytes()}))
 """
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.peak import peak_bytes
 from tests.places.place import ROOT, Place
 from tests.places.servers import Servers
 
@@ -163,7 +163,7 @@ def evaluate(case: str, kind: str, output: Mapping[str, Any]) -> None:
     print(  # noqa: T201 - what it is for
         json.dumps(
             {
-                "peak_mb": _peak_mb(),
+                "peak_mb": peak_bytes() / 1024**2,
                 "outcome": str(seen.reading.outcome),
                 "error": seen.reading.error,
                 "instances": len(seen.reading.observations),
@@ -174,13 +174,6 @@ def evaluate(case: str, kind: str, output: Mapping[str, Any]) -> None:
             }
         )
     )
-
-
-def _peak_mb() -> float:
-    """Of this process since it began: what `getrusage` says begins with the parent's peak."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    (kilobytes,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
-    return int(kilobytes) / 1024
 
 
 def _measure_all(words: list[str]) -> None:
