@@ -17,11 +17,11 @@ from urllib.request import getproxies_environment
 
 from sentinel.app.deliver import Delivery
 from sentinel.app.evaluate import Evaluation
-from sentinel.app.tend import Tending
+from sentinel.app.timed_planning import TimedPlanning
 from sentinel.channels.contract import ChannelContext, SettingFault, secrets_in
 from sentinel.channels.registry import Addressed, build_channel, check_channel, traits_of
 from sentinel.config.settings import ChannelBlock, Settings, load_settings
-from sentinel.core.alert import Surroundings
+from sentinel.core.alert import DefinitionContext
 from sentinel.core.errors import ConfigError
 from sentinel.core.origin import Origins
 from sentinel.core.project import Location
@@ -40,7 +40,7 @@ STORES = "sentinel.stores"
 
 
 @dataclass(frozen=True)
-class Voice:
+class ProgressReporter:
     """How parts speak up while they work.
 
     `working` is a passing phrase, `waiting` a delay that a person wants to see, `say` the console
@@ -66,7 +66,7 @@ class Installation:
     def __init__(
         self,
         options: DbtOptions,
-        voice: Voice,
+        voice: ProgressReporter,
         make_project: Callable[[DbtOptions], DbtProject] | None = None,
         *,
         offline: bool = False,
@@ -105,12 +105,12 @@ class Installation:
         return self.options.threads or self.profile.threads
 
     @property
-    def surroundings(self) -> Surroundings:
+    def surroundings(self) -> DefinitionContext:
         """What definitions are judged against."""
         settings = self.settings
         document = settings.document
         origins = document.origins.under("defaults") if document else Origins()
-        return Surroundings(settings.timezone, settings.defaults, self.routing, origins)
+        return DefinitionContext(settings.timezone, settings.defaults, self.routing, origins)
 
     @cached_property
     def routing(self) -> Routing:
@@ -279,8 +279,8 @@ class Installation:
             self.voice.fault,
         )
 
-    def tending(self) -> Tending:
-        return Tending(self.store, self.project.name, self.routing, self.profile.target)
+    def tending(self) -> TimedPlanning:
+        return TimedPlanning(self.store, self.project.name, self.routing, self.profile.target)
 
     @property
     def lease_ttl(self) -> timedelta:

@@ -12,11 +12,11 @@ from sentinel.app.daemon import Daemon, Instruments, Loaded, Pace
 from sentinel.app.deliver import Delivery
 from sentinel.app.problems import Log
 from sentinel.app.threads import Threads
-from sentinel.bootstrap import Installation, Voice, introspect
+from sentinel.bootstrap import Installation, ProgressReporter, introspect
 from sentinel.core.errors import ConfigError, SentinelError
 from sentinel.core.project import Selection
 from sentinel.dbt.options import DbtOptions
-from sentinel.dbt.picture import DbtProcess, PicturedProject
+from sentinel.dbt.picture import DbtProcess, ProjectSnapshot
 from sentinel.dbt.watch import Watch
 from sentinel.ports import Leadership
 from sentinel.store.leadership import FileLeadership, TableLeadership
@@ -27,7 +27,7 @@ _UNUSED = timedelta(minutes=1)
 class DaemonSetup:
     """What a daemon works with: a project and its configuration, which are read again and again."""
 
-    def __init__(self, options: DbtOptions, voice: Voice, selection: Selection) -> None:
+    def __init__(self, options: DbtOptions, voice: ProgressReporter, selection: Selection) -> None:
         self._options = options
         self._voice = voice
         self._selection = selection
@@ -38,9 +38,9 @@ class DaemonSetup:
     def _installed(self) -> Installation:
         return Installation(self._options, self._voice, self._project)
 
-    def _project(self, options: DbtOptions) -> PicturedProject:
+    def _project(self, options: DbtOptions) -> ProjectSnapshot:
         process = self._processes.setdefault(options, DbtProcess(options, introspect))
-        return PicturedProject(options, process, self._selection)
+        return ProjectSnapshot(options, process, self._selection)
 
     def load(self) -> Loaded:
         """Read project and configuration anew, all of it or nothing.

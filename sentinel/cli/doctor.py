@@ -21,7 +21,7 @@ from sentinel.cli.options import (
     read_output,
 )
 from sentinel.cli.output import count
-from sentinel.core.alert import judge
+from sentinel.core.alert import parse_definitions
 from sentinel.core.errors import SentinelError
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _channel(installation: Installation, name: str) -> str:
 
 
 def _definitions(installation: Installation) -> str:
-    good, broken = judge(installation.project.alerts(), installation.surroundings)
+    good, broken = parse_definitions(installation.project.alerts(), installation.surroundings)
     if broken:
         names = ", ".join(alert.name for alert in broken)
         raise SentinelError(f"wrong definitions: {names}", hint="`sentinel validate` says what")

@@ -10,7 +10,7 @@ import click
 
 from sentinel.app.choose import Chosen, choose
 from sentinel.app.documents import silence_document
-from sentinel.app.silences import Wish, short, silence
+from sentinel.app.silences import SilenceRequest, short, silence
 from sentinel.channels.escape import line
 from sentinel.cli.options import (
     DbtCommand,
@@ -111,7 +111,7 @@ def _check_all(chosen: Chosen, *, everything: bool, narrowed: bool) -> None:
 
 def _wish(
     values: Mapping[str, Any], chosen: Chosen, selection: str, zone: str, now: datetime
-) -> Wish:
+) -> SilenceRequest:
     starts = read_moment(values["starts"], zone) if values["starts"] else None
     try:
         ends = read_moment(values["until"], zone) if values["until"] else (
@@ -119,7 +119,7 @@ def _wish(
         )  # fmt: skip
     except OverflowError:
         raise UsageError("--for is longer than the calendar") from None
-    return Wish(
+    return SilenceRequest(
         alert_ids=chosen.ids,
         selector=" ".join([*values["names"], *([selection] if selection else [])]) or None,
         dimensions=values["dimensions"] or None,

@@ -162,7 +162,7 @@ def _start(options: DbtOptions, introspection: Introspection | None) -> _Child:
     return _Child(process, ours)
 
 
-class PicturedProject(DbtProject):
+class ProjectSnapshot(DbtProject):
     """A project whose answers are those of one moment, and which never runs dbt in this process."""
 
     def __init__(self, options: DbtOptions, process: DbtProcess, selection: Selection) -> None:

@@ -33,7 +33,7 @@ from sentinel.dbt.options import PROFILES_FILE, PROJECT_FILE, DbtOptions, find_p
 from sentinel.dbt.profile import Profile, read_profile
 from sentinel.dbt.rendering import Renderer, has_jinja, parse_vars
 from sentinel.dbt.stability import Stability
-from sentinel.dbt.stamp import CONFIG_FILES, Scope, Stamp, Surroundings, stamp_key, take_stamp
+from sentinel.dbt.stamp import CONFIG_FILES, DefinitionContext, Scope, Stamp, stamp_key, take_stamp
 from sentinel.ports import Relation
 
 # How long another process may have dbt read the project, which takes minutes for a large one.
@@ -289,7 +289,7 @@ class DbtProject:
 
     def _stamp(self, scope: Scope, file: ProjectFile, last: Stamp | None) -> Stamp:
         folder = private_dir(self._folder(file))
-        around = Surroundings(
+        around = DefinitionContext(
             options=self._options,
             profiles_dir=self._profiles_dir(),
             target_dir=folder.parent,

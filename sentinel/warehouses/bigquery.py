@@ -103,7 +103,7 @@ class BigQuery:
     """
 
     lock_file: Path | None = None
-    alone: bool = False
+    exclusive: bool = False
 
     def __init__(
         self,

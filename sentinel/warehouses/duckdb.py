@@ -81,7 +81,7 @@ class DuckDb:
     `notify` is told while another process holds the file.
     """
 
-    alone: bool = True
+    exclusive: bool = True
     lock_file: Path | None
 
     def __init__(

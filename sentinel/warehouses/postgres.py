@@ -77,7 +77,7 @@ class Postgres:
     """
 
     lock_file: Path | None = None
-    alone: bool = False
+    exclusive: bool = False
 
     def __init__(
         self,

@@ -69,7 +69,7 @@ class Sqlite:
     """
 
     lock_file: Path | None = None
-    alone: bool = True
+    exclusive: bool = True
 
     def __init__(
         self,

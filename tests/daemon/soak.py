@@ -19,8 +19,8 @@ from sentinel.app.alerts import select_alerts
 from sentinel.app.daemon import Daemon, Loaded, Pace
 from sentinel.app.deliver import Delivery
 from sentinel.app.evaluate import Evaluation
-from sentinel.app.tend import Tending
-from sentinel.core.alert import Surroundings
+from sentinel.app.timed_planning import TimedPlanning
+from sentinel.core.alert import DefinitionContext
 from sentinel.core.evaluation import Described, Excerpt
 from sentinel.core.project import AlertSource, Selection
 from sentinel.core.routing import Routing, Traits
@@ -46,7 +46,7 @@ class Stub:
 
     pause: float = 0.0
     began: list[float] = field(default_factory=list)
-    alone: bool = False
+    exclusive: bool = False
 
     @contextmanager
     def open(self) -> Iterator[Session]:
@@ -145,11 +145,11 @@ def soak(place: Place, number: int, slots: int) -> Measured:
 
     def load() -> Loaded:
         project = FakeProject(alerts)
-        around = Surroundings(defaults={"channels": ["log"]}, routing=ROUTING)
+        around = DefinitionContext(defaults={"channels": ["log"]}, routing=ROUTING)
         return Loaded(
             select_alerts(project, around, Selection()),
             Evaluation(project, stub, store, routing=ROUTING),
-            Tending(store, "shop", ROUTING),
+            TimedPlanning(store, "shop", ROUTING),
             store,
             "shop",
             ROUTING,
