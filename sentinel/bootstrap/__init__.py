@@ -12,7 +12,7 @@ from datetime import timedelta
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.request import getproxies_environment
 
 from sentinel.app.deliver import Delivery
@@ -31,9 +31,7 @@ from sentinel.dbt.options import DbtOptions
 from sentinel.dbt.profile import Profile
 from sentinel.dbt.project import DbtProject
 from sentinel.ports import Channel, Store
-
-if TYPE_CHECKING:
-    from sentinel.warehouses.contract import Database
+from sentinel.warehouses.contract import Database, WarehouseContext, WarehouseType
 
 WAREHOUSES = "sentinel.warehouses"
 STORES = "sentinel.stores"
@@ -316,15 +314,15 @@ class Installation:
         point = _entry_points(WAREHOUSES).get(profile.type)
         if point is None:
             return self._open_by_dbt(profile)
-        database: Database = _loaded(point)(
-            profile.credentials,
+        make: WarehouseType = _loaded(point)
+        context = WarehouseContext(
             self.options.project_dir,
             self.threads,
             notify=self.voice.waiting,
             lock_timeout=self.settings.store.lock_timeout,
-            files=self.project.external_files,
+            declared_files=self.project.external_files,
         )
-        return database
+        return make(profile.credentials, context)
 
     def _open_by_dbt(self, profile: Profile) -> Database:
         """A warehouse without a module here, at the target of `self.options`."""
@@ -347,8 +345,9 @@ def introspect(
         from sentinel.warehouses.adapter import AdapterWarehouse
 
         return AdapterWarehouse(profile.type, by_dbt).introspection(by_dbt)
-    database: Database = _loaded(point)(profile.credentials, project_dir, 1, files=files)
-    return database.introspection(by_dbt)
+    make: WarehouseType = _loaded(point)
+    context = WarehouseContext(project_dir, threads=1, declared_files=files)
+    return make(profile.credentials, context).introspection(by_dbt)
 
 
 def _store_dialect(profile: Profile) -> EntryPoint:

@@ -27,6 +27,7 @@ from sentinel.core.routing import Routing, Traits
 from sentinel.ports import Query, Session
 from sentinel.store.leadership import TableLeadership
 from sentinel.store.postgres import PostgresDialect
+from sentinel.warehouses.contract import WarehouseContext
 from sentinel.warehouses.postgres import Postgres
 from sentinel.web.metrics import Metrics
 from tests.fakes import FakeChannel, FakeProject, status
@@ -137,7 +138,7 @@ def soak(place: Place, number: int, slots: int) -> Measured:
     """Load so many alerts, let so many minutes pass, then let all be due in one."""
     for statement in made.create_statements("postgres"):
         place.execute(statement)
-    database = Postgres(place.output, Path())
+    database = Postgres(place.output, WarehouseContext(Path()))
     relations = made.relations_of(place.output["dbname"], made.declared_columns(), place.schema)
     store = made.open_store(database, relations, dialect=PostgresDialect())
     stub, clock = Stub(), Moving()
