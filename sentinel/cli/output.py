@@ -120,7 +120,7 @@ class Output:
         elif sys.stderr is not None:
             sys.stderr.write(f"{line}\n")
 
-    def voice(self) -> ProgressReporter:
+    def progress_reporter(self) -> ProgressReporter:
         """The parts' way to speak up."""
         from sentinel.bootstrap import ProgressReporter
 

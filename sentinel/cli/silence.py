@@ -73,13 +73,11 @@ def command(**values: Any) -> int:
             shown = known if values["everything"] else [s for s in known if s.in_force(now)]
         else:
             wanted = read_selection(values)
-            surroundings = installation.surroundings
-            chosen = choose(
-                installation.project, surroundings, snapshot.states, values["names"], wanted
-            )
+            context = installation.definition_context
+            chosen = choose(installation.project, context, snapshot.states, values["names"], wanted)
             _check_all(chosen, everything=values["everything"], narrowed=bool(values["dimensions"]))
             names |= {alert.id: alert.name for alert in chosen.alerts}
-            wish = _wish(values, chosen, str(wanted), surroundings.timezone, now)
+            wish = _wish(values, chosen, str(wanted), context.timezone, now)
             known = shown = [silence(store, installation.project.name, wish, now)]
     if output.json:
         output.print_json({"silences": [silence_document(each, names, now) for each in shown]})

@@ -485,7 +485,7 @@ def acme(postgres: PostgresPlace, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """A project on a warehouse that Sentinel has no module for, with tables in DuckDB."""
     for name in [name for name in os.environ if name.startswith(("DBT_", "SENTINEL_"))]:
         monkeypatch.delenv(name)
-    monkeypatch.setattr("sentinel.bootstrap.entry_points", without_postgres)
+    monkeypatch.setattr("sentinel.bootstrap.databases.entry_points", without_postgres)
     root = tmp_path / "acme"
     root.mkdir()
     acme = Project(root, monkeypatch)
