@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from sentinel.core.evaluation import Described as Described
 from sentinel.core.evaluation import Excerpt, Outcome, Result
@@ -16,6 +16,8 @@ from sentinel.core.planning import Notification, Status
 from sentinel.core.project import AlertSource, Compiled, Location, Selection, StoreTables
 from sentinel.core.routing import Traits
 from sentinel.core.silence import Silence
+
+T = TypeVar("T")
 
 
 class Project(Protocol):
@@ -214,6 +216,14 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Decision(Generic[T]):
+    """What is decided on a snapshot: the batch to write, and what the caller gets of it."""
+
+    batch: Batch
+    result: T
+
+
+@dataclass(frozen=True)
 class Outbox:
     """How many notifications wait, the oldest of them, and how many are dead."""
 
@@ -296,14 +306,15 @@ class Store(Protocol):
     def commit(
         self,
         alert_ids: Iterable[str],
-        decide: Callable[[Snapshot], Batch],
+        decide: Callable[[Snapshot], Decision[T]],
         slots: Mapping[str, datetime] | None = None,
-    ) -> tuple[Snapshot, Batch]:
+    ) -> T:
         """Read, decide and write in one transaction: all of a batch, or nothing.
 
-        `decide` is pure; it is called again on a new snapshot when another writer was first.
-        `slots` are those that were evaluated, by alert id: the snapshot says what history has of
-        them. Raises LeaseLost if the batch's lease no longer holds.
+        `decide` is pure; it is called again on a new snapshot when another writer was first. Returns
+        the result of the decision that was written. `slots` are those that were evaluated, by alert
+        id: the snapshot says what history has of them. Raises LeaseLost if the batch's lease no
+        longer holds.
         """
 
     def history(self, query: HistoryQuery) -> Sequence[HistoryRow]:

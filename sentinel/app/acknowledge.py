@@ -14,7 +14,7 @@ from sentinel.core.lifecycle import AlertUpdate, EvaluationTime, State, Step, ac
 from sentinel.core.planning import Notification, Status, ledger_of, plan
 from sentinel.core.routing import Routing
 from sentinel.core.silence import dimension_text
-from sentinel.ports import Batch, Snapshot, Store
+from sentinel.ports import Batch, Decision, Snapshot, Store
 
 KIND = "acknowledgement"
 
@@ -52,9 +52,8 @@ def acknowledge_alerts(
     holder: str,
 ) -> Acknowledged:
     """Acknowledge the open episodes of alerts, in one transaction."""
-    made: list[Acknowledged] = []
 
-    def decide(snapshot: Snapshot) -> Batch:
+    def decide(snapshot: Snapshot) -> Decision[Acknowledged]:
         tick = EvaluationTime(snapshot.now, snapshot.now)
         judgements, before = [], []
         for alert in alerts:
@@ -76,8 +75,7 @@ def acknowledge_alerts(
         execution = Execution(uuid.uuid4().hex, "manual", tick)
         new = preclaim(told.notifications, snapshot.ledger, holder, snapshot.now)
         steps_ = [step for judged in judgements for step in judged.steps]
-        made.append(Acknowledged(_after(steps_), tuple(before), new))
-        return Batch(
+        batch = Batch(
             _after(steps_),
             tuple(
                 row
@@ -88,10 +86,10 @@ def acknowledge_alerts(
             told.superseded,
             told.revived,
         )
+        return Decision(batch, Acknowledged(_after(steps_), tuple(before), new))
 
     ids = {each for alert in alerts for each in (alert.id, alert.source.unique_id)}
-    store.commit(ids, decide)
-    return made[-1]
+    return store.commit(ids, decide)
 
 
 def claimed(rows: Sequence[Notification]) -> list[Notification]:

@@ -61,7 +61,17 @@ from sentinel.core.planning import Notification, Plan, Status, ledger_of, plan, 
 from sentinel.core.project import Compiled
 from sentinel.core.routing import Routing
 from sentinel.core.values import instance_name
-from sentinel.ports import Batch, Lease, Project, Query, Session, Snapshot, Store, Warehouse
+from sentinel.ports import (
+    Batch,
+    Decision,
+    Lease,
+    Project,
+    Query,
+    Session,
+    Snapshot,
+    Store,
+    Warehouse,
+)
 
 _AS_OF = re.compile(r"/\*sentinel:as_of\*/.*?/\*sentinel:end\*/", re.DOTALL)
 
@@ -229,22 +239,16 @@ class Evaluation:
     def _commit(
         self, work: _Recording, observed: Sequence[Observed], strangers: frozenset[str]
     ) -> Evaluated:
-        made: list[Evaluated] = []
         options, before = work.options, work.before
 
-        def decide(snapshot: Snapshot) -> Batch:
-            evaluated, batch = self._decide(
-                work.run_id, work.alerts, observed, before, snapshot, options
-            )
-            made.append(evaluated)
-            return batch
+        def decide(snapshot: Snapshot) -> Decision[Evaluated]:
+            return self._decide(work.run_id, work.alerts, observed, before, snapshot, options)
 
         if options.dry_run or not (observed or strangers):
-            decide(before)
-        else:
-            slots = {key: slot.at for key, slot in options.slots.items()}
-            self.store.commit(_ids(seen.alert for seen in observed) | strangers, decide, slots)
-        return made[-1]  # the last try is the one that was written
+            return decide(before).result
+        slots = {key: slot.at for key, slot in options.slots.items()}
+        ids = _ids(seen.alert for seen in observed) | strangers
+        return self.store.commit(ids, decide, slots)
 
     def _is_of_one_alert(self, error: Exception) -> bool:
         """Whether one alert's values may be the cause, and not the store itself."""
@@ -413,7 +417,7 @@ class Evaluation:
         before: Snapshot,
         snapshot: Snapshot,
         options: BatchOptions,
-    ) -> tuple[Evaluated, Batch]:
+    ) -> Decision[Evaluated]:
         by_hand = EvaluationTime(as_of=before.now, now=snapshot.now, target=self.target)
         states = by_alert(snapshot.states)
         seen_before = frozenset(
@@ -482,27 +486,26 @@ class Evaluation:
             new = preclaim(new, going, options.holder, snapshot.now)
         every = (*new_judgements, *removals)
         dropped = tuple(state for judged in every for state in judged.dropped)
-        return (
-            Evaluated(
-                run_id,
-                before.now,
-                tuple(observed),
-                judgements,
-                replace(told, notifications=new),
-                unfinished,
-                removals,
-                seen_before,
-            ),
-            Batch(
-                tuple(state for judged in every for state in changed(judged)),
-                (*history, *removal_rows),
-                new,
-                told.superseded,
-                told.revived,
-                dropped,
-                _kept(options, snapshot.now),
-            ),
+        evaluated = Evaluated(
+            run_id,
+            before.now,
+            tuple(observed),
+            judgements,
+            replace(told, notifications=new),
+            unfinished,
+            removals,
+            seen_before,
         )
+        batch = Batch(
+            tuple(state for judged in every for state in changed(judged)),
+            (*history, *removal_rows),
+            new,
+            told.superseded,
+            told.revived,
+            dropped,
+            _kept(options, snapshot.now),
+        )
+        return Decision(batch, evaluated)
 
 
 def _halves(observed: Sequence[Observed]) -> list[Sequence[Observed]]:

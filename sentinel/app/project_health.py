@@ -18,7 +18,7 @@ from sentinel.core.planning import Notification, ledger_of, plan
 from sentinel.core.project import AlertSource
 from sentinel.core.routing import Recipients, Routing
 from sentinel.core.severity import Severity
-from sentinel.ports import Batch, Snapshot, Store
+from sentinel.ports import Batch, Decision, Snapshot, Store
 
 NAME = "dbt_project"
 
@@ -51,9 +51,8 @@ def record_project(
         () if error is None else (Fault((), error),),
         Recipients(dict.fromkeys(Severity, tuple(channels))),
     )
-    made: list[Sequence[Notification]] = []
 
-    def decide(snapshot: Snapshot) -> Batch:
+    def decide(snapshot: Snapshot) -> Decision[Sequence[Notification]]:
         tick = EvaluationTime(snapshot.now, snapshot.now)
         judged = apply_reading(alert, reading, snapshot.states, tick, project)
         told = plan(
@@ -66,10 +65,9 @@ def record_project(
         )
         going = (row for row in snapshot.ledger if row.notification_id not in told.superseded)
         new = preclaim(told.notifications, going, holder, snapshot.now)
-        made.append(new)
         execution = Execution(uuid.uuid4().hex, "reload", tick)
         rows = tuple(step.after for step in judged.steps if not step.recorded_only)
-        return Batch(
+        batch = Batch(
             rows if error is not None else (),
             tuple(history_rows(judged, execution, told.decisions)),
             new,
@@ -78,6 +76,6 @@ def record_project(
             # A project that can be read is no alert that is calm: nothing is left of it.
             snapshot.states if error is None else (),
         )
+        return Decision(batch, new)
 
-    store.commit({identity}, decide)
-    return made[-1]
+    return store.commit({identity}, decide)

@@ -14,7 +14,7 @@ from sentinel.core.history import Execution, HistoryRow, history_rows
 from sentinel.core.lifecycle import AlertUpdate, EvaluationTime, State
 from sentinel.core.planning import Notification, Plan, Status, ledger_of, plan, standing
 from sentinel.core.routing import Routing
-from sentinel.ports import Batch, Lease, Snapshot, Store
+from sentinel.ports import Batch, Decision, Lease, Snapshot, Store
 
 
 @dataclass(frozen=True)
@@ -62,20 +62,18 @@ class TimedPlanning:
         if known is not None:
             ids |= self.store.orphaned_alert_ids(known)
         before = self.store.snapshot(ids)
-        made: list[TimedPlan] = []
         run_id = uuid.uuid4().hex
 
-        def decide(snapshot: Snapshot) -> Batch:
-            tended, batch = self._decide(run_id, alerts, snapshot, holder)
-            made.append(tended)
+        def decide(snapshot: Snapshot) -> Decision[TimedPlan]:
+            timed, batch = self._decide(run_id, alerts, snapshot, holder)
             if lease is not None:
                 batch = replace(batch, lease=replace(lease, expires_at=snapshot.now + lease_ttl))
-            return batch
+            return Decision(batch, timed)
 
-        batch = decide(before)
-        if replace(batch, lease=None) != Batch():
-            self.store.commit(ids, decide)
-        return made[-1]
+        decision = decide(before)
+        if replace(decision.batch, lease=None) == Batch():
+            return decision.result
+        return self.store.commit(ids, decide)
 
     def _decide(
         self, run_id: str, alerts: Alerts, snapshot: Snapshot, holder: str

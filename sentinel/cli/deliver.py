@@ -18,7 +18,7 @@ from sentinel.cli.options import (
 )
 from sentinel.cli.output import count
 from sentinel.core.planning import Status
-from sentinel.ports import Batch
+from sentinel.ports import Batch, Decision
 
 _MOST = 10_000
 
@@ -47,7 +47,7 @@ def command(**values: Any) -> int:
         dead = store.notifications([Status.DEAD], limit=_MOST)
         if values["retry_dead"] and dead:
             revived = tuple(row.notification_id for row in dead)
-            store.commit((), lambda _: Batch(revived=revived))
+            store.commit((), lambda _: Decision(Batch(revived=revived), None))
             dead = []
         delivered = delivery(patience=values["delivery_timeout"])
     output.line(

@@ -36,6 +36,7 @@ from sentinel.core.silence import Silence
 from sentinel.ports import (
     Attempt,
     Batch,
+    Decision,
     HistoryQuery,
     Lease,
     Outbox,
@@ -59,6 +60,7 @@ from sentinel.store.tables import (
 )
 
 Done = TypeVar("Done")
+T = TypeVar("T")
 
 _TRIES = 5
 _ATTEMPT: Mapping[str, Kind] = {
@@ -313,19 +315,19 @@ class SqlStore:
     def commit(
         self,
         alert_ids: Iterable[str],
-        decide: Callable[[Snapshot], Batch],
+        decide: Callable[[Snapshot], Decision[T]],
         slots: Mapping[str, datetime] | None = None,
-    ) -> tuple[Snapshot, Batch]:
+    ) -> T:
         wanted = tuple(alert_ids)
 
-        def work(connection: Connection) -> tuple[Snapshot, Batch]:
+        def work(connection: Connection) -> T:
             snapshot = self._snapshot(connection, wanted)
             if slots:
                 recorded = self._recorded(connection, snapshot.states, slots)
                 snapshot = replace(snapshot, recorded=recorded)
-            batch = decide(snapshot)
-            self._write(connection, batch)
-            return snapshot, batch
+            decision = decide(snapshot)
+            self._write(connection, decision.batch)
+            return decision.result
 
         return self._until_first(work)
 

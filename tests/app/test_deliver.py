@@ -17,7 +17,7 @@ from sentinel.core.planning import Notification, Status
 from sentinel.core.routing import Traits
 from sentinel.core.transport import SEND_DEADLINE
 from sentinel.ports import Attempt, Batch, Message
-from tests.fakes import NOW, Clock, FakeChannel, MemoryStore, notification, silence, state
+from tests.fakes import NOW, Clock, FakeChannel, MemoryStore, notification, silence, state, write
 
 MINUTE = timedelta(minutes=1)
 DOWN = DeliveryError("down")
@@ -36,7 +36,7 @@ class Post:
 
     def __post_init__(self) -> None:
         self.store = MemoryStore(self.clock)
-        self.store.commit([], lambda _: Batch(notifications=tuple(self.rows)))
+        write(self.store, Batch(notifications=tuple(self.rows)))
 
     def deliver(
         self, *only: Notification, patience: timedelta = MINUTE, fallback: str | None = None
@@ -327,7 +327,7 @@ def test_a_reminder_is_not_sent_once_the_episode_is_acknowledged() -> None:
     reminder = notification("e", event=Event.REMINDER)
     it = post(reminder)
     acked = state(phase=Phase.FIRING, episode_id="e", acked_at=NOW)
-    it.store.commit([], lambda _: Batch(states=(acked,)))
+    write(it.store, Batch(states=(acked,)))
     it.deliver()
     assert it.log.tried == []
     assert it.row(reminder).last_error == "acknowledged"
@@ -348,7 +348,7 @@ def test_the_fallback_is_told_of_what_is_undeliverable() -> None:
 def test_the_fallback_is_told_once_however_often_it_is_tried() -> None:
     it = post(FIRING, log=FakeChannel(always=REFUSED), mail=FakeChannel("mail"))
     it.deliver(fallback="mail")
-    it.store.commit([], lambda _: Batch(revived=(FIRING.notification_id,)))
+    write(it.store, Batch(revived=(FIRING.notification_id,)))
     it.deliver(fallback="mail")
     assert (len(it.log.tried), len(it.channels["mail"].accepted)) == (2, 1)
 
@@ -616,7 +616,7 @@ class Serving:
         assert not self.thread.is_alive()
 
     def add(self, *rows: Notification) -> None:
-        self.store.commit([], lambda _: Batch(notifications=rows))
+        write(self.store, Batch(notifications=rows))
 
     def statuses(self) -> list[Status]:
         rows = sorted(self.store.tables.notifications.values(), key=lambda row: row.episode_id)

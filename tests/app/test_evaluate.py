@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -25,7 +25,7 @@ from sentinel.core.evaluation import Outcome, Result
 from sentinel.core.lifecycle import Event, Phase, State
 from sentinel.core.planning import Notification, Status
 from sentinel.core.project import AlertSource, Compiled
-from sentinel.ports import Attempt, Batch, HistoryQuery, Snapshot
+from sentinel.ports import Attempt, Batch, Decision, HistoryQuery, Snapshot
 from tests.fakes import (
     NOW,
     FakeProject,
@@ -39,7 +39,10 @@ from tests.fakes import (
     source,
     state,
     status,
+    write,
 )
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -316,9 +319,9 @@ def test_the_warehouse_is_closed_before_the_store_writes() -> None:
         def commit(
             self,
             alert_ids: Iterable[str],
-            decide: Callable[[Snapshot], Batch],
+            decide: Callable[[Snapshot], Decision[T]],
             slots: Mapping[str, datetime] | None = None,
-        ) -> tuple[Snapshot, Batch]:
+        ) -> T:
             seen.append(it.warehouse.is_open)
             return super().commit(alert_ids, decide, slots)
 
@@ -340,16 +343,16 @@ def test_after_a_lost_race_the_same_observation_is_judged_again_without_a_query(
         def commit(
             self,
             alert_ids: Iterable[str],
-            decide: Callable[[Snapshot], Batch],
+            decide: Callable[[Snapshot], Decision[T]],
             slots: Mapping[str, datetime] | None = None,
-        ) -> tuple[Snapshot, Batch]:
-            def late(snapshot: Snapshot) -> Batch:
-                batch = decide(snapshot)
+        ) -> T:
+            def late(snapshot: Snapshot) -> Decision[T]:
+                decision = decide(snapshot)
                 if not self.raced:
                     self.raced = True
                     theirs = state(phase=Phase.OK, last_as_of=NOW - timedelta(minutes=5))
-                    super(Racing, self).commit([], lambda _: Batch(states=(theirs,)))
-                return batch
+                    write(self, Batch(states=(theirs,)))
+                return decision
 
             return super().commit(alert_ids, late, slots)
 

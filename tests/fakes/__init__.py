@@ -3,7 +3,7 @@
 from tests.fakes.channel import FakeChannel
 from tests.fakes.clock import NOW, Clock
 from tests.fakes.project import FakeProject
-from tests.fakes.store import MemoryStore, Tables, mark
+from tests.fakes.store import MemoryStore, Tables, mark, write
 from tests.fakes.values import alerts_of, message, notification, payload, silence, source, state
 from tests.fakes.warehouse import Answer, FakeWarehouse, counted, refused, status
 
@@ -27,4 +27,5 @@ __all__ = [
     "source",
     "state",
     "status",
+    "write",
 ]

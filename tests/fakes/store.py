@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from sentinel.core.errors import (
     LeaseLost,
@@ -20,6 +21,7 @@ from sentinel.core.values import to_json
 from sentinel.ports import (
     Attempt,
     Batch,
+    Decision,
     HistoryQuery,
     Lease,
     Outbox,
@@ -29,6 +31,8 @@ from sentinel.ports import (
     Store,
 )
 from tests.fakes.clock import Clock
+
+T = TypeVar("T")
 
 UNFINISHED = (Status.PENDING, Status.CLAIMED)
 
@@ -102,22 +106,22 @@ class MemoryStore:
     def commit(
         self,
         alert_ids: Iterable[str],
-        decide: Callable[[Snapshot], Batch],
+        decide: Callable[[Snapshot], Decision[T]],
         slots: Mapping[str, datetime] | None = None,
-    ) -> tuple[Snapshot, Batch]:
+    ) -> T:
         wanted = tuple(alert_ids)
         for attempt in range(5):
             snapshot = replace(self.snapshot(wanted), recorded=self._recorded(slots or {}))
-            batch = decide(snapshot)
+            decision = decide(snapshot)
             try:
-                self._write(batch)
+                self._write(decision.batch)
             except StateConflict:
                 if attempt == 4:
                     raise
             else:
                 break
         self.commits += 1
-        return snapshot, batch
+        return decision.result
 
     def _recorded(self, slots: Mapping[str, datetime]) -> dict[str, Recorded]:
         rows = sorted(self.tables.history.values(), key=lambda row: row.attempt)
@@ -370,6 +374,11 @@ class MemoryStore:
 
     def _outbox(self) -> list[Notification]:
         return [row for row in self.tables.notifications.values() if row.project == self.project]
+
+
+def write(store: Store, batch: Batch) -> None:
+    """Write a batch whatever the store holds."""
+    store.commit([], lambda _: Decision(batch, None))
 
 
 def mark(store: Store, claimed: Sequence[Notification], attempt: Attempt) -> bool:

@@ -20,8 +20,8 @@ from sentinel.core.lifecycle import Event, Health, Phase, State
 from sentinel.core.planning import Notification, Status
 from sentinel.core.severity import Severity
 from sentinel.core.silence import Silence
-from sentinel.ports import Attempt, Batch, HistoryQuery, Outbox, Pruned, Snapshot, Store
-from tests.fakes import mark, notification, state
+from sentinel.ports import Attempt, Batch, Decision, HistoryQuery, Outbox, Pruned, Snapshot, Store
+from tests.fakes import mark, notification, state, write
 
 Row = TypeVar("Row", State, HistoryRow, Notification, Silence)
 
@@ -222,34 +222,33 @@ class StoreContract:
         assert _states(store) == [self.kept(replace(bare, version=3))]
 
     def test_every_field_of_a_history_row_comes_back(self, store: Store) -> None:
-        _write(store, Batch(history=(FULL_HISTORY,)))
+        write(store, Batch(history=(FULL_HISTORY,)))
         assert list(store.history(HistoryQuery())) == [self.kept(FULL_HISTORY)]
 
     def test_a_history_row_with_nothing_but_its_keys_comes_back(self, store: Store) -> None:
-        _write(store, Batch(history=(history_row("bare"),)))
+        write(store, Batch(history=(history_row("bare"),)))
         assert list(store.history(HistoryQuery())) == [history_row("bare")]
 
     def test_every_field_of_a_notification_comes_back(self, store: Store) -> None:
-        _write(store, Batch(notifications=(FULL_NOTIFICATION,)))
+        write(store, Batch(notifications=(FULL_NOTIFICATION,)))
         assert list(store.notifications(Status)) == [self.kept(FULL_NOTIFICATION)]
 
     def test_a_notification_that_was_never_tried_comes_back(self, store: Store) -> None:
         bare = notification(recipients_done=[])
-        _write(store, Batch(notifications=(bare,)))
+        write(store, Batch(notifications=(bare,)))
         assert list(store.notifications(Status)) == [bare]
 
     # -- commit --------------------------------------------------------------------------------
 
-    def test_a_commit_gives_what_was_read_and_what_was_written(self, store: Store) -> None:
+    def test_a_commit_returns_the_result_of_its_decision(self, store: Store) -> None:
         _set(store, state())
         batch = Batch(states=(state(version=1, held_s=5),), history=(history_row("a"),))
-        snapshot, written = store.commit(["model.shop.revenue"], lambda _: batch)
-        assert snapshot.states == (state(version=1),)
-        assert written == batch
+        read = store.commit(["model.shop.revenue"], lambda snapshot: Decision(batch, snapshot))
+        assert read.states == (state(version=1),)
         assert _states(store) == [state(version=2, held_s=5)]
 
     def test_a_decision_that_fails_leaves_nothing(self, store: Store) -> None:
-        def decide(_: Snapshot) -> Batch:
+        def decide(_: Snapshot) -> Decision[None]:
             raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
@@ -258,7 +257,7 @@ class StoreContract:
 
     @pytest.mark.parametrize("part", ["history", "notifications", "superseded"])
     def test_a_write_that_fails_leaves_nothing_of_the_batch(self, store: Store, part: str) -> None:
-        _write(
+        write(
             store,
             Batch(
                 states=(state(),),
@@ -278,11 +277,11 @@ class StoreContract:
             notifications=(notification("another"),),
         )
         with pytest.raises(StateConflict):
-            _write(store, replace(batch, **{part: clash[part]}))
+            write(store, replace(batch, **{part: clash[part]}))
         assert _everything(store) == before
 
     def test_an_empty_batch_writes_nothing(self, store: Store) -> None:
-        _write(store, Batch())
+        write(store, Batch())
         assert _everything(store) == ([], [], [])
 
     def test_a_stale_version_is_a_conflict_and_changes_nothing(self, store: Store) -> None:
@@ -293,10 +292,10 @@ class StoreContract:
         assert _states(store) == [state(version=2, held_s=1)]
 
     def test_one_stale_version_among_good_ones_is_a_conflict(self, store: Store) -> None:
-        _write(store, Batch(states=(state(), state("stock"))))
+        write(store, Batch(states=(state(), state("stock"))))
         stale = Batch(states=(state(version=1, held_s=9), state("stock", version=5)))
         with pytest.raises(StateConflict):
-            _write(store, stale)
+            write(store, stale)
         assert sorted(each.held_s for each in _states(store)) == [0, 0]
 
     def test_a_state_that_another_writer_made_first_is_a_conflict(self, store: Store) -> None:
@@ -315,23 +314,24 @@ class StoreContract:
         _set(store, state())
         seen: list[Sequence[State]] = []
 
-        def decide(snapshot: Snapshot) -> Batch:
+        def decide(snapshot: Snapshot) -> Decision[int]:
             seen.append(snapshot.states)
             held = snapshot.states[0].held_s
             version = 99 if len(seen) == 1 else snapshot.states[0].version
-            return Batch(states=(state(version=version, held_s=held + 1),))
+            batch = Batch(states=(state(version=version, held_s=held + 1),))
+            return Decision(batch, len(seen))
 
-        snapshot, batch = store.commit(["model.shop.revenue"], decide)
+        assert store.commit(["model.shop.revenue"], decide) == 2, "the result of the last try"
         assert seen == [(state(version=1),), (state(version=1),)]
-        assert batch.states[0].version == snapshot.states[0].version == 1
         assert _states(store) == [state(version=2, held_s=1)]
 
     def test_after_five_lost_races_the_conflict_is_told(self, store: Store) -> None:
         calls = []
 
-        def decide(snapshot: Snapshot) -> Batch:
+        def decide(snapshot: Snapshot) -> Decision[None]:
             calls.append(snapshot)
-            return Batch(states=(state(version=99),), history=(history_row(str(len(calls))),))
+            rows = (history_row(str(len(calls))),)
+            return Decision(Batch(states=(state(version=99),), history=rows), None)
 
         with pytest.raises(StateConflict):
             store.commit(["model.shop.revenue"], decide)
@@ -347,11 +347,11 @@ class StoreContract:
         barrier = threading.Barrier(2)
         failures: list[BaseException] = []
 
-        def decide(snapshot: Snapshot) -> Batch:
+        def decide(snapshot: Snapshot) -> Decision[None]:
             with suppress(threading.BrokenBarrierError):
                 barrier.wait(timeout=1)  # both have read before either writes
             kept = snapshot.states[0] if snapshot.states else state()
-            return Batch(states=(replace(kept, held_s=kept.held_s + 1),))
+            return Decision(Batch(states=(replace(kept, held_s=kept.held_s + 1),)), None)
 
         def work() -> None:
             try:
@@ -374,10 +374,11 @@ class StoreContract:
             states=tuple(state(name, message=ODD) for name in names),
             history=tuple(history_row(name, context={"n": name}) for name in names),
         )
-        store.commit(ids, lambda _: batch)
+        store.commit(ids, lambda _: Decision(batch, None))
 
-        def again(snapshot: Snapshot) -> Batch:
-            return Batch(states=tuple(replace(each, held_s=7) for each in snapshot.states))
+        def again(snapshot: Snapshot) -> Decision[None]:
+            states = tuple(replace(each, held_s=7) for each in snapshot.states)
+            return Decision(Batch(states=states), None)
 
         store.commit(ids, again)
         assert [each.held_s for each in _states(store)] == [7] * 1_000
@@ -386,7 +387,7 @@ class StoreContract:
     # -- snapshot ------------------------------------------------------------------------------
 
     def test_a_snapshot_holds_the_alerts_asked_for(self, store: Store) -> None:
-        _write(store, Batch(states=(state("a"), state("b"), state("b", "x"), state("c"))))
+        write(store, Batch(states=(state("a"), state("b"), state("b", "x"), state("c"))))
 
         def found(ids: list[str] | None) -> list[tuple[str, str]]:
             return sorted((each.alert, each.instance) for each in store.snapshot(ids).states)
@@ -409,7 +410,7 @@ class StoreContract:
             state("c"),
             state("d", episode_id="another"),
         )
-        _write(store, Batch(states=states, notifications=tuple(rows)))
+        write(store, Batch(states=states, notifications=tuple(rows)))
         snapshot = store.snapshot(["model.shop.a", "model.shop.b", "model.shop.c"])
         assert [(row.episode_id, row.event) for row in snapshot.ledger] == [
             ("open", Event.FIRING),
@@ -426,7 +427,7 @@ class StoreContract:
     def test_projects_in_one_store_don_t_see_each_other(self, make_store: MakeStore) -> None:
         shop, bank = make_store("shop"), make_store("bank")
         for store, name in ((shop, "shop"), (bank, "bank")):
-            _write(
+            write(
                 store,
                 Batch(
                     states=(state(state_key=name, project=name, episode_id="same"),),
@@ -450,24 +451,24 @@ class StoreContract:
 
     def test_history_comes_newest_first_and_at_most_so_much(self, store: Store) -> None:
         rows = tuple(history_row(f"{n}", recorded_at=MOMENT + n * MINUTE) for n in (2, 0, 3, 1))
-        _write(store, Batch(history=rows))
+        write(store, Batch(history=rows))
         assert _found(store, HistoryQuery()) == ["3", "2", "1", "0"]
         assert _found(store, HistoryQuery(limit=2)) == ["3", "2"]
 
     def test_history_of_chosen_alerts(self, store: Store) -> None:
         rows = (history_row("r"), history_row("s", alert_id="model.shop.stock", alert="stock"))
-        _write(store, Batch(history=rows))
+        write(store, Batch(history=rows))
         assert _found(store, HistoryQuery(alert_ids=frozenset({"model.shop.stock"}))) == ["s"]
         assert _found(store, HistoryQuery(alert_ids=frozenset())) == []
 
     def test_history_since_a_moment_includes_that_moment(self, store: Store) -> None:
         rows = tuple(history_row(f"{n}", recorded_at=MOMENT + n * MINUTE) for n in range(3))
-        _write(store, Batch(history=rows))
+        write(store, Batch(history=rows))
         assert _found(store, HistoryQuery(since=MOMENT + MINUTE)) == ["2", "1"]
 
     def test_history_of_chosen_outcomes(self, store: Store) -> None:
         rows = tuple(history_row(str(outcome), outcome=outcome) for outcome in Outcome)
-        _write(store, Batch(history=rows))
+        write(store, Batch(history=rows))
         found = _found(store, HistoryQuery(outcomes=frozenset({"alert", "error"})))
         assert sorted(found) == ["alert", "error"]
 
@@ -479,7 +480,7 @@ class StoreContract:
             history_row("moved", phase_before="ok", phase_after="pending"),
             history_row("first", phase_before=None, phase_after="ok"),
         )
-        _write(store, Batch(history=rows))
+        write(store, Batch(history=rows))
         found = _found(store, HistoryQuery(changes_only=True))
         assert sorted(found) == ["event", "first", "moved"]
 
@@ -492,7 +493,7 @@ class StoreContract:
             history_row("error", **good | {"outcome": Outcome.ERROR}),
             history_row("quiet", **good | {"events": []}),
         )
-        _write(store, Batch(history=rows))
+        write(store, Batch(history=rows))
         query = HistoryQuery(
             frozenset({"model.shop.revenue"}), MOMENT, frozenset({"alert"}), changes_only=True
         )
@@ -505,7 +506,7 @@ class StoreContract:
             notification(str(status), at=MOMENT - n * MINUTE, status=status)
             for n, status in enumerate(Status)
         )
-        _write(store, Batch(notifications=rows))
+        write(store, Batch(notifications=rows))
 
         def found(*statuses: Status, limit: int = 100) -> list[str]:
             return [row.episode_id for row in store.notifications(statuses, limit)]
@@ -517,7 +518,7 @@ class StoreContract:
     # -- outbox: claiming ----------------------------------------------------------------------
 
     def test_a_claim_takes_what_is_due_and_says_who_until_when(self, store: Store) -> None:
-        _write(store, Batch(notifications=(_due(store),)))
+        write(store, Batch(notifications=(_due(store),)))
         before = store.now()
         [row] = store.claim("me:1", MINUTE, 10)
         assert (row.status, row.claimed_by, row.claim_token, row.attempts) == (
@@ -531,25 +532,25 @@ class StoreContract:
         assert list(store.notifications([Status.CLAIMED])) == [row]
 
     def test_what_is_claimed_is_not_claimed_again_while_the_lease_lasts(self, store: Store) -> None:
-        _write(store, Batch(notifications=(_due(store),)))
+        write(store, Batch(notifications=(_due(store),)))
         assert len(store.claim("me", MINUTE, 10)) == 1
         assert store.claim("another", MINUTE, 10) == []
 
     def test_what_is_not_due_yet_is_left(self, store: Store) -> None:
-        _write(store, Batch(notifications=(_due(store, not_before=store.now() + MINUTE),)))
+        write(store, Batch(notifications=(_due(store, not_before=store.now() + MINUTE),)))
         assert store.claim("me", MINUTE, 10) == []
 
     @pytest.mark.parametrize(
         "status", [Status.SENT, Status.DEAD, Status.SUPERSEDED, Status.CANCELLED]
     )
     def test_what_is_finished_is_left(self, store: Store, status: Status) -> None:
-        _write(store, Batch(notifications=(_due(store, status=status),)))
+        write(store, Batch(notifications=(_due(store, status=status),)))
         assert store.claim("me", MINUTE, 10) == []
 
     def test_after_the_lease_another_may_claim_with_a_higher_token(
         self, store: Store, wait: Callable[[timedelta], None]
     ) -> None:
-        _write(store, Batch(notifications=(_due(store),)))
+        write(store, Batch(notifications=(_due(store),)))
         [first] = store.claim("me", timedelta(milliseconds=20), 10)
         wait(timedelta(milliseconds=50))
         [second] = store.claim("another", MINUTE, 10)
@@ -562,7 +563,7 @@ class StoreContract:
     def test_a_lease_that_ran_out_unnoticed_may_still_be_marked(
         self, store: Store, wait: Callable[[timedelta], None]
     ) -> None:
-        _write(store, Batch(notifications=(_due(store),)))
+        write(store, Batch(notifications=(_due(store),)))
         [row] = store.claim("me", timedelta(milliseconds=20), 10)
         wait(timedelta(milliseconds=50))
         assert mark(store, [row], Attempt(Status.SENT))
@@ -570,14 +571,14 @@ class StoreContract:
     def test_attempts_are_counted_even_when_the_sender_never_came_back(
         self, store: Store, wait: Callable[[timedelta], None]
     ) -> None:
-        _write(store, Batch(notifications=(_due(store),)))
+        write(store, Batch(notifications=(_due(store),)))
         for tries in (1, 2, 3):
             [row] = store.claim("me", timedelta(milliseconds=5), 10)
             assert row.attempts == tries
             wait(timedelta(milliseconds=20))
 
     def test_within_an_episode_and_channel_the_earlier_goes_first(self, store: Store) -> None:
-        _write(
+        write(
             store,
             Batch(
                 notifications=(
@@ -602,7 +603,7 @@ class StoreContract:
         assert (second.channel, second.event) == ("log", Event.SEVERITY)
 
     def test_what_waits_to_be_tried_again_holds_up_what_comes_after_it(self, store: Store) -> None:
-        _write(
+        write(
             store,
             Batch(
                 notifications=(
@@ -615,14 +616,14 @@ class StoreContract:
 
     def test_only_the_messages_named_are_claimed(self, store: Store) -> None:
         rows = (_due(store, "a"), _due(store, "b"))
-        _write(store, Batch(notifications=rows))
+        write(store, Batch(notifications=rows))
         assert store.claim("me", MINUTE, 10, []) == []
         [row] = store.claim("me", MINUTE, 10, [rows[1].message_id])
         assert row.episode_id == "b"
 
     def test_a_message_is_claimed_and_marked_whole(self, store: Store) -> None:
         rows = tuple(_due(store, episode, message_id="together") for episode in ("a", "b", "c"))
-        _write(store, Batch(notifications=(*rows, _due(store, "d"))))
+        write(store, Batch(notifications=(*rows, _due(store, "d"))))
         claimed = store.claim("me", MINUTE, 10, ["together"])
         assert sorted(row.episode_id for row in claimed) == ["a", "b", "c"]
         assert mark(store, claimed, Attempt(Status.SENT, remote_ref="r"))
@@ -640,7 +641,7 @@ class StoreContract:
             _due(store, "a", event=Event.RESOLVED, age=1, message_id="together"),
             _due(store, "b", event=Event.RESOLVED, age=1, message_id="together"),
         )
-        _write(store, Batch(notifications=rows))
+        write(store, Batch(notifications=rows))
         assert store.claim("me", MINUTE, 10) == []
 
     def test_a_message_does_not_wait_for_a_part_of_itself(self, store: Store) -> None:
@@ -648,18 +649,18 @@ class StoreContract:
             _due(store, event=Event.FIRING, age=2, message_id="together"),
             _due(store, event=Event.SEVERITY, age=1, message_id="together"),
         )
-        _write(store, Batch(notifications=rows))
+        write(store, Batch(notifications=rows))
         assert len(store.claim("me", MINUTE, 10)) == 2
 
     def test_a_message_whose_parts_were_tried_apart_is_marked_whole(self, store: Store) -> None:
         rows = tuple(_due(store, episode, message_id="together") for episode in ("a", "b"))
-        _write(store, Batch(notifications=rows))
+        write(store, Batch(notifications=rows))
         dead = Attempt(Status.DEAD, error="refused")
         assert mark(store, store.claim("me", MINUTE, 10), dead)
-        _write(store, Batch(revived=(rows[0].notification_id,)))
+        write(store, Batch(revived=(rows[0].notification_id,)))
         [alone] = store.claim("me", MINUTE, 10)
         assert mark(store, [alone], dead)
-        _write(store, Batch(revived=tuple(row.notification_id for row in rows)))
+        write(store, Batch(revived=tuple(row.notification_id for row in rows)))
         claimed = store.claim("me", MINUTE, 10)
         assert len({row.claim_token for row in claimed}) == 1
         assert (alone.claim_token, claimed[0].claim_token) == (2, 3)
@@ -673,9 +674,9 @@ class StoreContract:
             _due(store, "a", message_id="together"),
             _due(store, "b", message_id="together", status=Status.DEAD, claim_token=1),
         )
-        _write(store, Batch(notifications=(held, dead)))
+        write(store, Batch(notifications=(held, dead)))
         [mine] = store.claim("me", MINUTE, 10)
-        _write(store, Batch(revived=(dead.notification_id,)))
+        write(store, Batch(revived=(dead.notification_id,)))
         [theirs] = store.claim("another", MINUTE, 10)
         assert (mine.episode_id, theirs.episode_id) == ("a", "b")
         assert mark(store, [mine], Attempt(Status.SENT))
@@ -689,14 +690,14 @@ class StoreContract:
             _due(store, "older", age=6),
             _due(store, "new", age=1),
         )
-        _write(store, Batch(notifications=rows))
+        write(store, Batch(notifications=rows))
         claimed = [[row.episode_id for row in store.claim("me", MINUTE, 1)] for _ in range(5)]
         assert claimed == [["older"], ["old"], ["new"], ["tried"], []]
 
     # -- outbox: marking -----------------------------------------------------------------------
 
     def test_a_sent_message_has_its_time_and_reference(self, store: Store) -> None:
-        _write(store, Batch(notifications=(_due(store, last_error="before"),)))
+        write(store, Batch(notifications=(_due(store, last_error="before"),)))
         before = store.now()
         assert mark(store, store.claim("me", MINUTE, 10), Attempt(Status.SENT, remote_ref="r:1"))
         [row] = store.notifications([Status.SENT])
@@ -705,7 +706,7 @@ class StoreContract:
         assert (row.remote_ref, row.last_error, row.claim_until) == ("r:1", None, None)
 
     def test_a_failed_message_waits_until_it_is_tried_again(self, store: Store) -> None:
-        _write(store, Batch(notifications=(_due(store),)))
+        write(store, Batch(notifications=(_due(store),)))
         again = store.now() + MINUTE
         attempt = Attempt(Status.PENDING, ODD, again, recipients_done=("a@example.com",))
         assert mark(store, store.claim("me", MINUTE, 10), attempt)
@@ -716,19 +717,19 @@ class StoreContract:
         assert store.claim("me", MINUTE, 10) == []
 
     def test_a_failed_message_whose_time_has_come_is_tried_again(self, store: Store) -> None:
-        _write(store, Batch(notifications=(_due(store),)))
+        write(store, Batch(notifications=(_due(store),)))
         mark(store, store.claim("me", MINUTE, 10), Attempt(Status.PENDING, "no", store.now()))
         [row] = store.claim("me", MINUTE, 10)
         assert (row.attempts, row.claim_token, row.last_error) == (2, 2, "no")
 
     def test_a_dead_message_is_claimed_no_more(self, store: Store) -> None:
-        _write(store, Batch(notifications=(_due(store),)))
+        write(store, Batch(notifications=(_due(store),)))
         mark(store, store.claim("me", MINUTE, 10), Attempt(Status.DEAD, error="gone"))
         assert store.claim("me", MINUTE, 10) == []
         assert [row.last_error for row in store.notifications([Status.DEAD])] == ["gone"]
 
     def test_a_message_is_marked_once(self, store: Store) -> None:
-        _write(store, Batch(notifications=(_due(store),)))
+        write(store, Batch(notifications=(_due(store),)))
         claimed = store.claim("me", MINUTE, 10)
         assert mark(store, claimed, Attempt(Status.SENT))
         assert not mark(store, claimed, Attempt(Status.DEAD))
@@ -738,7 +739,7 @@ class StoreContract:
         self, store: Store
     ) -> None:
         rows = [_due(store, episode) for episode in ("sent", "dead", "again")]
-        _write(store, Batch(notifications=tuple(rows)))
+        write(store, Batch(notifications=tuple(rows)))
         store.claim("me", MINUTE, 10)
         again = store.now() + MINUTE
         attempts = (
@@ -765,7 +766,7 @@ class StoreContract:
         self, store: Store, wait: Callable[[timedelta], None]
     ) -> None:
         lost, kept, gone = _due(store, "lost"), _due(store, "kept"), "no such message"
-        _write(store, Batch(notifications=(lost, kept)))
+        write(store, Batch(notifications=(lost, kept)))
         store.claim("me", timedelta(milliseconds=20), 10)
         wait(timedelta(milliseconds=50))
         [taken] = store.claim("another", MINUTE, 10, [lost.message_id])
@@ -783,29 +784,30 @@ class StoreContract:
     @pytest.mark.parametrize("status", [Status.PENDING, Status.DEAD])
     def test_what_was_never_sent_can_be_superseded(self, store: Store, status: Status) -> None:
         row = _due(store, status=status)
-        _write(store, Batch(notifications=(row,)))
-        _write(store, Batch(superseded=(row.notification_id,)))
+        write(store, Batch(notifications=(row,)))
+        write(store, Batch(superseded=(row.notification_id,)))
         assert [each.status for each in store.notifications(Status)] == [Status.SUPERSEDED]
         assert store.claim("me", MINUTE, 10) == []
 
     @pytest.mark.parametrize("status", [Status.SENT, Status.SUPERSEDED, Status.CANCELLED])
     def test_what_is_finished_can_t_be_superseded(self, store: Store, status: Status) -> None:
         row = _due(store, status=status)
-        _write(store, Batch(notifications=(row,)))
+        write(store, Batch(notifications=(row,)))
         with pytest.raises(StateConflict):
-            _write(store, Batch(superseded=(row.notification_id,)))
+            write(store, Batch(superseded=(row.notification_id,)))
 
     def test_superseding_what_is_being_sent_decides_again_and_then_gives_up(
         self, store: Store
     ) -> None:
         row = _due(store)
-        _write(store, Batch(states=(state(episode_id="episode"),), notifications=(row,)))
+        write(store, Batch(states=(state(episode_id="episode"),), notifications=(row,)))
         [claimed] = store.claim("me", MINUTE, 10)
         seen: list[Status] = []
 
-        def decide(snapshot: Snapshot) -> Batch:
+        def decide(snapshot: Snapshot) -> Decision[None]:
             seen.append(snapshot.ledger[0].status)
-            return Batch(history=(history_row("x"),), superseded=(row.notification_id,))
+            batch = Batch(history=(history_row("x"),), superseded=(row.notification_id,))
+            return Decision(batch, None)
 
         with pytest.raises(StateConflict, match="being sent"):
             store.commit(["model.shop.revenue"], decide)
@@ -818,15 +820,15 @@ class StoreContract:
     def test_dropped_rows_are_gone(self, store: Store) -> None:
         _set(store, state("revenue"), state("stock"))
         revenue = next(each for each in _states(store) if each.alert == "revenue")
-        _write(store, Batch(dropped=(revenue,)))
+        write(store, Batch(dropped=(revenue,)))
         assert [each.alert for each in _states(store)] == ["stock"]
 
     def test_a_row_that_has_changed_since_is_not_dropped(self, store: Store) -> None:
         _set(store, state("revenue"))
         [old] = _states(store)
-        _write(store, Batch(states=(replace(old, message="new"),)))
+        write(store, Batch(states=(replace(old, message="new"),)))
         with pytest.raises(StateConflict):
-            _write(store, Batch(dropped=(old,), history=(history_row("h"),)))
+            write(store, Batch(dropped=(old,), history=(history_row("h"),)))
         assert len(_states(store)) == 1
         assert _found(store, HistoryQuery()) == []
 
@@ -835,13 +837,13 @@ class StoreContract:
         _set(store, state("revenue", message="kept"))
         [old] = _states(store)
         moved = replace(old, state_key="new", alert_id="finance.revenue", version=0)
-        _write(store, Batch(states=(moved,), dropped=(old,)))
+        write(store, Batch(states=(moved,), dropped=(old,)))
         assert [(each.state_key, each.message) for each in _states(store)] == [("new", "kept")]
 
     def test_dead_notifications_are_tried_again_at_once(self, store: Store) -> None:
         dead = _due(store, status=Status.DEAD, not_before=store.now() + HOUR)
-        _write(store, Batch(notifications=(dead,)))
-        _write(store, Batch(revived=(dead.notification_id,)))
+        write(store, Batch(notifications=(dead,)))
+        write(store, Batch(revived=(dead.notification_id,)))
         assert [row.notification_id for row in store.claim("me", MINUTE, 9)] == [
             dead.notification_id
         ]
@@ -849,9 +851,9 @@ class StoreContract:
     @pytest.mark.parametrize("status", [Status.SENT, Status.PENDING, Status.SUPERSEDED])
     def test_only_what_is_dead_is_tried_again(self, store: Store, status: Status) -> None:
         row = _due(store, status=status)
-        _write(store, Batch(notifications=(row,)))
+        write(store, Batch(notifications=(row,)))
         with pytest.raises(StateConflict):
-            _write(store, Batch(revived=(row.notification_id,)))
+            write(store, Batch(revived=(row.notification_id,)))
 
     def test_alerts_that_are_not_known_are_strangers(self, store: Store) -> None:
         noted = state("noted", removed_since=MOMENT)
@@ -870,17 +872,17 @@ class StoreContract:
 
     def test_the_ledger_holds_further_episodes_that_are_asked_for(self, store: Store) -> None:
         rows = (_due(store, "one"), _due(store, "two"))
-        _write(store, Batch(notifications=rows))
+        write(store, Batch(notifications=rows))
         assert [row.episode_id for row in store.snapshot([], ["two"]).ledger] == ["two"]
 
     # -- claims that are given up ------------------------------------------------------------------
 
     def test_channels_that_are_skipped_are_not_claimed(self, store: Store) -> None:
-        _write(store, Batch(notifications=(_due(store, "a", "mail"), _due(store, "b", "log"))))
+        write(store, Batch(notifications=(_due(store, "a", "mail"), _due(store, "b", "log"))))
         assert [row.channel for row in store.claim("me", MINUTE, 9, skip=["mail"])] == ["log"]
 
     def test_what_is_claimed_can_be_cancelled_by_its_holder(self, store: Store) -> None:
-        _write(store, Batch(notifications=(_due(store, "a"), _due(store, "b"))))
+        write(store, Batch(notifications=(_due(store, "a"), _due(store, "b"))))
         first, second = store.claim("me", MINUTE, 9)
         reasons = {first.notification_id: "silenced"}
         assert store.cancel(reasons, "another") == frozenset()
@@ -896,7 +898,7 @@ class StoreContract:
         assert store.cancel({}, "me") == frozenset()
 
     def test_what_is_given_back_untried_counts_as_no_attempt(self, store: Store) -> None:
-        _write(store, Batch(notifications=(_due(store),)))
+        write(store, Batch(notifications=(_due(store),)))
         claimed = store.claim("me", MINUTE, 9)
         assert mark(store, claimed, Attempt(Status.PENDING, error="closed", tried=False))
         [row] = store.notifications([Status.PENDING])
@@ -904,14 +906,14 @@ class StoreContract:
 
     def test_what_is_handed_on_is_there_with_the_mark_and_once(self, store: Store) -> None:
         dead = _due(store)
-        _write(store, Batch(notifications=(dead,)))
+        write(store, Batch(notifications=(dead,)))
         told = _due(store, "e", "mail", event=Event.FIRING)
         gone = Attempt(Status.DEAD, error="no such hook", handed_on=(told,))
         assert mark(store, store.claim("me", MINUTE, 9), gone)
         assert [row.notification_id for row in store.notifications([Status.PENDING])] == [
             told.notification_id
         ]
-        _write(store, Batch(revived=(dead.notification_id,)))
+        write(store, Batch(revived=(dead.notification_id,)))
         again = store.claim("me", MINUTE, 9, [dead.message_id])
         assert mark(store, again, gone)
         assert len(store.notifications([Status.PENDING, Status.CLAIMED])) == 1
@@ -1067,7 +1069,7 @@ class StoreContract:
         lease = store.lead("daemon", "me", MINUTE)
         assert lease is not None and lease.expires_at is not None
         longer = replace(lease, expires_at=lease.expires_at + HOUR)
-        _write(store, Batch(states=(state("revenue"),), lease=longer))
+        write(store, Batch(states=(state("revenue"),), lease=longer))
         assert store.lease("daemon") == longer
         assert [each.alert for each in _states(store)] == ["revenue"]
 
@@ -1077,7 +1079,7 @@ class StoreContract:
         store.give_up(mine)
         yours = store.lead("daemon", "you", HOUR)
         with pytest.raises(LeaseLost):
-            _write(store, Batch(states=(state("revenue"),), lease=mine))
+            write(store, Batch(states=(state("revenue"),), lease=mine))
         assert _everything(store) == ([], [], [])
         assert store.lease("daemon") == yours
 
@@ -1100,19 +1102,12 @@ class StoreContract:
         states = [
             state(name, last_slot=MOMENT + 2 * MINUTE) for name in ("revenue", "stock", "parts")
         ]
-        _write(store, Batch(states=tuple(states), history=tuple(rows)))
-        _write(other, Batch(history=(history_row("theirs", project="bank", slot=MOMENT),)))
+        write(store, Batch(states=tuple(states), history=tuple(rows)))
+        write(other, Batch(history=(history_row("theirs", project="bank", slot=MOMENT),)))
 
         def asked(**slots: datetime) -> dict[str, tuple[int, Outcome]]:
-            seen: list[Snapshot] = []
-
-            def look(snapshot: Snapshot) -> Batch:
-                seen.append(snapshot)
-                return Batch()
-
             ids = {f"model.shop.{name}": slot for name, slot in slots.items()}
-            store.commit(ids, look, ids)
-            found = seen[-1].recorded
+            found = store.commit(ids, lambda read: Decision(Batch(), read.recorded), ids)
             return {key[11:]: (each.attempt, each.outcome) for key, each in found.items()}
 
         assert asked(revenue=MOMENT) == {"revenue": (1, Outcome.OK)}
@@ -1150,9 +1145,9 @@ class StoreContract:
             notification("c", at=MOMENT - HOUR, status=Status.DEAD),
             notification("d", at=MOMENT - HOUR, status=Status.SENT),
         ]
-        _write(store, Batch(notifications=tuple(rows)))
+        write(store, Batch(notifications=tuple(rows)))
         theirs = notification("e", at=MOMENT - HOUR, project="bank")
-        _write(make_store("bank"), Batch(notifications=(theirs,)))
+        write(make_store("bank"), Batch(notifications=(theirs,)))
         assert store.outbox() == Outbox(waiting=2, oldest=MOMENT, dead=1)
 
     # -- retention -----------------------------------------------------------------------------
@@ -1162,7 +1157,7 @@ class StoreContract:
         told = tuple(
             notification(f"{n}", at=MOMENT + n * MINUTE, status=Status.SENT) for n in range(4)
         )
-        _write(store, Batch(history=rows, notifications=told))
+        write(store, Batch(history=rows, notifications=told))
         for n in range(4):
             store.add_silence(silence(f"{n}", ends_at=MOMENT + n * MINUTE))
         assert store.prune(MOMENT + MINUTE) == Pruned(1, 1, 1)
@@ -1180,7 +1175,7 @@ class StoreContract:
 
     def test_pruning_keeps_what_is_not_sent_yet(self, store: Store) -> None:
         rows = tuple(notification(str(each), at=MOMENT, status=each) for each in Status)
-        _write(store, Batch(notifications=rows))
+        write(store, Batch(notifications=rows))
         finished = len([each for each in Status if each.finished])
         assert store.prune(MOMENT + DAY) == Pruned(0, finished, 0)
         assert {row.status for row in store.notifications(Status)} == {
@@ -1206,7 +1201,7 @@ class StoreContract:
             history_row(str(each), episode_id=each, alert_id="model.shop.d") for each in episodes
         )
         told = tuple(notification(each, at=MOMENT, status=Status.SENT) for each in episodes if each)
-        _write(store, Batch(states=states, history=rows, notifications=told))
+        write(store, Batch(states=states, history=rows, notifications=told))
         assert store.prune(MOMENT + DAY) == Pruned(2, 1, 0)
         assert sorted(_found(store, HistoryQuery())) == ["health", "of an instance", "open"]
         left = {row.episode_id for row in store.notifications(Status)}
@@ -1223,7 +1218,7 @@ class StoreContract:
                 ("of another alert", 1, "stock"),
             )
         )
-        _write(store, Batch(states=(failing, state("stock")), history=rows))
+        write(store, Batch(states=(failing, state("stock")), history=rows))
         assert store.prune(MOMENT + DAY) == Pruned(2, 0, 0)
         assert sorted(_found(store, HistoryQuery())) == ["first error", "next error"]
 
@@ -1232,7 +1227,7 @@ class StoreContract:
         for store, name in ((shop, "shop"), (bank, "bank")):
             # The episode is open in one project only.
             episode = "same" if name == "bank" else None
-            _write(
+            write(
                 store,
                 Batch(
                     states=(state(state_key=name, project=name, episode_id=episode),),
@@ -1268,12 +1263,8 @@ def _due(
     return notification(episode, channel, event, at=store.now() - timedelta(seconds=age), **others)
 
 
-def _write(store: Store, batch: Batch) -> None:
-    store.commit([], lambda _: batch)
-
-
 def _set(store: Store, *states: State) -> None:
-    _write(store, Batch(states=states))
+    write(store, Batch(states=states))
 
 
 def _states(store: Store) -> list[State]:

@@ -31,6 +31,7 @@ from tests.fakes import (
     source,
     state,
     status,
+    write,
 )
 from tests.places.bigquery import BigQueryPlace
 from tests.places.servers import Servers
@@ -107,9 +108,9 @@ def test_a_tick_writes_by_two_jobs_whatever_the_number_of_alerts(empty: BigQuery
 def test_two_first_writers_of_the_same_state_do_not_both_win(empty: BigQueryPlace) -> None:
     """Nothing is unique there: it is the counting that refuses the second."""
     first, second = opened(empty), opened(empty)
-    first.commit(["model.shop.revenue"], lambda _: Batch(states=(state(),)))
+    write(first, Batch(states=(state(),)))
     with pytest.raises(StateConflict, match="before"):
-        second.commit(["model.shop.revenue"], lambda _: Batch(states=(state(held_s=2),)))
+        write(second, Batch(states=(state(held_s=2),)))
     [[rows]] = empty.execute("select count(*) from sentinel_state")
     assert rows == 1
 
@@ -141,9 +142,9 @@ def test_reading_and_keeping_state_need_no_other_permission_than_to_use_jobs(
         session.sample(query, ["alert"], 3)
     store = opened(empty)
     store.check()
-    store.commit(
-        ["model.shop.revenue"],
-        lambda _: Batch(states=(state(),), notifications=(notification("e", message_id="m"),)),
+    write(
+        store,
+        Batch(states=(state(),), notifications=(notification("e", message_id="m"),)),
     )
     [row] = store.claim("me", MINUTE, 9)
     assert mark(store, [row], Attempt(Status.SENT))

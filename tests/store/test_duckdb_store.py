@@ -17,7 +17,7 @@ from sentinel.ports import Attempt, Batch, HistoryQuery
 from sentinel.store.sql import SqlStore
 from sentinel.warehouses.contract import WarehouseContext
 from sentinel.warehouses.duckdb import DuckDb
-from tests.fakes import mark, notification, state
+from tests.fakes import mark, notification, state, write
 
 from .contract import MINUTE, MakeStore, StoreContract, history_row
 from .made import open_store as open_on
@@ -105,7 +105,7 @@ def test_columns_may_stand_in_any_order(database: Path, open_store: OpenStore) -
     )
     store = open_store()
     store.check()
-    store.commit([], lambda _: Batch(states=(state("moved"),)))
+    write(store, Batch(states=(state("moved"),)))
     assert [each.alert for each in store.snapshot().states] == ["moved"]
 
 
@@ -113,7 +113,7 @@ def test_a_column_that_was_added_to_rows_later_reads_as_its_default(
     database: Path, open_store: OpenStore
 ) -> None:
     store = open_store()
-    store.commit([], lambda _: Batch(states=(state(),), notifications=(notification(),)))
+    write(store, Batch(states=(state(),), notifications=(notification(),)))
     sql(database, "update sentinel_state set held_s = null, dimensions = null")
     sql(database, "update sentinel_notifications set attempts = null, recipients_done = null")
     [kept] = store.snapshot().states
@@ -143,7 +143,7 @@ def test_a_relation_whose_name_has_a_colon_is_no_parameter(
     )
     store = open_store(changed={**relations, "sentinel_state": '"shop"."main"."state :of"'})
     store.check()
-    store.commit([], lambda _: Batch(states=(state(),)))
+    write(store, Batch(states=(state(),)))
     assert len(store.snapshot().states) == 1
 
 
@@ -153,7 +153,7 @@ def test_times_are_utc_whatever_the_profile_says(database: Path, relations: dict
     utc = open_on(DuckDb({"path": database.name}, WarehouseContext(database.parent)), relations)
     assert abs(store.now() - utc.now()) < timedelta(seconds=30)
     row = notification(at=store.now())
-    store.commit([], lambda _: Batch(notifications=(row,)))
+    write(store, Batch(notifications=(row,)))
     assert [each.created_at for each in utc.notifications(Status)] == [row.created_at]
     mark(store, store.claim("me", MINUTE, 1), Attempt(Status.SENT))
     [sent] = utc.notifications(Status)
@@ -179,7 +179,7 @@ def test_a_held_file_is_told_as_locked_and_nothing_is_written(
     assert holder.stdout
     holder.stdout.readline()
     with pytest.raises(WarehouseLocked, match=str(holder.pid)):
-        store.commit([], lambda _: Batch(history=(history_row("a"),)))
+        write(store, Batch(history=(history_row("a"),)))
     with pytest.raises(WarehouseLocked):
         store.check()
     holder.communicate("\n", timeout=10)
@@ -189,13 +189,13 @@ def test_a_held_file_is_told_as_locked_and_nothing_is_written(
 def test_processes_that_commit_at_the_same_time_lose_nothing(
     database: Path, open_store: OpenStore
 ) -> None:
-    open_store().commit([], lambda _: Batch(states=(state(),)))
+    write(open_store(), Batch(states=(state(),)))
     script = (
         "import sys\n"
         "from dataclasses import replace\n"
         "from pathlib import Path\n"
         "from sentinel.core.project import StoreTables\n"
-        "from sentinel.ports import Batch\n"
+        "from sentinel.ports import Batch, Decision\n"
         "from sentinel.store.duckdb import DuckDbDialect\n"
         "from sentinel.store.sql import SqlStore\n"
         "from sentinel.warehouses.contract import WarehouseContext\n"
@@ -205,8 +205,8 @@ def test_processes_that_commit_at_the_same_time_lose_nothing(
         "tables = StoreTables({f'sentinel_{n}': f'sentinel_{n}' for n in names})\n"
         "store = SqlStore('shop', tables, lambda ro: file.engine(read_only=ro), DuckDbDialect())\n"
         "for _ in range(5):\n"
-        "    store.commit(['model.shop.revenue'], lambda s: Batch(\n"
-        "        states=(replace(s.states[0], held_s=s.states[0].held_s + 1),)))\n"
+        "    store.commit(['model.shop.revenue'], lambda s: Decision(Batch(\n"
+        "        states=(replace(s.states[0], held_s=s.states[0].held_s + 1),)), None))\n"
     )
     workers = [subprocess.Popen([sys.executable, "-c", script, str(database)]) for _ in range(2)]
     assert [worker.wait(timeout=60) for worker in workers] == [0, 0]

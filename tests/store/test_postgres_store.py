@@ -18,13 +18,13 @@ from sqlalchemy.exc import DBAPIError
 
 from sentinel.core.errors import QueryError, StoreError, TablesMissing, TablesOutdated
 from sentinel.core.planning import Status
-from sentinel.ports import Attempt, Batch, HistoryQuery, Pruned, Query, Snapshot
+from sentinel.ports import Attempt, Batch, Decision, HistoryQuery, Pruned, Query, Snapshot
 from sentinel.store.postgres import PostgresDialect
 from sentinel.store.sql import SqlStore
 from sentinel.warehouses.contract import WarehouseContext
 from sentinel.warehouses.postgres import Postgres
 from tests.docs.pages import all_pages
-from tests.fakes import mark, notification, state
+from tests.fakes import mark, notification, state, write
 from tests.places.postgres import PostgresPlace
 from tests.places.servers import Servers
 
@@ -144,14 +144,14 @@ def test_nul_becomes_a_replacement_character_and_nothing_else_changes(
 ) -> None:
     store = store_of(emptied)
     row = history_row("a", message=text, error=ODD.replace("\0", ""), context={"text": text})
-    store.commit([], lambda _: Batch(history=(row,)))
+    write(store, Batch(history=(row,)))
     [found] = store.history(HistoryQuery())
     assert found == replace(row, message=kept)  # JSON keeps it: it is escaped there
 
 
 def test_an_id_with_nul_is_found_again(emptied: PostgresPlace) -> None:
     store = store_of(emptied)
-    store.commit([], lambda _: Batch(states=(state(alert_id="a\0b"),)))
+    write(store, Batch(states=(state(alert_id="a\0b"),)))
     assert [each.alert for each in store.snapshot(["a\0b"]).states] == ["revenue"]
     store.add_silence(silence("s\0", ends_at=store.now() + MINUTE))
     assert len(store.end_silences(["s\0"], "me")) == 1
@@ -162,7 +162,7 @@ def test_times_are_utc_whatever_the_zone_of_the_server(own: PostgresPlace) -> No
     store = store_of(own)
     assert abs(store.now() - datetime.now(UTC)) < timedelta(minutes=1)
     row = notification(at=store.now())
-    store.commit([], lambda _: Batch(notifications=(row,)))
+    write(store, Batch(notifications=(row,)))
     assert mark(store, store.claim("me", MINUTE, 1), Attempt(Status.SENT))
     own.execute(f"alter database {own.dbname} set timezone = 'UTC'")
     [sent] = store.notifications(Status)
@@ -182,7 +182,7 @@ def test_what_two_claim_at_the_same_time_each_has_once(emptied: PostgresPlace) -
             notification(f"{turn}-{n}", at=store.now() - MINUTE, message_id=f"{turn}-{n}")
             for n in range(20)
         )
-        store.commit([], lambda _, rows=rows: Batch(notifications=rows))  # type: ignore[misc]  # mypy can't infer a lambda with a default
+        write(store, Batch(notifications=rows))
         barrier = threading.Barrier(3)
 
         def claim(holder: str, barrier: threading.Barrier = barrier) -> list[str]:
@@ -198,15 +198,18 @@ def test_who_waited_for_another_writer_decides_again_on_what_that_one_wrote(
     emptied: PostgresPlace,
 ) -> None:
     first, second = store_of(emptied), store_of(emptied)
-    first.commit([], lambda _: Batch(states=(state(),)))
+    write(first, Batch(states=(state(),)))
     seen: list[int] = []
 
-    def decide(snapshot: Snapshot) -> Batch:
+    def later(snapshot: Snapshot) -> Decision[None]:
+        return Decision(Batch((replace(snapshot.states[0], held_s=10),)), None)
+
+    def decide(snapshot: Snapshot) -> Decision[None]:
         [kept] = snapshot.states
         seen.append(kept.held_s)
         if len(seen) == 1:
-            first.commit([kept.alert_id], lambda s: Batch((replace(s.states[0], held_s=10),)))
-        return Batch(states=(replace(kept, held_s=kept.held_s + 1),))
+            first.commit([kept.alert_id], later)
+        return Decision(Batch(states=(replace(kept, held_s=kept.held_s + 1),)), None)
 
     second.commit(["model.shop.revenue"], decide)
     assert seen == [0, 10]
@@ -216,7 +219,7 @@ def test_who_waited_for_another_writer_decides_again_on_what_that_one_wrote(
 def test_a_snapshot_is_of_one_moment(emptied: PostgresPlace) -> None:
     """State and ledger are read one after the other, and yet both as they were."""
     store = store_of(emptied)
-    store.commit([], lambda _: Batch(states=(state(episode_id="e"),)))
+    write(store, Batch(states=(state(episode_id="e"),)))
     seen: list[Snapshot] = []
     original = store_of(emptied)
 
@@ -224,7 +227,7 @@ def test_a_snapshot_is_of_one_moment(emptied: PostgresPlace) -> None:
         found = SqlStore._rows(*arguments)
         if not seen:
             seen.append(Snapshot((), (), store.now()))
-            store.commit([], lambda _: Batch(notifications=(notification("e"),)))
+            write(store, Batch(notifications=(notification("e"),)))
         return found
 
     original._rows = rows  # type: ignore[method-assign,assignment]  # to write between its two reads
@@ -234,13 +237,13 @@ def test_a_snapshot_is_of_one_moment(emptied: PostgresPlace) -> None:
 
 def test_processes_that_commit_at_the_same_time_lose_nothing(emptied: PostgresPlace) -> None:
     names = ["model.shop.a", "model.shop.b"]
-    store_of(emptied).commit([], lambda _: Batch(states=(state("a"), state("b"))))
+    write(store_of(emptied), Batch(states=(state("a"), state("b"))))
     script = (
         "import sys\n"
         "from dataclasses import replace\n"
         "from pathlib import Path\n"
         "from sentinel.core.project import StoreTables\n"
-        "from sentinel.ports import Batch\n"
+        "from sentinel.ports import Batch, Decision\n"
         "from sentinel.store.postgres import PostgresDialect\n"
         "from sentinel.store.sql import SqlStore\n"
         "from sentinel.warehouses.contract import WarehouseContext\n"
@@ -252,8 +255,8 @@ def test_processes_that_commit_at_the_same_time_lose_nothing(emptied: PostgresPl
         "print('ready', flush=True)\n"
         "input()\n"
         "for _ in range(5):\n"
-        f"    store.commit({names}, lambda s: Batch(\n"
-        "        states=tuple(replace(each, held_s=each.held_s + 1) for each in s.states)))\n"
+        f"    store.commit({names}, lambda s: Decision(Batch(\n"
+        "        states=tuple(replace(each, held_s=each.held_s + 1) for each in s.states)), None))\n"
     )
     workers = [
         subprocess.Popen(
@@ -280,12 +283,12 @@ def test_processes_that_commit_at_the_same_time_lose_nothing(emptied: PostgresPl
 def test_a_server_that_hangs_up_in_the_middle_leaves_nothing_of_a_batch(
     emptied: PostgresPlace,
 ) -> None:
-    def decide(_: Snapshot) -> Batch:
+    def decide(_: Snapshot) -> Decision[None]:
         emptied.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity "
             f"where datname = '{emptied.dbname}' and pid <> pg_backend_pid()"
         )
-        return Batch(states=(state(),), history=(history_row("a"),))
+        return Decision(Batch(states=(state(),), history=(history_row("a"),)), None)
 
     with pytest.raises(StoreError, match="Sentinel's tables can't be used"):
         store_of(emptied).commit([], decide)
@@ -293,11 +296,11 @@ def test_a_server_that_hangs_up_in_the_middle_leaves_nothing_of_a_batch(
 
 
 def test_reading_needs_no_right_to_write(own: PostgresPlace) -> None:
-    store_of(own).commit([], lambda _: Batch(states=(state(),)))
+    write(store_of(own), Batch(states=(state(),)))
     own.execute(f"alter database {own.dbname} set default_transaction_read_only = on")
     assert len(store_of(own).snapshot().states) == 1
     with pytest.raises(StoreError, match="read-only transaction"):
-        store_of(own).commit([], lambda _: Batch(states=(state("b"),)))
+        write(store_of(own), Batch(states=(state("b"),)))
 
 
 # -- least privilege -----------------------------------------------------------------------------
@@ -393,8 +396,9 @@ def test_the_page_s_writer_can_do_all_that_a_store_does_and_nothing_else(granted
     store = open_store(granted.writer, relations, "shop", PostgresDialect())
     store.check()
     told = notification(at=store.now() - MINUTE)
-    store.commit([], lambda _: Batch((state(),), (history_row("a"),), (told,)))
-    store.commit(["model.shop.revenue"], lambda s: Batch((replace(s.states[0], held_s=1),)))
+    write(store, Batch((state(),), (history_row("a"),), (told,)))
+    [kept] = store.snapshot().states
+    write(store, Batch((replace(kept, held_s=1),)))
     assert mark(store, store.claim("me", MINUTE, 10), Attempt(Status.SENT))
     store.add_silence(silence("s", ends_at=store.now() + MINUTE))
     assert store.end_silences(["s"], "me") == {"s"}

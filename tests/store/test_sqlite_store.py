@@ -19,7 +19,7 @@ from sentinel.store.sql import SqlStore
 from sentinel.store.sqlite import SqliteDialect
 from sentinel.warehouses.contract import WarehouseContext
 from sentinel.warehouses.sqlite import Sqlite
-from tests.fakes import notification, state
+from tests.fakes import notification, state, write
 
 from . import made
 from .contract import MakeStore, StoreContract, history_row
@@ -82,10 +82,10 @@ def test_every_text_comes_back_whatever_its_characters(
 ) -> None:
     store, given = open_store(), dressed.format(text)
     row = history_row(given, message=given, context={given: given})
-    store.commit([], lambda _: Batch(history=(row,)))
+    write(store, Batch(history=(row,)))
     assert list(store.history(HistoryQuery())) == [row]
     silenced = notification(notification_id=given, message_id=given)
-    store.commit([], lambda _: Batch(notifications=(silenced,)))
+    write(store, Batch(notifications=(silenced,)))
     assert [row.message_id for row in store.claim("me", timedelta(minutes=1), 1, [given])] == [
         given
     ]
@@ -94,7 +94,7 @@ def test_every_text_comes_back_whatever_its_characters(
 def test_times_are_texts_of_one_width(database: Path, open_store: OpenStore) -> None:
     store = open_store()
     row = notification(at=datetime(2026, 1, 2, tzinfo=UTC))
-    store.commit([], lambda _: Batch(notifications=(row,)))
+    write(store, Batch(notifications=(row,)))
     store.claim("me", timedelta(minutes=1), 1)
     with closing(sqlite3.connect(database)) as connection:
         [(created, until)] = connection.execute(
@@ -107,13 +107,13 @@ def test_times_are_texts_of_one_width(database: Path, open_store: OpenStore) -> 
 def test_processes_that_commit_at_the_same_time_lose_nothing(
     database: Path, open_store: OpenStore
 ) -> None:
-    open_store().commit([], lambda _: Batch(states=(state(),)))
+    write(open_store(), Batch(states=(state(),)))
     script = (
         "import sys\n"
         "from dataclasses import replace\n"
         "from pathlib import Path\n"
         "from sentinel.core.project import StoreTables\n"
-        "from sentinel.ports import Batch\n"
+        "from sentinel.ports import Batch, Decision\n"
         "from sentinel.store.sql import SqlStore\n"
         "from sentinel.store.sqlite import SqliteDialect\n"
         "from sentinel.warehouses.contract import WarehouseContext\n"
@@ -126,7 +126,7 @@ def test_processes_that_commit_at_the_same_time_lose_nothing(
         "def decide(snapshot):\n"
         "    calls.append(1)\n"
         "    kept = snapshot.states[0]\n"
-        "    return Batch(states=(replace(kept, held_s=kept.held_s + 1),))\n"
+        "    return Decision(Batch(states=(replace(kept, held_s=kept.held_s + 1),)), None)\n"
         "for _ in range(8):\n"
         "    store.commit(['model.shop.revenue'], decide)\n"
         "assert len(calls) == 8, 'a transaction was tried again'\n"
@@ -143,7 +143,7 @@ def test_a_held_file_is_told_as_locked_and_nothing_is_written(
     with closing(sqlite3.connect(database, isolation_level=None)) as writer:
         writer.execute("begin immediate")
         with pytest.raises(WarehouseLocked, match=str(database)):
-            store.commit([], lambda _: Batch(history=(history_row("a"),)))
+            write(store, Batch(history=(history_row("a"),)))
         store.check()  # reading goes on
         writer.execute("rollback")
     assert list(store.history(HistoryQuery())) == []

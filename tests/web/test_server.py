@@ -23,7 +23,7 @@ from sentinel.ports import Batch, Store
 from sentinel.web.access import Rules
 from sentinel.web.metrics import Metrics
 from sentinel.web.server import Shown, WebServer, application, on_loopback
-from tests.fakes import NOW, MemoryStore, notification, state
+from tests.fakes import NOW, MemoryStore, notification, state, write
 from tests.store.contract import history_row
 
 WELL = Condition(True, True, True, 3, NOW, NOW + timedelta(minutes=1), {})
@@ -100,7 +100,7 @@ def test_alive_and_ready_are_told_apart(site: Site) -> None:
 def test_status_is_the_document_of_the_command_and_how_the_daemon_is(site: Site) -> None:
     assert isinstance(site.store, MemoryStore)
     firing = state(phase=Phase.FIRING, episode_id="e")
-    site.store.commit([], lambda _: Batch(states=(firing,), notifications=(notification("e"),)))
+    write(site.store, Batch(states=(firing,), notifications=(notification("e"),)))
     status, document = site.get("/api/status")
     assert status == 200
     assert [(each["alert"], each["phase"]) for each in document["alerts"]] == [
@@ -123,7 +123,7 @@ def test_history_takes_what_the_command_takes(site: Site) -> None:
         history_row("b", outcome=Outcome.ERROR, alert_id="model.shop.stock"),
         history_row("c", outcome=Outcome.ALERT, events=["firing"]),
     )
-    site.store.commit([], lambda _: Batch(history=rows))
+    write(site.store, Batch(history=rows))
 
     def found(query: str) -> list[str]:
         status, document = site.get(f"/api/history{query}")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -17,7 +17,7 @@ from sentinel.core.alert import Definition
 from sentinel.core.errors import StoreError
 from sentinel.core.evaluation import Excerpt, Outcome, Reading, status_excerpt
 from sentinel.core.project import Compiled
-from sentinel.ports import Batch, HistoryQuery, Query, Session, Snapshot
+from sentinel.ports import Decision, HistoryQuery, Query, Session, Snapshot
 from tests.daemon.rig import open_shop, until
 from tests.fakes import FakeProject, FakeWarehouse, MemoryStore, alerts_of, counted, source
 from tests.places.place import Place
@@ -25,6 +25,8 @@ from tests.places.servers import Servers
 from tests.security.registry import WAREHOUSES
 
 from .shop import Shop, shop_on
+
+T = TypeVar("T")
 
 MINUTE = timedelta(minutes=1)
 
@@ -71,17 +73,17 @@ class BrokenStore(MemoryStore):
     def commit(
         self,
         alert_ids: Iterable[str],
-        decide: Callable[[Snapshot], Batch],
+        decide: Callable[[Snapshot], Decision[T]],
         slots: Mapping[str, datetime] | None = None,
-    ) -> tuple[Snapshot, Batch]:
-        def checked(snapshot: Snapshot) -> Batch:
-            batch = decide(snapshot)
+    ) -> T:
+        def checked(snapshot: Snapshot) -> Decision[T]:
+            decision = decide(snapshot)
             if self.every:
                 raise self.error()
-            for row in batch.history:
+            for row in decision.batch.history:
                 if row.alert == "bad" and (self.also_errors or row.outcome is not Outcome.ERROR):
                     raise self.error()
-            return batch
+            return decision
 
         return super().commit(alert_ids, checked, slots)
 
