@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DBT_VERSIONS := 1.9 1.10 1.12
 # The tests that meet what differs between versions of dbt; the others don't know which there is.
-DBT_TESTS := tests/dbt_room tests/package/test_tables.py tests/init/test_with_dbt.py tests/cli/test_run.py
+DBT_TESTS := $(wildcard tests/dbt/test_*.py) tests/dbt/setup/test_with_dbt.py tests/package/test_tables.py tests/cli/test_run.py
 COMPILE_ALONE := $(BIN)/uv pip compile --universal --generate-hashes --no-strip-extras \
 	--no-emit-index-url --no-header --quiet
 COMPILE := $(COMPILE_ALONE) pyproject.toml

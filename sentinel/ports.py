@@ -139,7 +139,7 @@ class Warehouse(Protocol):
     Where it is `alone`, nothing can be written to the same database while a session is open.
     """
 
-    alone: bool
+    exclusive: bool
 
     def open(self) -> AbstractContextManager[Session]:
         """A session for one batch.
@@ -287,10 +287,10 @@ class Store(Protocol):
         The ledger holds their open episodes, and `episodes` besides.
         """
 
-    def unsettled(self) -> frozenset[str]:
+    def active_alert_ids(self) -> frozenset[str]:
         """The ids of alerts that aren't calm: pending, firing, recovering or failing."""
 
-    def strangers(self, known: Iterable[str]) -> frozenset[str]:
+    def orphaned_alert_ids(self, known: Iterable[str]) -> frozenset[str]:
         """The ids of alerts with rows in the state that are not known, or were noted as removed."""
 
     def commit(

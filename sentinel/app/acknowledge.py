@@ -6,11 +6,11 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sentinel.app.deliver import claimed_at_birth
+from sentinel.app.deliver import preclaim
 from sentinel.core.alert import Alert, BrokenAlert
 from sentinel.core.evaluation import Outcome, Reading
 from sentinel.core.history import Execution, history_rows
-from sentinel.core.lifecycle import Judgement, State, Step, Tick, acknowledge
+from sentinel.core.lifecycle import AlertUpdate, EvaluationTime, State, Step, acknowledge
 from sentinel.core.planning import Notification, Status, ledger_of, plan
 from sentinel.core.routing import Routing
 from sentinel.core.silence import dimension_text
@@ -55,7 +55,7 @@ def acknowledge_alerts(
     made: list[Acknowledged] = []
 
     def decide(snapshot: Snapshot) -> Batch:
-        tick = Tick(snapshot.now, snapshot.now)
+        tick = EvaluationTime(snapshot.now, snapshot.now)
         judgements, before = [], []
         for alert in alerts:
             names = (alert.id, alert.source.unique_id)
@@ -64,7 +64,7 @@ def acknowledge_alerts(
             steps = acknowledge(rows, wish.by, wish.comment, snapshot.now)
             if steps:
                 reading = Reading(Outcome.SKIPPED)
-                judgements.append(Judgement(alert, reading, steps, kind=KIND))
+                judgements.append(AlertUpdate(alert, reading, steps, kind=KIND))
         told = plan(
             judgements,
             ledger_of(snapshot.ledger),
@@ -74,7 +74,7 @@ def acknowledge_alerts(
             routing=routing,
         )
         execution = Execution(uuid.uuid4().hex, "manual", tick)
-        new = claimed_at_birth(told.notifications, snapshot.ledger, holder, snapshot.now)
+        new = preclaim(told.notifications, snapshot.ledger, holder, snapshot.now)
         steps_ = [step for judged in judgements for step in judged.steps]
         made.append(Acknowledged(_after(steps_), tuple(before), new))
         return Batch(

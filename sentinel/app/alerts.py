@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sentinel.app.project_health import project_alert_id
-from sentinel.core.alert import Alert, BrokenAlert, Surroundings, judge
+from sentinel.core.alert import Alert, BrokenAlert, DefinitionContext, parse_definitions
 from sentinel.core.errors import NothingSelected
 from sentinel.core.project import AlertSource, Selection
 from sentinel.ports import Project
@@ -32,7 +32,7 @@ class Alerts:
 
 
 def select_alerts(
-    project: Project, around: Surroundings, selection: Selection, *, may_be_none: bool = False
+    project: Project, around: DefinitionContext, selection: Selection, *, may_be_none: bool = False
 ) -> Alerts:
     """The alerts that a selection names.
 
@@ -48,7 +48,7 @@ def select_alerts(
         )
     chosen = project.select(selection)
     # Every definition is judged, so that an id is unique in the project and not just in the selection.
-    good, broken = judge(sources, around)
+    good, broken = parse_definitions(sources, around)
     off: list[Alert | BrokenAlert] = [a for a in good if not a.rules.enabled]
     off += [a for a in broken if a.switched_off]
     everything: list[Alert | BrokenAlert] = [*good, *broken]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sentinel.core.alert import Alert, BrokenAlert, Surroundings, judge, suggest
+from sentinel.core.alert import Alert, BrokenAlert, DefinitionContext, parse_definitions, suggest
 from sentinel.core.errors import NothingSelected, UsageError
 from sentinel.core.lifecycle import State, gone
 from sentinel.core.project import Selection
@@ -26,7 +26,7 @@ class Chosen:
 
 def choose(
     project: Project,
-    around: Surroundings,
+    around: DefinitionContext,
     states: Sequence[State],
     names: Sequence[str],
     selection: Selection,
@@ -36,7 +36,7 @@ def choose(
     `states` are all rows of the state: an alert that is gone from the project is known by them.
     Raises UsageError for a name that nothing has, NothingSelected if the selection matches no alert.
     """
-    good, broken = judge(project.alerts(), around)
+    good, broken = parse_definitions(project.alerts(), around)
     there: tuple[Alert | BrokenAlert, ...] = (*good, *broken)
     known = {alert.name: alert for alert in there}
     for state in states:

@@ -28,8 +28,8 @@ from sentinel.app.deliver import Delivered, Delivery
 from sentinel.app.evaluate import BatchOptions, Evaluated, Evaluation
 from sentinel.app.problems import Log, Problems, Throttle
 from sentinel.app.project_health import record_project
-from sentinel.app.tend import Tended, Tending
 from sentinel.app.threads import Threads
+from sentinel.app.timed_planning import TimedPlan, TimedPlanning
 from sentinel.core.alert import BrokenAlert
 from sentinel.core.due import Due, Slot, Timetable, last_slots
 from sentinel.core.errors import (
@@ -65,7 +65,7 @@ class Instruments(Protocol):
     """What is counted. Each method is told after the fact, from any thread."""
 
     def evaluated(self, part: Evaluated, slots: Mapping[str, Slot]) -> None: ...
-    def tended(self, tended: Tended) -> None: ...
+    def tended(self, tended: TimedPlan) -> None: ...
     def delivered(self, delivered: Delivered) -> None: ...
     def outbox(self, outbox: Outbox, now: datetime) -> None: ...
     def loaded(self, alerts: Alerts | None) -> None: ...
@@ -82,7 +82,7 @@ class Loaded:
 
     alerts: Alerts
     evaluation: Evaluation
-    tending: Tending
+    tending: TimedPlanning
     store: Store
     project: str
     routing: Routing
@@ -523,7 +523,7 @@ class Daemon:
             self._log.warning("not recorded, tried again", reason=reason)
 
         # Where one session at a time is open, a batch waits for its turn and not for a lock.
-        turn = self._alone if loaded.evaluation.warehouse.alone else nullcontext()
+        turn = self._alone if loaded.evaluation.warehouse.exclusive else nullcontext()
         evaluation = replace(loaded.evaluation, on_fault=self._alert_fault)
         try:
             with turn, self._surviving(loaded, again):

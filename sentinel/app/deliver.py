@@ -560,7 +560,7 @@ def _earlier(rows: Iterable[Notification], ledger: Iterable[Notification]) -> di
     return found
 
 
-def claimed_at_birth(
+def preclaim(
     new: Sequence[Notification],
     ledger: Iterable[Notification],
     holder: str,

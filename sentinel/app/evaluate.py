@@ -19,7 +19,7 @@ from threading import Event as Flag
 from typing import Any
 
 from sentinel.app.alerts import Alerts
-from sentinel.app.deliver import claimed_at_birth
+from sentinel.app.deliver import preclaim
 from sentinel.core.alert import Alert, BrokenAlert, Definition
 from sentinel.core.due import Slot
 from sentinel.core.errors import (
@@ -48,12 +48,12 @@ from sentinel.core.evaluation import (
 )
 from sentinel.core.history import Execution, HistoryRow, history_rows
 from sentinel.core.lifecycle import (
+    AlertUpdate,
+    EvaluationTime,
     Event,
-    Judgement,
     State,
-    Tick,
+    apply_reading,
     gone,
-    judge,
     judge_removed,
     kept,
 )
@@ -113,10 +113,10 @@ class Evaluated:
     run_id: str
     started_at: datetime
     observed: tuple[Observed, ...]
-    judgements: tuple[Judgement, ...]
+    judgements: tuple[AlertUpdate, ...]
     plan: Plan
     unfinished: tuple[Notification, ...] = ()
-    removals: tuple[Judgement, ...] = ()
+    removals: tuple[AlertUpdate, ...] = ()
     before: frozenset[str] = frozenset()
     unrecorded: frozenset[str] = frozenset()
 
@@ -207,7 +207,7 @@ class Evaluation:
         """Record a batch in one transaction; an alert that can't be recorded is left out of it."""
         known = alerts.known
         strangers = (
-            self.store.strangers(known)
+            self.store.orphaned_alert_ids(known)
             if known is not None and not options.dry_run
             else frozenset()
         )
@@ -289,8 +289,8 @@ class Evaluation:
             work.recorded += 1
             work.faults.append((seen.alert.name, cause))
             return evaluated
-        tick = Tick(as_of=work.before.now, now=work.before.now, target=self.target)
-        judged = judge(seen.alert, failed.reading, (), tick, self.project.name)
+        tick = EvaluationTime(as_of=work.before.now, now=work.before.now, target=self.target)
+        judged = apply_reading(seen.alert, failed.reading, (), tick, self.project.name)
         unrecorded = frozenset({seen.alert.id})
         nothing = Evaluated(work.run_id, work.before.now, (failed,), (judged,), Plan())
         return replace(nothing, unrecorded=unrecorded)
@@ -373,7 +373,7 @@ class Evaluation:
 
             for _ in range(threads):
                 pool.submit(work)
-            patience = None if self.warehouse.alone else options.patience
+            patience = None if self.warehouse.exclusive else options.patience
             pause = patience.total_seconds() if patience else None
             since, left = time.monotonic(), len(alerts)
             try:
@@ -414,7 +414,7 @@ class Evaluation:
         snapshot: Snapshot,
         options: BatchOptions,
     ) -> tuple[Evaluated, Batch]:
-        by_hand = Tick(as_of=before.now, now=snapshot.now, target=self.target)
+        by_hand = EvaluationTime(as_of=before.now, now=snapshot.now, target=self.target)
         states = by_alert(snapshot.states)
         seen_before = frozenset(
             seen.alert.id
@@ -424,7 +424,7 @@ class Evaluation:
         )
         ticks = [_tick(by_hand, options.slots.get(seen.alert.id)) for seen in observed]
         judgements = tuple(
-            judge(
+            apply_reading(
                 seen.alert,
                 _ALREADY if seen.alert.id in seen_before else seen.reading,
                 _rows_of(seen.alert, states),
@@ -479,7 +479,7 @@ class Evaluation:
         new = told.notifications
         if options.holder:
             going = (row for row in snapshot.ledger if row.notification_id not in told.superseded)
-            new = claimed_at_birth(new, going, options.holder, snapshot.now)
+            new = preclaim(new, going, options.holder, snapshot.now)
         every = (*new_judgements, *removals)
         dropped = tuple(state for judged in every for state in judged.dropped)
         return (
@@ -534,7 +534,7 @@ def _joined(parts: Sequence[Evaluated]) -> Evaluated:
 _ALREADY = Reading(Outcome.SKIPPED, error="its slot was recorded before")
 
 
-def _tick(by_hand: Tick, slot: Slot | None) -> Tick:
+def _tick(by_hand: EvaluationTime, slot: Slot | None) -> EvaluationTime:
     if slot is None:
         return by_hand
     return replace(by_hand, as_of=slot.at, slot=slot.at, missed_slots=slot.missed)
@@ -551,8 +551,11 @@ def _ids(alerts: Iterable[Alert | BrokenAlert]) -> frozenset[str]:
 
 
 def removed(
-    alerts: Alerts, states: Mapping[str, Sequence[State]], tick: Tick, others: Collection[str]
-) -> Iterator[Judgement]:
+    alerts: Alerts,
+    states: Mapping[str, Sequence[State]],
+    tick: EvaluationTime,
+    others: Collection[str],
+) -> Iterator[AlertUpdate]:
     """Rows of alerts that are gone or switched off; only their own target says so.
 
     `others` are ids that are judged otherwise.
@@ -565,14 +568,14 @@ def removed(
         if alert_id in alerts.known:
             back = kept(rows, tick)
             if back:
-                yield Judgement(gone(rows[0]), Reading(Outcome.SKIPPED), (), back)
+                yield AlertUpdate(gone(rows[0]), Reading(Outcome.SKIPPED), (), back)
             continue
         off = alerts.off.get(alert_id)
         reason = "disabled" if off else "removed"
         yield judge_removed(off or gone(rows[0]), rows, tick, reason)
 
 
-def _history(judged: Judgement, execution: Execution, told: Plan) -> Iterator[HistoryRow]:
+def _history(judged: AlertUpdate, execution: Execution, told: Plan) -> Iterator[HistoryRow]:
     yield from history_rows(judged, execution, told.decisions)
     # Instances that this evaluation says nothing of, but somebody is told of.
     reached = {(each.alert_id, each.instance) for each in told.decisions if each.told}
@@ -582,7 +585,7 @@ def _history(judged: Judgement, execution: Execution, told: Plan) -> Iterator[Hi
         yield from history_rows(standing(judged.alert, others), plain_execution, told.decisions)
 
 
-def changed(judged: Judgement) -> Iterator[State]:
+def changed(judged: AlertUpdate) -> Iterator[State]:
     """The rows to write: what goes is not written."""
     going = {row.state_key for row in judged.dropped}
     steps = (step.after for step in judged.steps if not step.recorded_only)
@@ -655,7 +658,7 @@ class _Look:
         self._run_id = run_id
         self._warehouse = warehouse
         self._states = by_alert(before.states)
-        self._by_hand = Tick(as_of=before.now, now=before.now)
+        self._by_hand = EvaluationTime(as_of=before.now, now=before.now)
         self._project = project
         self.stop = stop
         self._slots = options.slots
@@ -700,7 +703,7 @@ class _Look:
             began_at=began_at,
         )
 
-    def _tick(self, alert: Alert) -> Tick:
+    def _tick(self, alert: Alert) -> EvaluationTime:
         return _tick(self._by_hand, self._slots.get(alert.id))
 
     def _read(self, session: Session, alert: Alert, query: Query, billed: _Billed) -> Reading:
@@ -742,7 +745,7 @@ class _Look:
         if not rules.samples:
             return reading
         states = self._states.get(alert.id, ())
-        judged = judge(alert, reading, states, self._tick(alert), self._project)
+        judged = apply_reading(alert, reading, states, self._tick(alert), self._project)
         fires = {
             step.after.instance
             for step in judged.steps

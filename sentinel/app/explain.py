@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from sentinel.core.alert import Alert, BrokenAlert, Surroundings
+from sentinel.core.alert import Alert, BrokenAlert, DefinitionContext
 from sentinel.core.history import HistoryRow
 from sentinel.core.lifecycle import State
 from sentinel.core.planning import Notification, Status
@@ -61,7 +61,7 @@ class Explanation:
 
 
 def explain_alert(
-    store: Store, around: Surroundings, alert: Alert | BrokenAlert, limit: int
+    store: Store, around: DefinitionContext, alert: Alert | BrokenAlert, limit: int
 ) -> Explanation:
     """All that the tables say of an alert."""
     ids = frozenset((alert.id, alert.source.unique_id))
@@ -78,7 +78,7 @@ def explain_alert(
 
 
 def _recipients(
-    alert: Alert | BrokenAlert, around: Surroundings
+    alert: Alert | BrokenAlert, around: DefinitionContext
 ) -> Literal["own", "route", "default", "owner", "nobody"]:
     source, told = alert.source, alert.recipients.all
     blocks = [block for block in (source.block, source.folder_defaults) if isinstance(block, dict)]

@@ -9,11 +9,11 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 
-from sentinel.app.deliver import claimed_at_birth
+from sentinel.app.deliver import preclaim
 from sentinel.core.alert import BrokenAlert, Fault
 from sentinel.core.evaluation import Outcome, Reading
 from sentinel.core.history import Execution, history_rows
-from sentinel.core.lifecycle import Health, Tick, judge
+from sentinel.core.lifecycle import EvaluationTime, Health, apply_reading
 from sentinel.core.planning import Notification, ledger_of, plan
 from sentinel.core.project import AlertSource
 from sentinel.core.routing import Recipients, Routing
@@ -54,8 +54,8 @@ def record_project(
     made: list[Sequence[Notification]] = []
 
     def decide(snapshot: Snapshot) -> Batch:
-        tick = Tick(snapshot.now, snapshot.now)
-        judged = judge(alert, reading, snapshot.states, tick, project)
+        tick = EvaluationTime(snapshot.now, snapshot.now)
+        judged = apply_reading(alert, reading, snapshot.states, tick, project)
         told = plan(
             [judged],
             ledger_of(snapshot.ledger),
@@ -65,7 +65,7 @@ def record_project(
             routing=routing,
         )
         going = (row for row in snapshot.ledger if row.notification_id not in told.superseded)
-        new = claimed_at_birth(told.notifications, going, holder, snapshot.now)
+        new = preclaim(told.notifications, going, holder, snapshot.now)
         made.append(new)
         execution = Execution(uuid.uuid4().hex, "reload", tick)
         rows = tuple(step.after for step in judged.steps if not step.recorded_only)

@@ -11,7 +11,7 @@ from typing import Any
 from sentinel.app.deliver import Delivered
 from sentinel.app.evaluate import Evaluated, Observed
 from sentinel.core.evaluation import Outcome
-from sentinel.core.lifecycle import Judgement, Phase, Step
+from sentinel.core.lifecycle import AlertUpdate, Phase, Step
 from sentinel.core.planning import Notification, Status
 from sentinel.core.severity import Severity
 
@@ -144,13 +144,13 @@ def title(row: Notification) -> str:
     return f"{row.payload['alert']}{instance} ({row.event})"
 
 
-def _shown(judged: Judgement) -> list[Step]:
+def _shown(judged: AlertUpdate) -> list[Step]:
     """The instances of an alert; its head only where it is the instance, or all there is to say."""
     instances = [step for step in judged.steps if step.observation is not None]
     return instances or list(judged.steps[:1])
 
 
-def _still_open(judged: Judgement) -> list[Step]:
+def _still_open(judged: AlertUpdate) -> list[Step]:
     """The instances that fire on, though this evaluation says nothing of them."""
     return [Step(state, state, Outcome.SKIPPED, recorded_only=True) for state in judged.unseen]
 
@@ -159,7 +159,7 @@ def _result(
     evaluated: Evaluated,
     delivered: Delivered,
     seen: Observed,
-    judged: Judgement,
+    judged: AlertUpdate,
     step: Step,
     *,
     dry_run: bool,

@@ -15,7 +15,7 @@ _SHOWN = 8
 
 
 @dataclass(frozen=True)
-class Wish:
+class SilenceRequest:
     """A silence as a person wants it. Either `until` or `length` after its start is given."""
 
     alert_ids: tuple[str, ...]
@@ -28,7 +28,7 @@ class Wish:
     ends_at: datetime
 
 
-def silence(store: Store, project: str, wish: Wish, now: datetime) -> Silence:
+def silence(store: Store, project: str, wish: SilenceRequest, now: datetime) -> Silence:
     """Make a silence. Raises UsageError if it would end before it starts, or is over already."""
     starts_at = wish.starts_at or now
     if wish.ends_at <= starts_at:

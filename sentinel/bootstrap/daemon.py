@@ -12,11 +12,11 @@ from sentinel.app.daemon import Daemon, Instruments, Loaded, Pace
 from sentinel.app.deliver import Delivery
 from sentinel.app.problems import Log
 from sentinel.app.threads import Threads
-from sentinel.bootstrap import Installation, Voice, introspect
+from sentinel.bootstrap import Installation, ProgressReporter, introspect
 from sentinel.core.errors import ConfigError, SentinelError
 from sentinel.core.project import Selection
 from sentinel.dbt.options import DbtOptions
-from sentinel.dbt.picture import DbtProcess, PicturedProject
+from sentinel.dbt.picture import DbtProcess, ProjectSnapshot
 from sentinel.dbt.watch import Watch
 from sentinel.ports import Leadership
 from sentinel.store.leadership import FileLeadership, TableLeadership
@@ -27,20 +27,22 @@ _UNUSED = timedelta(minutes=1)
 class DaemonSetup:
     """What a daemon works with: a project and its configuration, which are read again and again."""
 
-    def __init__(self, options: DbtOptions, voice: Voice, selection: Selection) -> None:
+    def __init__(
+        self, options: DbtOptions, reporter: ProgressReporter, selection: Selection
+    ) -> None:
         self._options = options
-        self._voice = voice
+        self._reporter = reporter
         self._selection = selection
         self._processes: dict[DbtOptions, DbtProcess] = {}
         self._watch: Watch | None = None
         self.installation = self._installed()
 
     def _installed(self) -> Installation:
-        return Installation(self._options, self._voice, self._project)
+        return Installation(self._options, self._reporter, self._project)
 
-    def _project(self, options: DbtOptions) -> PicturedProject:
+    def _project(self, options: DbtOptions) -> ProjectSnapshot:
         process = self._processes.setdefault(options, DbtProcess(options, introspect))
-        return PicturedProject(options, process, self._selection)
+        return ProjectSnapshot(options, process, self._selection)
 
     def load(self) -> Loaded:
         """Read project and configuration anew, all of it or nothing.
@@ -52,13 +54,13 @@ class DaemonSetup:
             return self._load(installation)
         except SentinelError as error:
             # Whoever logs it knows the last good reading only.
-            error.message = installation.withheld(error.message)
+            error.message = installation.redaction.withheld(error.message)
             raise
 
     def _load(self, installation: Installation) -> Loaded:
         settings = installation.settings
         alerts = select_alerts(
-            installation.project, installation.surroundings, self._selection, may_be_none=True
+            installation.project, installation.definition_context, self._selection, may_be_none=True
         )
         installation.project.external_files()
         default = settings.defaults.get("channels") or ()
@@ -67,15 +69,15 @@ class DaemonSetup:
         loaded = Loaded(
             alerts,
             installation.evaluation(),
-            installation.tending(),
+            installation.timed_planning(),
             installation.store,
             installation.project.name,
-            installation.routing,
-            installation.channels,
+            installation.configuration.routing,
+            installation.channels.by_name,
             fallback,
             installation.threads,
             (fallback,) if fallback else tuple(told),
-            installation.heartbeat(),
+            installation.channels.heartbeat(),
             settings.heartbeat.interval if settings.heartbeat else _UNUSED,
         )
         installation.show_warnings()
@@ -115,13 +117,13 @@ class DaemonSetup:
                 loaded.store,
                 loaded.channels,
                 holder,
-                lambda text: self.installation.scrub_received(text),
-                self._voice.waiting,
+                lambda text: self.installation.redaction.scrub_received(text),
+                self._reporter.waiting,
                 fallback=loaded.fallback,
             )
 
         leadership: Leadership
-        lock = first.store_database.lock_file
+        lock = first.databases.store_database.lock_file
         if lock is not None:
             leadership = FileLeadership(lock.with_name(f"{lock.name}.{project}"))
         else:
@@ -131,11 +133,11 @@ class DaemonSetup:
 
     def scrub(self, text: str) -> str:
         """Text without the secrets of the last good reading."""
-        return self.installation.scrub(text)
+        return self.installation.redaction.scrub(text)
 
     def withheld(self, text: str) -> str:
         """Text without the values of variables and files of sentinel.yml."""
-        return self.installation.withheld(text)
+        return self.installation.redaction.withheld(text)
 
     def close(self) -> None:
         """End what runs beside this process."""

@@ -54,14 +54,18 @@ def command(**values: Any) -> int:
         store.check(writing=True)
         states = store.snapshot().states
         chosen = choose(
-            installation.project, installation.surroundings, states, values["names"], selection
+            installation.project,
+            installation.definition_context,
+            states,
+            values["names"],
+            selection,
         )
         deliver = installation.delivery()
         wish = Acknowledgement(author(values), values["comment"], values["dimensions"] or None)
         made = acknowledge_alerts(
             store,
             installation.project.name,
-            installation.routing,
+            installation.configuration.routing,
             chosen.alerts,
             wish,
             installation.holder,

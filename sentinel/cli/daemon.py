@@ -86,10 +86,12 @@ def _serve(values: dict[str, Any], output: Output, threads: Threads, late_scrub:
 
     log = output.log
     route_logging(log)
-    setup = DaemonSetup(read_dbt_options(values), output.voice(), read_selection(values))
+    setup = DaemonSetup(
+        read_dbt_options(values), output.progress_reporter(), read_selection(values)
+    )
     late_scrub.scrub = setup.scrub
     if context := click.get_current_context(silent=True):
-        context.obj = setup
+        context.obj = setup.withheld
     metrics = Metrics()
     web = setup.installation.settings.web
     host = values["host"] or web.host

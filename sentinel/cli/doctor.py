@@ -21,7 +21,7 @@ from sentinel.cli.options import (
     read_output,
 )
 from sentinel.cli.output import count
-from sentinel.core.alert import judge
+from sentinel.core.alert import parse_definitions
 from sentinel.core.errors import SentinelError
 
 if TYPE_CHECKING:
@@ -130,12 +130,12 @@ def _profile(installation: Installation) -> str:
 
 
 def _channel(installation: Installation, name: str) -> str:
-    installation.build_channel(name)
+    installation.channels.build(name)
     return installation.settings.channels[name].type
 
 
 def _definitions(installation: Installation) -> str:
-    good, broken = judge(installation.project.alerts(), installation.surroundings)
+    good, broken = parse_definitions(installation.project.alerts(), installation.definition_context)
     if broken:
         names = ", ".join(alert.name for alert in broken)
         raise SentinelError(f"wrong definitions: {names}", hint="`sentinel validate` says what")
@@ -164,7 +164,7 @@ def _warehouse(installation: Installation) -> str:
 
 def _rights(installation: Installation) -> str | Caution:
     watched, own = installation.project.relations()
-    shared = installation.store_project is installation.project
+    shared = installation.configuration.shares_target
     found = installation.warehouse.rights(watched, own if shared else ())
     if found.unchecked:
         return f"not checked: {found.unchecked}"

@@ -59,7 +59,7 @@ def command(**values: Any) -> int:
         store = installation.store
         store.check()
         states = store.snapshot().states
-        around = installation.surroundings
+        around = installation.definition_context
         chosen = choose(installation.project, around, states, [values["alert"]], Selection())
         found = explain_alert(store, around, chosen.alerts[0], values["limit"])
     if output.json:

@@ -22,7 +22,7 @@ from sentinel.cli.options import (
     selection_options,
 )
 from sentinel.cli.output import shown_time
-from sentinel.core.alert import Alert, BrokenAlert, judge
+from sentinel.core.alert import Alert, BrokenAlert, parse_definitions
 from sentinel.core.evaluation import Outcome
 from sentinel.core.history import HistoryRow
 from sentinel.core.project import Selection
@@ -85,7 +85,7 @@ def command(**values: Any) -> int:
 def _ids(installation: Any, selection: Selection) -> frozenset[str]:
     """The ids of the selected alerts, broken and disabled ones included."""
     chosen = installation.project.select(selection)
-    good, broken = judge(installation.project.alerts(), installation.surroundings)
+    good, broken = parse_definitions(installation.project.alerts(), installation.definition_context)
     alerts: list[Alert | BrokenAlert] = [*good, *broken]
     return frozenset(alert.id for alert in alerts if alert.source.unique_id in chosen)
 

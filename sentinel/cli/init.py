@@ -52,7 +52,7 @@ def command(**values: Any) -> int:
         return 0
     if not values["skip_tables"]:
         with output.at_work():
-            installation.make_tables()
+            installation.databases.make_tables()
             installation.store.check(writing=True)
         output.line(Text.assemble(("ready     ", "green"), "Sentinel's tables"))
     output.line()

@@ -40,7 +40,7 @@ def command(**values: Any) -> int:
     installation = open_installation(values, output)
     with output.at_work():
         found = select_alerts(
-            installation.project, installation.surroundings, read_selection(values)
+            installation.project, installation.definition_context, read_selection(values)
         )
     now = datetime.now(UTC)
     if output.json:

@@ -37,16 +37,15 @@ def command(**values: Any) -> int:
             f"there is no channel {name!r} in sentinel.yml{suggest(name, known)}",
             hint=f"there are {', '.join(known)}" if known else None,
         )
-    channel, _ = installation.build_channel(name)
+    channel, _ = installation.channels.build(name)
     installation.show_warnings()
     row = example(installation.project.name, name, uuid.uuid4().hex, datetime.now(UTC))
     try:
         channel.send(Message(row.message_id, name, (row,)))
     except DeliveryError as error:
         again = "" if error.permanent else " (trying again may help)"
-        fail(
-            f"the channel {name} did not accept it{again}: {installation.scrub_received(error.message)}"
-        )
+        answer = installation.redaction.scrub_received(error.message)
+        fail(f"the channel {name} did not accept it{again}: {answer}")
         return EXIT_UNDELIVERABLE
     output.line(f"{name}: accepted")
     return EXIT_OK

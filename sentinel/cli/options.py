@@ -37,9 +37,9 @@ class DbtCommand(click.Command):
         try:
             return super().invoke(ctx)
         except SentinelError as error:
-            if (installation := ctx.obj) is not None:
-                error.message = installation.withheld(error.message)
-                error.hint = error.hint and installation.withheld(error.hint)
+            if (withhold := ctx.obj) is not None:
+                error.message = withhold(error.message)
+                error.hint = error.hint and withhold(error.hint)
             raise
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -201,8 +201,8 @@ def open_installation(values: dict[str, Any], output: Output) -> Installation:
     from sentinel.bootstrap import Installation
 
     installation = Installation(
-        read_dbt_options(values), output.voice(), offline=bool(values.get("offline"))
+        read_dbt_options(values), output.progress_reporter(), offline=bool(values.get("offline"))
     )
     if context := click.get_current_context(silent=True):
-        context.obj = installation
+        context.obj = installation.redaction.withheld
     return installation

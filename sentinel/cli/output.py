@@ -28,7 +28,7 @@ from sentinel.core.duration import format_duration
 from sentinel.core.values import plain
 
 if TYPE_CHECKING:
-    from sentinel.bootstrap import Voice
+    from sentinel.bootstrap import ProgressReporter
 
 _FLAT = {ord("\n"): " ", ord("\t"): " "}
 _LEVELS = {"quiet": logging.ERROR, "script": logging.WARNING, "terminal": logging.INFO}
@@ -120,11 +120,13 @@ class Output:
         elif sys.stderr is not None:
             sys.stderr.write(f"{line}\n")
 
-    def voice(self) -> Voice:
+    def progress_reporter(self) -> ProgressReporter:
         """The parts' way to speak up."""
-        from sentinel.bootstrap import Voice
+        from sentinel.bootstrap import ProgressReporter
 
-        return Voice(self._working, self._waiting, self._say, self._advance, self._warn, _trace)
+        return ProgressReporter(
+            self._working, self._waiting, self._say, self._advance, self._warn, _trace
+        )
 
     @contextmanager
     def at_work(self) -> Iterator[None]:

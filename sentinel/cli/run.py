@@ -119,8 +119,8 @@ def command(**values: Any) -> int:
     installation = open_installation(values, output)
     folder = installation.project.folder
     with output.at_work():
-        surroundings = installation.surroundings
-        selected = select_alerts(installation.project, surroundings, read_selection(values))
+        context = installation.definition_context
+        selected = select_alerts(installation.project, context, read_selection(values))
         # A channel that can't be built is found before anything is evaluated.
         evaluate, deliver = installation.evaluation(), installation.delivery()
         chosen = _chosen(installation, selected, values)
@@ -139,7 +139,7 @@ def command(**values: Any) -> int:
             messages: list[str] | None = evaluated.messages
             claimed = evaluated.claimed
             if values["due"]:
-                tended = installation.tending()(chosen.whole, installation.holder)
+                tended = installation.timed_planning()(chosen.whole, installation.holder)
                 # Nothing else may be running: what an earlier run could not send is sent too.
                 messages, claimed = None, claimed + tended.claimed
             delivered = deliver(messages, values["delivery_timeout"], claimed)

@@ -10,7 +10,7 @@ import click
 
 from sentinel.app.choose import Chosen, choose
 from sentinel.app.documents import silence_document
-from sentinel.app.silences import Wish, short, silence
+from sentinel.app.silences import SilenceRequest, short, silence
 from sentinel.channels.escape import line
 from sentinel.cli.options import (
     DbtCommand,
@@ -73,13 +73,11 @@ def command(**values: Any) -> int:
             shown = known if values["everything"] else [s for s in known if s.in_force(now)]
         else:
             wanted = read_selection(values)
-            surroundings = installation.surroundings
-            chosen = choose(
-                installation.project, surroundings, snapshot.states, values["names"], wanted
-            )
+            context = installation.definition_context
+            chosen = choose(installation.project, context, snapshot.states, values["names"], wanted)
             _check_all(chosen, everything=values["everything"], narrowed=bool(values["dimensions"]))
             names |= {alert.id: alert.name for alert in chosen.alerts}
-            wish = _wish(values, chosen, str(wanted), surroundings.timezone, now)
+            wish = _wish(values, chosen, str(wanted), context.timezone, now)
             known = shown = [silence(store, installation.project.name, wish, now)]
     if output.json:
         output.print_json({"silences": [silence_document(each, names, now) for each in shown]})
@@ -111,7 +109,7 @@ def _check_all(chosen: Chosen, *, everything: bool, narrowed: bool) -> None:
 
 def _wish(
     values: Mapping[str, Any], chosen: Chosen, selection: str, zone: str, now: datetime
-) -> Wish:
+) -> SilenceRequest:
     starts = read_moment(values["starts"], zone) if values["starts"] else None
     try:
         ends = read_moment(values["until"], zone) if values["until"] else (
@@ -119,7 +117,7 @@ def _wish(
         )  # fmt: skip
     except OverflowError:
         raise UsageError("--for is longer than the calendar") from None
-    return Wish(
+    return SilenceRequest(
         alert_ids=chosen.ids,
         selector=" ".join([*values["names"], *([selection] if selection else [])]) or None,
         dimensions=values["dimensions"] or None,

@@ -53,20 +53,20 @@ def command(**values: Any) -> int:
     output = read_output(values)
     installation = open_installation(values, output)
     with output.at_work():
-        project, surroundings = installation.project, installation.surroundings
+        project, context = installation.project, installation.definition_context
         settings = installation.settings
         found = find_in_settings(
             [
-                *(partial(installation.check_channel, name) for name in settings.channels),
+                *(partial(installation.channels.check, name) for name in settings.channels),
                 lambda: settings.web,
-                installation.heartbeat,
+                installation.channels.heartbeat,
             ]
         )
         found += [
             Finding("sentinel.yml", location, words, warning=True)
-            for location, words in installation.warnings
+            for location, words in installation.channels.warnings
         ]
-        alerts = select_alerts(project, surroundings, read_selection(values))
+        alerts = select_alerts(project, context, read_selection(values))
         found += find_in_definitions(project, alerts)
         found += find_hidden(project, alerts)
         checked = Checked()

@@ -316,7 +316,7 @@ class BrokenAlert:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class DefinitionContext:
     """What a definition is judged against: the project's configuration. `origins` are those of
     `defaults` by their keys."""
 
@@ -326,8 +326,8 @@ class Surroundings:
     origins: Origins = field(default_factory=Origins)
 
 
-def judge(
-    sources: Iterable[AlertSource], around: Surroundings
+def parse_definitions(
+    sources: Iterable[AlertSource], around: DefinitionContext
 ) -> tuple[list[Alert], list[BrokenAlert]]:
     """Every definition, good or broken; two alerts with one id are both broken."""
     judged = [_judge_one(source, around) for source in sources]
@@ -360,7 +360,7 @@ def _without_id(source: AlertSource) -> AlertSource:
     return replace(source, block=block)
 
 
-def _judge_one(source: AlertSource, around: Surroundings) -> Alert | BrokenAlert:
+def _judge_one(source: AlertSource, around: DefinitionContext) -> Alert | BrokenAlert:
     faults: list[Fault] = []
     merged: dict[str, Any] = {}
     own: dict[str, Any] = {}
@@ -468,7 +468,7 @@ def _owner(source: AlertSource, own: str | None) -> str | None:
 def _recipients(
     source: AlertSource,
     rules: Definition | None,
-    around: Surroundings,
+    around: DefinitionContext,
     own: Mapping[str, Any],
 ) -> Recipients:
     routing = around.routing

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from sentinel.core.evaluation import Outcome
-from sentinel.core.lifecycle import Judgement, Step, Tick
+from sentinel.core.lifecycle import AlertUpdate, EvaluationTime, Step
 from sentinel.core.planning import Decision
 from sentinel.core.values import hash_id, isoformat
 
@@ -59,7 +59,7 @@ class Execution:
 
     run_id: str
     triggered_by: str
-    tick: Tick
+    tick: EvaluationTime
     sql_hash: str | None = None
     duration_ms: int | None = None
     bytes_billed: int | None = None
@@ -67,7 +67,7 @@ class Execution:
 
 
 def history_rows(
-    judged: Judgement, execution: Execution, decisions: Iterable[Decision]
+    judged: AlertUpdate, execution: Execution, decisions: Iterable[Decision]
 ) -> list[HistoryRow]:
     """The rows that one evaluation adds to history."""
     by_instance: dict[str, list[Decision]] = {}
@@ -81,7 +81,7 @@ def history_rows(
 
 
 def _row(
-    judged: Judgement, step: Step, execution: Execution, decisions: Sequence[Decision]
+    judged: AlertUpdate, step: Step, execution: Execution, decisions: Sequence[Decision]
 ) -> HistoryRow:
     before, after, seen, tick = step.before, step.after, step.observation, execution.tick
     # A slot that was skipped is still to be evaluated: its own row must not be in the way then.

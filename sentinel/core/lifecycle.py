@@ -126,7 +126,7 @@ class Transition:
 
 
 @dataclass(frozen=True)
-class Tick:
+class EvaluationTime:
     """When an evaluation speaks: the time it is for, the slot it was due, the store's clock.
 
     `missed_slots` were due since the last one and never evaluated: what held before them is not
@@ -159,7 +159,7 @@ def advance(
     state: State,
     seen: Observation,
     rules: Definition,
-    tick: Tick,
+    tick: EvaluationTime,
     *,
     consecutive: bool,
     counts: bool = True,
@@ -200,7 +200,7 @@ def _alerting(
     state: State,
     seen: Observation,
     rules: Definition,
-    tick: Tick,
+    tick: EvaluationTime,
     held: timedelta,
     reason: str,
     *,
@@ -225,7 +225,7 @@ def _alerting(
     return pending, ()
 
 
-def _fire(state: State, seen: Observation, tick: Tick, reason: str) -> _Moved:
+def _fire(state: State, seen: Observation, tick: EvaluationTime, reason: str) -> _Moved:
     episode = hash_id(state.state_key, isoformat(tick.as_of), str(state.version))
     firing = replace(
         _enter(state, Phase.FIRING, tick),
@@ -238,7 +238,7 @@ def _fire(state: State, seen: Observation, tick: Tick, reason: str) -> _Moved:
     return firing, (Transition(Event.FIRING, reason, episode, tick.as_of, seen.severity),)
 
 
-def _still_firing(state: State, seen: Observation, tick: Tick) -> _Moved:
+def _still_firing(state: State, seen: Observation, tick: EvaluationTime) -> _Moved:
     assert state.episode_id and state.episode_started and state.peak_severity
     firing = replace(_enter(state, Phase.FIRING, tick), severity=seen.severity)
     if seen.severity.rank <= state.peak_severity.rank:
@@ -249,7 +249,9 @@ def _still_firing(state: State, seen: Observation, tick: Tick) -> _Moved:
     return replace(firing, peak_severity=seen.severity), (risen,)
 
 
-def _good(state: State, rules: Definition, tick: Tick, held: timedelta, reason: str) -> _Moved:
+def _good(
+    state: State, rules: Definition, tick: EvaluationTime, held: timedelta, reason: str
+) -> _Moved:
     match state.phase:
         case Phase.FIRING:
             waited = timedelta()
@@ -263,7 +265,7 @@ def _good(state: State, rules: Definition, tick: Tick, held: timedelta, reason: 
     return recovering, ()
 
 
-def _resolve(state: State, tick: Tick, reason: str) -> _Moved:
+def _resolve(state: State, tick: EvaluationTime, reason: str) -> _Moved:
     assert state.episode_id and state.episode_started
     told_as = state.peak_severity or state.severity or Severity.CRITICAL
     resolved = Transition(Event.RESOLVED, reason, state.episode_id, state.episode_started, told_as)
@@ -286,7 +288,7 @@ def _seconds(held: timedelta) -> int:
     return round(held.total_seconds())
 
 
-def _enter(state: State, phase: Phase, tick: Tick) -> State:
+def _enter(state: State, phase: Phase, tick: EvaluationTime) -> State:
     """A phase, with its clocks set back where it is a new one."""
     if state.phase is phase and state.phase_since:
         return state
@@ -294,7 +296,7 @@ def _enter(state: State, phase: Phase, tick: Tick) -> State:
 
 
 def advance_health(
-    head: State, outcome: Outcome, rules: Definition, tick: Tick, *, lost: bool = False
+    head: State, outcome: Outcome, rules: Definition, tick: EvaluationTime, *, lost: bool = False
 ) -> _Moved:
     """The next health of an alert, and whether that is worth telling.
 
@@ -342,7 +344,7 @@ def advance_health(
 
 
 @dataclass(frozen=True)
-class Judgement:
+class AlertUpdate:
     """What one evaluation did to the rows of its alert; the head comes first.
 
     `noted` are rows that changed without being evaluated (an instance no longer in the result),
@@ -363,13 +365,13 @@ class Judgement:
 BROKEN_RULES = Definition()
 
 
-def judge(
+def apply_reading(
     alert: Alert | BrokenAlert,
     reading: Reading,
     states: Iterable[State],
-    tick: Tick,
+    tick: EvaluationTime,
     project: str,
-) -> Judgement:
+) -> AlertUpdate:
     """All rows of an alert after one evaluation.
 
     `states` are the alert's rows as they are now. An `as_of` at or before the last one only goes
@@ -386,7 +388,7 @@ def judge(
         noted = (*(row for row in adopted if not row.is_head), *_used_up(head, reading, tick))
         if adopted and not any(row.is_head for row in noted):
             noted = (*noted, head)
-        return Judgement(alert, reading, recorded, noted, _unseen(rows, recorded), dropped)
+        return AlertUpdate(alert, reading, recorded, noted, _unseen(rows, recorded), dropped)
     observed = {seen.instance: (seen, "") for seen in reading.observations}
     observed |= dict(_absent(reading, rules, rows.values(), observed))
     steps: list[Step] = []
@@ -412,12 +414,12 @@ def judge(
     taken = tuple(_with_head(head, steps, reading, rules, tick))
     written = {step.after.instance for step in taken} | {row.instance for row in newly_missing}
     others = tuple(row for row in adopted if row.instance not in written)
-    return Judgement(
+    return AlertUpdate(
         alert, reading, taken, (*newly_missing, *others), _unseen(rows, taken), dropped
     )
 
 
-def _used_up(head: State, reading: Reading, tick: Tick) -> tuple[State, ...]:
+def _used_up(head: State, reading: Reading, tick: EvaluationTime) -> tuple[State, ...]:
     """The head of an alert whose slot was evaluated, though too late to change anything."""
     last, slot = head.last_slot, tick.slot
     if reading.outcome is Outcome.SKIPPED or slot is None or (last is not None and slot <= last):
@@ -445,7 +447,7 @@ def _adopted(
     return moved, before
 
 
-def _counts(alert: Alert | BrokenAlert, state: State, tick: Tick) -> bool:
+def _counts(alert: Alert | BrokenAlert, state: State, tick: EvaluationTime) -> bool:
     """Whether an evaluation is the first one of its slot. Without a schedule each one counts."""
     if tick.slot is not None or state.last_as_of is None:
         return True
@@ -454,8 +456,8 @@ def _counts(alert: Alert | BrokenAlert, state: State, tick: Tick) -> bool:
 
 
 def judge_removed(
-    alert: Alert | BrokenAlert, states: Iterable[State], tick: Tick, reason: str
-) -> Judgement:
+    alert: Alert | BrokenAlert, states: Iterable[State], tick: EvaluationTime, reason: str
+) -> AlertUpdate:
     """The rows of an alert that is no longer in the project, or is disabled there.
 
     The first time that is only noted. Seen again at least five minutes later (`REMOVED_AFTER`), its
@@ -471,7 +473,7 @@ def judge_removed(
             for state in rows
             if state.removed_since is None
         )
-        return Judgement(alert, nothing, (), marked, kind="removal")
+        return AlertUpdate(alert, nothing, (), marked, kind="removal")
     steps: list[Step] = []
     for state in rows:
         after = state
@@ -483,7 +485,7 @@ def judge_removed(
             transitions = (*transitions, *(replace(each, reason=reason) for each in healed))
         if transitions:
             steps.append(Step(state, after, Outcome.SKIPPED, transitions))
-    return Judgement(alert, nothing, tuple(steps), dropped=rows, kind="removal")
+    return AlertUpdate(alert, nothing, tuple(steps), dropped=rows, kind="removal")
 
 
 def gone(state: State) -> BrokenAlert:
@@ -492,7 +494,7 @@ def gone(state: State) -> BrokenAlert:
     return BrokenAlert(source, ())
 
 
-def kept(states: Iterable[State], tick: Tick) -> tuple[State, ...]:
+def kept(states: Iterable[State], tick: EvaluationTime) -> tuple[State, ...]:
     """Rows that were noted as removed, of an alert that is in the project after all."""
     return tuple(
         replace(state, removed_since=None, updated_at=tick.now)
@@ -525,7 +527,7 @@ def _unseen(rows: Mapping[str, State], steps: Sequence[Step]) -> tuple[State, ..
     )
 
 
-def _late(head: State, tick: Tick) -> bool:
+def _late(head: State, tick: EvaluationTime) -> bool:
     last = head.last_as_of
     if last is None or last > tick.now:
         return False
@@ -533,7 +535,7 @@ def _late(head: State, tick: Tick) -> bool:
     return tick.as_of <= last and not tried_again
 
 
-def _consecutive(head: State, state: State, tick: Tick) -> bool:
+def _consecutive(head: State, state: State, tick: EvaluationTime) -> bool:
     """Whether the evaluation just before this one saw the instance too."""
     return (
         head.last_as_of is not None
@@ -544,7 +546,7 @@ def _consecutive(head: State, state: State, tick: Tick) -> bool:
 
 
 def _with_head(
-    head: State, steps: Sequence[Step], reading: Reading, rules: Definition, tick: Tick
+    head: State, steps: Sequence[Step], reading: Reading, rules: Definition, tick: EvaluationTime
 ) -> list[Step]:
     """The steps with the head's in front: it carries health, slot and the whole outcome."""
     own = next((step for step in steps if step.after.is_head), None)

@@ -19,8 +19,8 @@ from sentinel.core.evaluation import Observation, Outcome, Reading
 from sentinel.core.lifecycle import (
     BROKEN_RULES,
     WAREHOUSE_LOST,
+    AlertUpdate,
     Event,
-    Judgement,
     State,
     Step,
     Transition,
@@ -134,7 +134,7 @@ def ledger_of(rows: Iterable[Notification]) -> Ledger:
 class _Case:
     """One row of the state, and what an evaluation did to it, if there was one just now."""
 
-    judged: Judgement
+    judged: AlertUpdate
     before: State
     after: State
     changes: Mapping[Event, Transition]
@@ -152,7 +152,7 @@ class _Case:
         return event in self.rules.notify_on
 
 
-def _cases(judged: Judgement) -> Iterator[_Case]:
+def _cases(judged: AlertUpdate) -> Iterator[_Case]:
     """The rows to plan for. What went into history only changes nothing, and is left aside."""
     taken = [step for step in judged.steps if not step.recorded_only]
     for step in taken:
@@ -316,7 +316,7 @@ def _one_message(rows: Sequence[Notification]) -> Iterator[Notification]:
 
 
 def plan(
-    judgements: Iterable[Judgement],
+    judgements: Iterable[AlertUpdate],
     ledger: Ledger,
     project: str,
     now: datetime,
@@ -338,10 +338,10 @@ def plan(
     return planner.plan()
 
 
-def standing(alert: Alert | BrokenAlert, states: Iterable[State]) -> Judgement:
+def standing(alert: Alert | BrokenAlert, states: Iterable[State]) -> AlertUpdate:
     """An alert as it stands, without an evaluation."""
     steps = tuple(Step(state, state, Outcome.SKIPPED) for state in states)
-    return Judgement(alert, Reading(Outcome.SKIPPED), steps, kind="plan")
+    return AlertUpdate(alert, Reading(Outcome.SKIPPED), steps, kind="plan")
 
 
 # -- an episode of the phase -------------------------------------------------------------------

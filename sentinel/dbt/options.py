@@ -66,6 +66,11 @@ class DbtOptions:
     favor_state: bool = False
     engine: EngineChoice = "auto"
 
+    @property
+    def compares_states(self) -> bool:
+        """Whether dbt's answers depend on artifacts of another state: `--state` or `--defer`."""
+        return self.state is not None or self.defer
+
     @classmethod
     def from_environment(
         cls, env: Mapping[str, str], cwd: Path, **given: Unpack[Given]

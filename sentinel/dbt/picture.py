@@ -22,7 +22,8 @@ from typing import Any
 from sentinel.core.errors import ProjectError, SentinelError
 from sentinel.core.project import AlertSource, Compiled, Selection, StoreTables
 from sentinel.dbt.options import DbtOptions
-from sentinel.dbt.project import DbtProject, Introspection
+from sentinel.dbt.project import DbtProject
+from sentinel.dbt.runner import Introspection
 
 _IDLE = timedelta(minutes=5)
 _END_S = 5.0
@@ -162,7 +163,7 @@ def _start(options: DbtOptions, introspection: Introspection | None) -> _Child:
     return _Child(process, ours)
 
 
-class PicturedProject(DbtProject):
+class ProjectSnapshot(DbtProject):
     """A project whose answers are those of one moment, and which never runs dbt in this process."""
 
     def __init__(self, options: DbtOptions, process: DbtProcess, selection: Selection) -> None:
@@ -180,7 +181,7 @@ class PicturedProject(DbtProject):
         return self._process.tables()
 
     @cached_property
-    def _files(self) -> Sequence[str]:
+    def _declared_files(self) -> Sequence[str]:
         return self._process.external_files()
 
     @cached_property
@@ -211,7 +212,7 @@ class PicturedProject(DbtProject):
         return self._own_tables
 
     def external_files(self) -> Sequence[str]:
-        return self._files
+        return self._declared_files
 
 
 # -- in the process ----------------------------------------------------------------------------

@@ -68,7 +68,7 @@ class Stamp:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class StampInputs:
     """All that decides what dbt makes of a project, besides its files."""
 
     options: DbtOptions
@@ -84,7 +84,7 @@ def take_stamp(
     scope: Scope,
     project: ProjectFile,
     packages: Iterable[ProjectFile],
-    around: Surroundings,
+    around: StampInputs,
     last: Stamp | None,
 ) -> Stamp:
     """The stamp of the project as it is now.
@@ -116,7 +116,7 @@ def stamp_key(folder: Path) -> bytes:
 
 
 def _files(
-    scope: Scope, project: ProjectFile, packages: Iterable[ProjectFile], around: Surroundings
+    scope: Scope, project: ProjectFile, packages: Iterable[ProjectFile], around: StampInputs
 ) -> Iterator[Path]:
     yield around.profiles_dir / PROFILES_FILE
     avoid = {around.target_dir.resolve(), (project.root / project.packages_install_path).resolve()}
@@ -195,7 +195,7 @@ def _values(env: Mapping[str, str], names: tuple[str, ...] | None) -> dict[str, 
     return {name: env.get(name) for name in sorted(wanted)}
 
 
-def _flags(around: Surroundings) -> dict[str, Any]:
+def _flags(around: StampInputs) -> dict[str, Any]:
     options = around.options
     return {
         "project_dir": str(options.project_dir),
@@ -224,7 +224,7 @@ def _flags(around: Surroundings) -> dict[str, Any]:
     }
 
 
-def _uses_loom(around: Surroundings) -> bool:
+def _uses_loom(around: StampInputs) -> bool:
     config = around.options.project_dir / "dbt_loom.config.yml"
     return config.is_file() or "DBT_LOOM_CONFIG" in around.env
 

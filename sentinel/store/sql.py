@@ -222,7 +222,7 @@ class SqlStore:
         with self._transaction(read_only=True) as connection:
             return self._snapshot(connection, alert_ids, episodes)
 
-    def unsettled(self) -> frozenset[str]:
+    def active_alert_ids(self) -> frozenset[str]:
         sql = (
             f"select distinct alert_id from {self._relation(STATE)} where project = :project "
             "and (phase in ('pending', 'firing', 'recovering') or health = 'failing')"
@@ -230,7 +230,7 @@ class SqlStore:
         with self._transaction(read_only=True) as connection:
             return frozenset(connection.execute(text(sql), {"project": self._project}).scalars())
 
-    def strangers(self, known: Iterable[str]) -> frozenset[str]:
+    def orphaned_alert_ids(self, known: Iterable[str]) -> frozenset[str]:
         sql = (
             f"select distinct alert_id from {self._relation(STATE)} where project = :project "
             f"and (alert_id not in ({self._items('known')}) or removed_since is not null)"

@@ -57,7 +57,7 @@ class AdapterWarehouse:
     """
 
     lock_file: Path | None = None
-    alone: bool = False
+    exclusive: bool = False
 
     def __init__(self, kind: str, connect: Callable[[], Any], threads: int = 4) -> None:
         self._kind = kind

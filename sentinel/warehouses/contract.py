@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, Protocol
-
-from sqlalchemy import Engine
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sentinel.ports import Relation, Rights, Warehouse
 
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+
+def _ignore(phrase: str) -> None:
+    """Nobody watches."""
+
+
+@dataclass(frozen=True)
+class WarehouseContext:
+    """What a warehouse may need beside the credentials of its profile.
+
+    Relative paths start from `project_dir`. `threads` queries run at once. `notify` gets waits that a
+    person should see; a database that another process has locked is waited for `lock_timeout`.
+    `declared_files` gives the files outside of the warehouse that the project declares, which an
+    alert may read.
+    """
+
+    project_dir: Path
+    threads: int = 4
+    notify: Callable[[str], None] = _ignore
+    lock_timeout: timedelta = timedelta(seconds=30)
+    declared_files: Callable[[], Sequence[str]] = tuple
+
 
 class Database(Warehouse, Protocol):
-    """A warehouse that can also keep the tables.
-
-    It is made of a profile's `credentials`, the project's folder (where relative paths start), the
-    number of `threads`, `notify` for waits that a person should see, `lock_timeout`, and `files`: the
-    files outside of the warehouse that the project declares, which an alert may read.
-    """
+    """A warehouse that can also keep the tables."""
 
     lock_file: Path | None
     """Beside a database in a file: where daemons on it keep each other out. None: by the tables."""
@@ -43,3 +62,10 @@ class Database(Warehouse, Protocol):
         adapter's own, which can do all that the profile's role may. Raises as `engine` does; a query
         that isn't let through raises QueryError.
         """
+
+
+class WarehouseType(Protocol):
+    """The class of a warehouse."""
+
+    def __call__(self, credentials: Mapping[str, Any], context: WarehouseContext) -> Database:
+        """The database of a profile's target. Raises ConfigError for keys that can't be used."""

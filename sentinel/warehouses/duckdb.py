@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from tenacity import (
 from sentinel.core.errors import ConfigError, QueryError, WarehouseError, WarehouseLocked
 from sentinel.ports import Query, Relation, Rights, Session
 from sentinel.warehouses.bounding import BYTES, Cell, RenamingCells
+from sentinel.warehouses.contract import WarehouseContext
 from sentinel.warehouses.files import rights_on
 from sentinel.warehouses.introspection import ByDbt, SessionHandle
 from sentinel.warehouses.readonly import refuse_calls
@@ -78,22 +79,13 @@ _READERS = {
 class DuckDb:
     """The database of one dbt target: as a warehouse it is opened read-only.
 
-    `notify` is told while another process holds the file.
+    The context's `notify` gets a phrase while another process holds the file.
     """
 
-    alone: bool = True
+    exclusive: bool = True
     lock_file: Path | None
 
-    def __init__(
-        self,
-        credentials: Mapping[str, Any],
-        project_dir: Path,
-        threads: int = 4,
-        *,
-        notify: Callable[[str], None] = lambda _: None,
-        lock_timeout: timedelta = timedelta(seconds=30),
-        files: Callable[[], Sequence[str]] = tuple,
-    ) -> None:
+    def __init__(self, credentials: Mapping[str, Any], context: WarehouseContext) -> None:
         unsupported = [key for key in _UNSUPPORTED if credentials.get(key)]
         if unsupported:
             raise ConfigError(
@@ -108,19 +100,19 @@ class DuckDb:
             )
         # dbt runs in the project's folder, so that is what a relative path starts from.
         # A link stays one: dbt takes the database's name from it.
-        self.path = path if _SERVICE.match(path) else str((project_dir / path).absolute())
+        self.path = path if _SERVICE.match(path) else str((context.project_dir / path).absolute())
         # Of a service there is no file to put a lock beside.
         self.lock_file = None if _SERVICE.match(path) else Path(f"{self.path}.sentinel.lock")
         self._credentials = credentials
-        self._project_dir = project_dir
-        self._threads = threads
-        self._notify = notify
-        self._lock_timeout = lock_timeout
-        self._files = files
+        self._project_dir = context.project_dir
+        self._threads = context.threads
+        self._notify = context.notify
+        self._lock_timeout = context.lock_timeout
+        self._declared_files = context.declared_files
 
     @contextmanager
     def open(self) -> Iterator[Session]:
-        files = self._files()  # before the file is held: dbt may have to read the project
+        files = self._declared_files()  # before the file is held: dbt may have to read the project
         with self._engine(read_only=True, bounds=_Bounds(self._project_dir, files)) as engine:
             yield _Session(engine, DIALECT, lambda driver: driver.interrupt(), cells=DuckDbCells())
 

@@ -10,7 +10,7 @@ https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-EXT-QUE
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -32,6 +32,7 @@ from sentinel.core.evaluation import Excerpt, Result
 from sentinel.core.secret import Scrubber
 from sentinel.ports import Query, Relation, Rights, Session
 from sentinel.warehouses.bounding import BYTES, Cell, RenamingCells, json_cell
+from sentinel.warehouses.contract import WarehouseContext
 from sentinel.warehouses.introspection import ByDbt, SessionHandle
 from sentinel.warehouses.readonly import one_select, refuse_reserved, views_beyond
 from sentinel.warehouses.session import SqlSession, own_words
@@ -72,23 +73,14 @@ _SHOWING = (
 class Postgres:
     """The database of one dbt target.
 
-    `notify` is told before another try to connect. A server has no file to wait for and reads none
-    of the project's, so `lock_timeout` and `files` are of no use here.
+    The context's `notify` gets a phrase before each further try to connect. A server has no file to
+    wait for and reads none of the project's, so `lock_timeout` and `declared_files` are not used.
     """
 
     lock_file: Path | None = None
-    alone: bool = False
+    exclusive: bool = False
 
-    def __init__(
-        self,
-        credentials: Mapping[str, Any],
-        project_dir: Path,
-        threads: int = 4,
-        *,
-        notify: Callable[[str], None] = lambda _: None,
-        lock_timeout: timedelta = timedelta(seconds=30),
-        files: Callable[[], Sequence[str]] = tuple,
-    ) -> None:
+    def __init__(self, credentials: Mapping[str, Any], context: WarehouseContext) -> None:
         given = {_ALIASES.get(key, key): value for key, value in credentials.items()}
         missing = [key for key in _REQUIRED if given.get(key) is None]
         if missing:
@@ -102,8 +94,8 @@ class Postgres:
         self._search_path = str(given.get("search_path") or "")
         self._role = str(given.get("role") or "")
         self._retries = _whole(given, "retries", 1)
-        self._threads = threads
-        self._notify = notify
+        self._threads = context.threads
+        self._notify = context.notify
         self._scrub = Scrubber([str(given["password"])])
 
     @contextmanager

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from sentinel.core.errors import ConfigError, WarehouseError, WarehouseLocked
 from sentinel.core.evaluation import Excerpt, Result
 from sentinel.ports import Described, Query, Relation, Rights, Session
 from sentinel.warehouses.bounding import BYTES, Bounded, Cell, Cells
+from sentinel.warehouses.contract import WarehouseContext
 from sentinel.warehouses.files import rights_on
 from sentinel.warehouses.introspection import ByDbt, SessionHandle
 from sentinel.warehouses.readonly import one_select
@@ -65,22 +66,13 @@ _SILENT_S = 0.1
 class Sqlite:
     """The files of one dbt target: as a warehouse they are opened read-only.
 
-    `notify` is told while another process writes.
+    The context's `notify` gets a phrase while another process writes.
     """
 
     lock_file: Path | None = None
-    alone: bool = True
+    exclusive: bool = True
 
-    def __init__(
-        self,
-        credentials: Mapping[str, Any],
-        project_dir: Path,
-        threads: int = 4,
-        *,
-        notify: Callable[[str], None] = lambda _: None,
-        lock_timeout: timedelta = timedelta(seconds=30),
-        files: Callable[[], Sequence[str]] = tuple,  # SQLite reads no others
-    ) -> None:
+    def __init__(self, credentials: Mapping[str, Any], context: WarehouseContext) -> None:
         given = credentials.get("schemas_and_paths")
         if not isinstance(given, Mapping) or "main" not in given:
             raise ConfigError(
@@ -94,13 +86,13 @@ class Sqlite:
                 hint="give each schema a file, as in `schemas_and_paths: {main: shop.db}`",
             )
         # dbt runs in the project's folder, so that is what a relative path starts from.
-        self._project_dir = project_dir.absolute()
+        self._project_dir = context.project_dir.absolute()
         self._given = {str(name): self._project_dir / str(path) for name, path in given.items()}
         self._folder = credentials.get("schema_directory")
         self._extensions = tuple(map(str, credentials.get("extensions") or ()))
-        self._threads = threads
-        self._notify = notify
-        self._wait_s = lock_timeout.total_seconds()
+        self._threads = context.threads
+        self._notify = context.notify
+        self._wait_s = context.lock_timeout.total_seconds()
 
     @property
     def path(self) -> Path:

@@ -14,7 +14,7 @@ from sentinel import __version__
 from sentinel.app.alerts import Alerts
 from sentinel.app.deliver import Delivered
 from sentinel.app.evaluate import Evaluated
-from sentinel.app.tend import Tended
+from sentinel.app.timed_planning import TimedPlan
 from sentinel.core.alert import Alert
 from sentinel.core.due import Slot, start_offset
 from sentinel.core.evaluation import Outcome
@@ -116,7 +116,7 @@ class Metrics:
                 due = slot.at + start_offset(seen.alert)
                 self._lag.observe(max(0.0, (seen.began_at - due).total_seconds()))
 
-    def tended(self, tended: Tended) -> None:
+    def tended(self, tended: TimedPlan) -> None:
         found = Counts(
             (str(state.phase), str(state.severity or Severity.CRITICAL))
             for state in tended.states

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from sentinel.app.alerts import Alerts, select_alerts
-from sentinel.core.alert import Surroundings
+from sentinel.core.alert import DefinitionContext
 from sentinel.core.errors import NothingSelected
 from sentinel.core.project import Selection
 from sentinel.core.routing import Routing, Traits
 from tests.fakes import FakeProject, source
 
-AROUND = Surroundings(
+AROUND = DefinitionContext(
     defaults={"channels": ["log"]}, routing=Routing({"log": Traits(groups=False)})
 )
 GOOD = source("good")

@@ -16,7 +16,7 @@ from sentinel.app.daemon import Daemon, Loaded, Pace
 from sentinel.app.deliver import Delivered, Delivery
 from sentinel.app.evaluate import Evaluated, Evaluation
 from sentinel.app.project_health import project_alert_id
-from sentinel.app.tend import Tended, Tending
+from sentinel.app.timed_planning import TimedPlan, TimedPlanning
 from sentinel.core.due import Slot
 from sentinel.core.errors import (
     ConfigError,
@@ -84,7 +84,7 @@ class Counted:
     def evaluated(self, part: Evaluated, slots: Mapping[str, Slot]) -> None:
         self.outcomes.update(str(judged.reading.outcome) for judged in part.judgements)
 
-    def tended(self, tended: Tended) -> None: ...
+    def tended(self, tended: TimedPlan) -> None: ...
 
     def delivered(self, delivered: Delivered) -> None: ...
 
@@ -124,7 +124,7 @@ class Rig:
         return Loaded(
             replace(alerts, known=known),
             Evaluation(project, self.warehouse, self.store, routing=ROUTING),
-            Tending(self.store, "shop", ROUTING),
+            TimedPlanning(self.store, "shop", ROUTING),
             self.store,
             "shop",
             ROUTING,

@@ -16,6 +16,7 @@ from sentinel.core.lifecycle import Phase
 from sentinel.core.planning import Status
 from sentinel.core.project import AlertSource, Compiled
 from sentinel.ports import HistoryQuery, Store
+from sentinel.warehouses.contract import WarehouseContext
 from sentinel.warehouses.duckdb import DuckDb
 from tests.fakes import FakeChannel, FakeProject, alerts_of, source
 from tests.store.made import create_tables, declared_columns, open_store, relations_of
@@ -56,7 +57,7 @@ class Shop:
         create_tables(self.path)
         with duckdb.connect(str(self.path)) as connection:
             connection.execute(ORDERS)
-        self.file = DuckDb({"path": "shop.duckdb"}, folder, 3)
+        self.file = DuckDb({"path": "shop.duckdb"}, WarehouseContext(folder, 3))
         self.store: Store = open_store(self.file, relations_of("shop", declared_columns()))
 
     def run(self, *names: str, threads: int = 3, dry_run: bool = False) -> Evaluated:

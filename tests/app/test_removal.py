@@ -8,7 +8,7 @@ from typing import Any
 
 from sentinel.app.alerts import select_alerts
 from sentinel.app.evaluate import BatchOptions, Evaluated, Evaluation
-from sentinel.core.alert import Surroundings
+from sentinel.core.alert import DefinitionContext
 from sentinel.core.planning import Status
 from sentinel.core.project import AlertSource, Selection
 from sentinel.core.routing import Routing, Traits
@@ -16,7 +16,7 @@ from sentinel.ports import Attempt, HistoryQuery
 from tests.fakes import FakeProject, FakeWarehouse, MemoryStore, mark, source, status
 
 ROUTING = Routing({"log": Traits(groups=False)})
-AROUND = Surroundings(defaults={"channels": ["log"]}, routing=ROUTING)
+AROUND = DefinitionContext(defaults={"channels": ["log"]}, routing=ROUTING)
 REVENUE, STOCK = source("revenue"), source("stock")
 
 

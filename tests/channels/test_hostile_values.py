@@ -16,7 +16,7 @@ from sentinel.core.project import Compiled
 from sentinel.core.routing import Routing, Traits
 from sentinel.ports import Channel, HistoryQuery, Store
 from sentinel.store.postgres import PostgresDialect
-from sentinel.warehouses.contract import Database
+from sentinel.warehouses.contract import Database, WarehouseContext
 from sentinel.warehouses.duckdb import DuckDb
 from sentinel.warehouses.postgres import Postgres
 from tests.fakes import FakeProject, alerts_of, source
@@ -113,12 +113,12 @@ class Shop:
         if place.name == "duckdb":
             path = Path(place.output["path"])
             made.create_tables(path)
-            self.database = DuckDb(place.output, folder)
+            self.database = DuckDb(place.output, WarehouseContext(folder))
             relations = made.relations_of(path.stem, made.declared_columns())
             self.store: Store = made.open_store(self.database, relations)
         else:
             place.execute("; ".join(made.create_statements("postgres")))
-            self.database = Postgres(place.output, folder)
+            self.database = Postgres(place.output, WarehouseContext(folder))
             relations = made.relations_of(
                 place.output["dbname"], made.declared_columns("postgres"), place.schema
             )

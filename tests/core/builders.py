@@ -9,10 +9,16 @@ from typing import Any, Literal
 
 from hypothesis import settings
 
-from sentinel.core.alert import Alert, BrokenAlert, Definition, Fault, Surroundings
-from sentinel.core.alert import judge as judge_definitions
+from sentinel.core.alert import (
+    Alert,
+    BrokenAlert,
+    Definition,
+    DefinitionContext,
+    Fault,
+    parse_definitions,
+)
 from sentinel.core.evaluation import Observation, Outcome, Reading, Result
-from sentinel.core.lifecycle import Judgement, State, Tick, acknowledge, judge
+from sentinel.core.lifecycle import AlertUpdate, EvaluationTime, State, acknowledge, apply_reading
 from sentinel.core.planning import Notification, Plan, Status, ledger_of, plan, standing
 from sentinel.core.project import AlertSource
 from sentinel.core.routing import Recipients, Routing, Traits
@@ -46,7 +52,7 @@ def make_rules(**keys: Any) -> Definition:
 def make_alert(**keys: Any) -> Alert:
     """A good alert by its keys; without `channels` it tells `ops`."""
     block = {"channels": ["ops"]} | {key.rstrip("_"): value for key, value in keys.items()}
-    good, broken = judge_definitions([make_source(block)], Surroundings(routing=ROUTING))
+    good, broken = parse_definitions([make_source(block)], DefinitionContext(routing=ROUTING))
     assert not broken, broken
     return good[0]
 
@@ -100,7 +106,7 @@ def failed(error: str = "the query was refused") -> Reading:
 class Seen:
     """One evaluation: what it did, and who is told."""
 
-    judged: Judgement
+    judged: AlertUpdate
     plan: Plan
 
     @property
@@ -155,8 +161,8 @@ class Story:
         if isinstance(reading, Observation):
             reading = read(reading)
         slot = None if by_hand else at(minute)
-        tick = Tick(at(minute), at(minute if now is None else now), slot, missed_slots)
-        judged = judge(self.alert, reading, self.states.values(), tick, "shop")
+        tick = EvaluationTime(at(minute), at(minute if now is None else now), slot, missed_slots)
+        judged = apply_reading(self.alert, reading, self.states.values(), tick, "shop")
         return self._plan(judged, tick.now, delivered)
 
     def wait(self, minute: float, *, delivered: Status = Status.SENT) -> Seen:
@@ -173,10 +179,10 @@ class Story:
 
     def acknowledge(self, minute: float) -> Seen:
         steps = acknowledge(self.states.values(), "ann", "on it", at(minute))
-        judged = Judgement(self.alert, Reading(Outcome.SKIPPED), steps, kind="acknowledgement")
+        judged = AlertUpdate(self.alert, Reading(Outcome.SKIPPED), steps, kind="acknowledgement")
         return self._plan(judged, at(minute), Status.SENT)
 
-    def _plan(self, judged: Judgement, now: datetime, delivered: Status) -> Seen:
+    def _plan(self, judged: AlertUpdate, now: datetime, delivered: Status) -> Seen:
         told = plan(
             [judged],
             ledger_of(self._open_episodes()),
@@ -201,7 +207,7 @@ class Story:
         episodes |= {state.health_episode_id for state in known}
         return [row for row in self.outbox.values() if row.episode_id in episodes]
 
-    def _keep(self, judged: Judgement) -> None:
+    def _keep(self, judged: AlertUpdate) -> None:
         changed: Sequence[State] = (
             *(step.after for step in judged.steps if not step.recorded_only),
             *judged.noted,

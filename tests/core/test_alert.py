@@ -15,25 +15,25 @@ from sentinel.core.alert import (
     BrokenAlert,
     Condition,
     Definition,
+    DefinitionContext,
     Escalation,
     Hold,
-    Surroundings,
-    judge,
+    parse_definitions,
     suggest,
 )
 from sentinel.core.project import AlertSource, Owner
 from sentinel.core.severity import Severity
 from tests.core.builders import ROUTING, make_alert, make_source
 
-AROUND = Surroundings(timezone="Europe/Paris", routing=ROUTING)
+AROUND = DefinitionContext(timezone="Europe/Paris", routing=ROUTING)
 
 
-def judge_block(block: Any, around: Surroundings = AROUND) -> Alert | BrokenAlert:
-    good, broken = judge([make_source(block)], around)
+def judge_block(block: Any, around: DefinitionContext = AROUND) -> Alert | BrokenAlert:
+    good, broken = parse_definitions([make_source(block)], around)
     return good[0] if good else broken[0]
 
 
-def faults_of(block: Any, around: Surroundings = AROUND) -> list[tuple[tuple[str, ...], str]]:
+def faults_of(block: Any, around: DefinitionContext = AROUND) -> list[tuple[tuple[str, ...], str]]:
     """(keys, message) of every fault of a definition that is otherwise good."""
     whole = {"channels": [], **block} if isinstance(block, Mapping) else block
     alert = judge_block(whole, around)
@@ -352,7 +352,7 @@ def test_a_block_that_is_no_mapping_is_a_fault(block: Any) -> None:
 
 def test_the_block_that_is_no_mapping_is_named() -> None:
     source = make_source({"channels": []}, folder_defaults="daily")
-    _, (broken,) = judge([source], replace(AROUND, defaults={}))
+    _, (broken,) = parse_definitions([source], replace(AROUND, defaults={}))
 
     assert [fault.message for fault in broken.faults] == [
         "`sentinel_defaults` has to be a mapping of keys, such as {schedule: daily}"
@@ -385,7 +385,7 @@ def test_a_bad_definition_leaves_the_others_good() -> None:
         make_source({"channels": ["opps"]}, name="bad"),
         make_source("nonsense", name="worse"),
     ]
-    good, broken = judge(sources, AROUND)
+    good, broken = parse_definitions(sources, AROUND)
 
     assert [alert.name for alert in good] == ["good"]
     assert [alert.name for alert in broken] == ["bad", "worse"]
@@ -403,7 +403,7 @@ def test_the_nearest_block_wins_key_by_key() -> None:
         {"owner": "model"},
         folder_defaults={"severity": "warning", "owner": "folder", "channels": ["mail"]},
     )
-    ((alert,), _) = judge([source], around)
+    ((alert,), _) = parse_definitions([source], around)
 
     assert alert.owner == "model"
     assert alert.rules.severity == "warning"
@@ -422,7 +422,7 @@ def test_a_key_of_the_nearest_block_replaces_the_others_whole() -> None:
 
 def test_an_unknown_key_in_the_folder_defaults_is_a_fault() -> None:
     source = make_source({"channels": []}, folder_defaults={"sevrity": "info"})
-    _, (broken,) = judge([source], AROUND)
+    _, (broken,) = parse_definitions([source], AROUND)
 
     assert [fault.message for fault in broken.faults] == [
         "unknown key `sevrity`; did you mean `severity`?"
@@ -519,7 +519,7 @@ def test_a_broken_alert_keeps_its_id_so_that_its_state_stays(block: Any, alert_i
 
 
 def twins(*sources: AlertSource) -> list[BrokenAlert]:
-    good, broken = judge(sources, AROUND)
+    good, broken = parse_definitions(sources, AROUND)
     assert good == []
     return broken
 
@@ -555,8 +555,8 @@ def test_the_alert_says_more_than_the_model() -> None:
         description="of the model",
         group_owner=Owner("of the group"),
     )
-    ((alert,), _) = judge([source], AROUND)
-    ((plain,), _) = judge([replace(source, block={"channels": []})], AROUND)
+    ((alert,), _) = parse_definitions([source], AROUND)
+    ((plain,), _) = parse_definitions([replace(source, block={"channels": []})], AROUND)
 
     assert (alert.description, alert.owner) == ("of the alert", "of the alert")
     assert (plain.description, plain.owner) == ("of the model", "of the group")

@@ -9,7 +9,7 @@ import pytest
 
 from sentinel.core.evaluation import Outcome, Reading
 from sentinel.core.history import Execution, HistoryRow, history_rows
-from sentinel.core.lifecycle import Tick
+from sentinel.core.lifecycle import EvaluationTime
 from sentinel.core.planning import Decision
 from tests.core.builders import Seen, Story, alerting, at, failed, make_alert, ok, read
 
@@ -18,7 +18,7 @@ def recorded(
     seen: Seen, minute: float, *, slot: bool = True, **known: Any
 ) -> dict[str, HistoryRow]:
     """The rows of one evaluation by instance."""
-    tick = Tick(at(minute), at(minute + 1), at(minute) if slot else None, missed_slots=2)
+    tick = EvaluationTime(at(minute), at(minute + 1), at(minute) if slot else None, missed_slots=2)
     execution = Execution("run-1", "daemon", tick, "hash", 120, 4096, **known)
     rows = history_rows(seen.judged, execution, seen.plan.decisions)
     assert len({row.evaluation_id for row in rows}) == len(rows)
@@ -114,7 +114,7 @@ def test_events_and_reasons_stand_with_their_instance() -> None:
 
 def test_the_reasons_of_another_alert_are_not_taken() -> None:
     seen = Story(make_alert()).see(alerting(), 0)
-    tick = Tick(at(0), at(0), at(0))
+    tick = EvaluationTime(at(0), at(0), at(0))
     decision = replace(seen.plan.decisions[0], alert_id="model.shop.other")
     foreign: list[Decision] = [decision]
     (row,) = history_rows(seen.judged, Execution("run-1", "manual", tick), foreign)
@@ -145,9 +145,9 @@ def test_what_is_only_recorded_has_a_row_too() -> None:
 
 def test_a_slot_has_one_key_whichever_run_evaluates_it() -> None:
     seen = Story(make_alert()).see(alerting(), 0)
-    tick = Tick(at(0), at(1), at(0))
+    tick = EvaluationTime(at(0), at(1), at(0))
 
-    def key(run: str, tick: Tick, attempt: int = 1) -> str:
+    def key(run: str, tick: EvaluationTime, attempt: int = 1) -> str:
         (row,) = history_rows(seen.judged, Execution(run, "daemon", tick, attempt=attempt), ())
         return row.evaluation_id
 

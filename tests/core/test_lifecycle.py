@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sentinel.core.alert import Alert
 from sentinel.core.evaluation import Outcome, Reading, read_counts
-from sentinel.core.lifecycle import Event, Health, Phase, State, Tick, judge
+from sentinel.core.lifecycle import EvaluationTime, Event, Health, Phase, State, apply_reading
 from sentinel.core.severity import Severity
 from tests.core.builders import (
     Seen,
@@ -974,6 +974,8 @@ def test_an_instance_lives_as_if_it_were_alone(
 
 def test_judging_is_repeatable() -> None:
     """A lost compare-and-swap judges the same observation again."""
-    alert, reading, tick = make_alert(), read(alerting()), Tick(at(0), at(0))
+    alert, reading, tick = make_alert(), read(alerting()), EvaluationTime(at(0), at(0))
 
-    assert judge(alert, reading, (), tick, "shop") == judge(alert, reading, (), tick, "shop")
+    assert apply_reading(alert, reading, (), tick, "shop") == apply_reading(
+        alert, reading, (), tick, "shop"
+    )

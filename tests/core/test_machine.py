@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from sentinel.core.evaluation import Observation, Outcome, Reading
-from sentinel.core.lifecycle import Event, Judgement, Phase, State, Tick, acknowledge, judge
+from sentinel.core.lifecycle import (
+    AlertUpdate,
+    EvaluationTime,
+    Event,
+    Phase,
+    State,
+    acknowledge,
+    apply_reading,
+)
 from sentinel.core.planning import Notification, Plan, Status, ledger_of, muted, plan, standing
 from sentinel.core.severity import Severity
 from sentinel.core.silence import Silence
@@ -134,7 +142,11 @@ class Lifecycle(RuleBasedStateMachine):
     def skip(self) -> None:
         before = dict(self.states)
         skipped = Reading(Outcome.SKIPPED)
-        self._take(judge(self.alert, skipped, before.values(), Tick(self.now, self.now), "shop"))
+        self._take(
+            apply_reading(
+                self.alert, skipped, before.values(), EvaluationTime(self.now, self.now), "shop"
+            )
+        )
         assert self.states == before
 
     @rule(passed=minutes)
@@ -166,7 +178,7 @@ class Lifecycle(RuleBasedStateMachine):
     def acknowledge(self) -> None:
         steps = acknowledge(self.states.values(), "ann", None, self.now)
         self.acked |= {step.after.episode_id for step in steps if step.after.episode_id}
-        self._take(Judgement(self.alert, Reading(Outcome.SKIPPED), steps, kind="acknowledgement"))
+        self._take(AlertUpdate(self.alert, Reading(Outcome.SKIPPED), steps, kind="acknowledgement"))
 
     @rule(status=st.sampled_from([Status.SENT, Status.SENT, Status.DEAD, Status.PENDING,
                                   Status.CLAIMED]),
@@ -247,10 +259,10 @@ class Lifecycle(RuleBasedStateMachine):
             reading = Reading.failed("refused")
         else:
             reading = read(Observation("", Outcome(word), severity))  # type: ignore[arg-type]  # ok or alert
-        tick = Tick(as_of, self.now, as_of, int(gap))
+        tick = EvaluationTime(as_of, self.now, as_of, int(gap))
         before = self.states.get("")
-        judged = judge(self.alert, reading, self.states.values(), tick, "shop")
-        assert judged == judge(self.alert, reading, self.states.values(), tick, "shop")
+        judged = apply_reading(self.alert, reading, self.states.values(), tick, "shop")
+        assert judged == apply_reading(self.alert, reading, self.states.values(), tick, "shop")
         self._take(judged)
         events = [str(change.event) for step in judged.steps for change in step.transitions]
         assert events == self.model.see(word, severity, as_of, self.now, gap=gap)
@@ -258,7 +270,7 @@ class Lifecycle(RuleBasedStateMachine):
         if before and before.episode_id and before.episode_id != after.episode_id:
             self.ended.append(before.episode_id)
 
-    def _plan(self, judged: Judgement) -> Plan:
+    def _plan(self, judged: AlertUpdate) -> Plan:
         return plan(
             [judged],
             ledger_of(self.outbox.values()),
@@ -268,7 +280,7 @@ class Lifecycle(RuleBasedStateMachine):
             routing=ROUTING,
         )
 
-    def _take(self, judged: Judgement) -> None:
+    def _take(self, judged: AlertUpdate) -> None:
         told = self._plan(judged)
         assert told == self._plan(judged), "planning depends on nothing but what it is given"
         for step in judged.steps:

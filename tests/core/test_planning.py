@@ -12,10 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentinel.core.alert import BrokenAlert, Surroundings
-from sentinel.core.alert import judge as judge_definitions
+from sentinel.core.alert import BrokenAlert, DefinitionContext, parse_definitions
 from sentinel.core.evaluation import Outcome, Reading, read_counts, read_status
-from sentinel.core.lifecycle import Phase, Tick, judge
+from sentinel.core.lifecycle import EvaluationTime, Phase, apply_reading
 from sentinel.core.planning import Notification, Plan, Status, ledger_of, plan, retry_at
 from sentinel.core.project import Owner
 from sentinel.core.severity import Severity
@@ -431,8 +430,11 @@ def test_what_is_only_recorded_tells_nobody() -> None:
 
 def test_alerts_of_one_batch_are_told_apart() -> None:
     sources = [make_source({"channels": ["ops"]}, name=name) for name in ("one", "two")]
-    alerts, _ = judge_definitions(sources, Surroundings(routing=ROUTING))
-    judged = [judge(alert, read(alerting()), (), Tick(NOON, NOON), "shop") for alert in alerts]
+    alerts, _ = parse_definitions(sources, DefinitionContext(routing=ROUTING))
+    judged = [
+        apply_reading(alert, read(alerting()), (), EvaluationTime(NOON, NOON), "shop")
+        for alert in alerts
+    ]
     planned = plan(judged, {}, "shop", NOON)
 
     assert [row.alert_id for row in planned.notifications] == ["model.shop.one", "model.shop.two"]
@@ -519,7 +521,7 @@ def rich_story() -> Story:
         depends_on=("model.shop.orders",),
         exposures=("dashboard",),
     )
-    ((alert,), _) = judge_definitions([source], Surroundings(routing=ROUTING))
+    ((alert,), _) = parse_definitions([source], DefinitionContext(routing=ROUTING))
     return Story(alert)
 
 

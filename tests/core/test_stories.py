@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from sentinel.core.alert import Alert, Surroundings
-from sentinel.core.alert import judge as judge_definitions
+from sentinel.core.alert import Alert, DefinitionContext, parse_definitions
 from sentinel.core.evaluation import Outcome, Reading
-from sentinel.core.lifecycle import Phase, Tick, judge
+from sentinel.core.lifecycle import EvaluationTime, Phase, apply_reading
 from sentinel.core.planning import MOST_IN_ONE, Status, handed_on, plan
 from sentinel.core.project import Owner
 from sentinel.core.routing import Route, Routing, Traits
@@ -121,7 +120,7 @@ def test_a_renamed_dimension_ends_the_old_instances_and_begins_new_ones() -> Non
 def test_an_alert_that_is_renamed_under_the_same_id_goes_on() -> None:
     def named(name: str) -> Alert:
         source = make_source({"id": "money", "channels": ["ops"]}, name=name)
-        (alert,), _ = judge_definitions([source], Surroundings(routing=ROUTING))
+        (alert,), _ = parse_definitions([source], DefinitionContext(routing=ROUTING))
         return alert
 
     story = Story(named("revenue"))
@@ -414,9 +413,9 @@ def test_who_wants_only_the_end_is_told_only_the_end() -> None:
 def many(number: int, channel: str, routing: Routing, reading: Reading) -> list[str]:
     """The message ids when so many alerts see the same at once."""
     sources = [make_source({"channels": [channel]}, name=f"alert_{n}") for n in range(number)]
-    alerts, _ = judge_definitions(sources, Surroundings(routing=routing))
-    tick = Tick(at(0), at(0), at(0))
-    judged = [judge(alert, reading, [], tick, "shop") for alert in alerts]
+    alerts, _ = parse_definitions(sources, DefinitionContext(routing=routing))
+    tick = EvaluationTime(at(0), at(0), at(0))
+    judged = [apply_reading(alert, reading, [], tick, "shop") for alert in alerts]
     made = plan(judged, {}, "shop", at(0), routing=routing)
     assert len({row.notification_id for row in made.notifications}) == number
     return [row.message_id for row in made.notifications]
@@ -540,7 +539,7 @@ ROUTED = Routing(
 def test_the_first_route_that_matches_decides_unless_it_goes_on(
     tags: tuple[str, ...], severity: Severity, channels: tuple[str, ...]
 ) -> None:
-    (alert,), _ = judge_definitions([make_source({}, tags=tags)], Surroundings(routing=ROUTED))
+    (alert,), _ = parse_definitions([make_source({}, tags=tags)], DefinitionContext(routing=ROUTED))
     assert alert.recipients.at(severity) == channels
 
 
@@ -569,8 +568,8 @@ def test_a_route_is_for_the_alerts_that_all_of_it_matches(route: Route, matches:
 
 
 def test_a_channel_that_a_rise_brings_in_is_told_of_the_firing() -> None:
-    (alert,), _ = judge_definitions(
-        [make_source({}, tags=("money",))], Surroundings(routing=ROUTED)
+    (alert,), _ = parse_definitions(
+        [make_source({}, tags=("money",))], DefinitionContext(routing=ROUTED)
     )
     story = Story(alert, routing=ROUTED)
     story.see(alerting(severity="warning"), 0)
@@ -595,13 +594,15 @@ def test_own_channels_come_before_defaults_and_both_before_the_owner(
     owner = Owner("Money", "money@example.org")
     routing = replace(ROUTED, routes=())
     source = make_source(block, group_owner=owner)
-    (alert,), _ = judge_definitions([source], Surroundings(defaults=defaults, routing=routing))
+    (alert,), _ = parse_definitions([source], DefinitionContext(defaults=defaults, routing=routing))
     assert alert.channels == channels
 
 
 def test_an_owner_without_a_contact_is_nobody() -> None:
     source = make_source({}, group_owner=Owner("Money"))
-    _, (broken,) = judge_definitions([source], Surroundings(routing=replace(ROUTED, routes=())))
+    _, (broken,) = parse_definitions(
+        [source], DefinitionContext(routing=replace(ROUTED, routes=()))
+    )
     assert "would tell nobody" in broken.faults[0].message
 
 
@@ -620,7 +621,7 @@ def test_an_owner_without_a_contact_is_nobody() -> None:
     ],
 )
 def test_a_literal_secret_is_refused_and_not_shown(block: dict[str, object]) -> None:
-    _, (broken,) = judge_definitions([make_source(block)], Surroundings(routing=ROUTING))
+    _, (broken,) = parse_definitions([make_source(block)], DefinitionContext(routing=ROUTING))
     said = " ".join(fault.message for fault in broken.faults)
     assert "looks like a secret" in said
     assert "t0ps3cret" not in said
@@ -632,5 +633,5 @@ def test_an_ordinary_definition_holds_no_secret() -> None:
         "runbook": "https://example.org/runbooks/a?page=2#token",
         "description": "Tokens that were sold twice, by webhook: see secret santa.",
     }
-    (alert,), broken = judge_definitions([make_source(block)], Surroundings(routing=ROUTING))
+    (alert,), broken = parse_definitions([make_source(block)], DefinitionContext(routing=ROUTING))
     assert (broken, alert.channels) == ([], ("ops",))

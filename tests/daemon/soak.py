@@ -19,14 +19,15 @@ from sentinel.app.alerts import select_alerts
 from sentinel.app.daemon import Daemon, Loaded, Pace
 from sentinel.app.deliver import Delivery
 from sentinel.app.evaluate import Evaluation
-from sentinel.app.tend import Tending
-from sentinel.core.alert import Surroundings
+from sentinel.app.timed_planning import TimedPlanning
+from sentinel.core.alert import DefinitionContext
 from sentinel.core.evaluation import Described, Excerpt
 from sentinel.core.project import AlertSource, Selection
 from sentinel.core.routing import Routing, Traits
 from sentinel.ports import Query, Session
 from sentinel.store.leadership import TableLeadership
 from sentinel.store.postgres import PostgresDialect
+from sentinel.warehouses.contract import WarehouseContext
 from sentinel.warehouses.postgres import Postgres
 from sentinel.web.metrics import Metrics
 from tests.fakes import FakeChannel, FakeProject, status
@@ -46,7 +47,7 @@ class Stub:
 
     pause: float = 0.0
     began: list[float] = field(default_factory=list)
-    alone: bool = False
+    exclusive: bool = False
 
     @contextmanager
     def open(self) -> Iterator[Session]:
@@ -137,7 +138,7 @@ def soak(place: Place, number: int, slots: int) -> Measured:
     """Load so many alerts, let so many minutes pass, then let all be due in one."""
     for statement in made.create_statements("postgres"):
         place.execute(statement)
-    database = Postgres(place.output, Path())
+    database = Postgres(place.output, WarehouseContext(Path()))
     relations = made.relations_of(place.output["dbname"], made.declared_columns(), place.schema)
     store = made.open_store(database, relations, dialect=PostgresDialect())
     stub, clock = Stub(), Moving()
@@ -145,11 +146,11 @@ def soak(place: Place, number: int, slots: int) -> Measured:
 
     def load() -> Loaded:
         project = FakeProject(alerts)
-        around = Surroundings(defaults={"channels": ["log"]}, routing=ROUTING)
+        around = DefinitionContext(defaults={"channels": ["log"]}, routing=ROUTING)
         return Loaded(
             select_alerts(project, around, Selection()),
             Evaluation(project, stub, store, routing=ROUTING),
-            Tending(store, "shop", ROUTING),
+            TimedPlanning(store, "shop", ROUTING),
             store,
             "shop",
             ROUTING,

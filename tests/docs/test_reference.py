@@ -46,6 +46,7 @@ from sentinel.dbt.options import DbtOptions
 from sentinel.dbt.setup.scaffold import scaffold
 from sentinel.ports import Message
 from sentinel.store.tables import TABLES
+from sentinel.warehouses.contract import WarehouseContext
 from sentinel.warehouses.duckdb import DuckDb
 from tests.core.builders import Story, alerting, make_alert
 from tests.docs.pages import DOCS, ROOT, Text, read, reference
@@ -212,9 +213,9 @@ def test_keys_of_a_duckdb_profile_that_are_said_to_be_refused_are(tmp_path: Path
     assert len(refused) > 3
     for key in refused:
         with pytest.raises(ConfigError, match=key):
-            DuckDb({"path": "shop.duckdb", key: True}, tmp_path)
+            DuckDb({"path": "shop.duckdb", key: True}, WarehouseContext(tmp_path))
     with pytest.raises(ConfigError):
-        DuckDb({"path": ":memory:"}, tmp_path)
+        DuckDb({"path": ":memory:"}, WarehouseContext(tmp_path))
 
 
 def test_init_writes_the_files_and_the_block_that_are_described(tmp_path: Path) -> None:

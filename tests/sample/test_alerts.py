@@ -10,7 +10,7 @@ import duckdb
 import pytest
 import yaml
 
-from sentinel.core.alert import Surroundings, judge
+from sentinel.core.alert import DefinitionContext, parse_definitions
 from sentinel.core.project import AlertSource
 from sentinel.core.routing import Routing, Traits
 
@@ -141,7 +141,7 @@ def test_the_build_is_without_warnings(shop: BuiltShop) -> None:
 
 def test_every_definition_is_good(shop: BuiltShop, sample: Path) -> None:
     settings = yaml.safe_load((sample / "sentinel.yml").read_text(encoding="utf-8"))
-    around = Surroundings(
+    around = DefinitionContext(
         settings["timezone"],
         settings["defaults"],
         Routing(dict.fromkeys(settings["channels"], Traits())),
@@ -152,7 +152,7 @@ def test_every_definition_is_good(shop: BuiltShop, sample: Path) -> None:
         )
         for name, meta in shop.meta.items()
     ]
-    good, broken = judge(sources, around)
+    good, broken = parse_definitions(sources, around)
     assert broken == []
     recorded = {alert.name for alert in good if alert.channels == ("console", "log")}
     assert recorded == {

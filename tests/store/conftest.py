@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sentinel.store.sql import SqlStore
+from sentinel.warehouses.contract import WarehouseContext
 from sentinel.warehouses.duckdb import DuckDb
 
 from . import made
@@ -41,7 +42,7 @@ def relations(declared: Mapping[str, Any]) -> dict[str, str]:
 @pytest.fixture
 def open_store(database: Path, relations: Mapping[str, str]) -> Callable[..., SqlStore]:
     """A store of a project on that file; `changed` relations replace those of the project."""
-    file = DuckDb({"path": database.name}, database.parent)
+    file = DuckDb({"path": database.name}, WarehouseContext(database.parent))
 
     def open_store(project: str = "shop", changed: Mapping[str, str] | None = None) -> SqlStore:
         return made.open_store(file, relations if changed is None else changed, project)

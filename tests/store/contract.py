@@ -857,8 +857,10 @@ class StoreContract:
         noted = state("noted", removed_since=MOMENT)
         _set(store, state("revenue"), state("stock"), state("stock", "a=1"), noted)
         known = ["model.shop.revenue", "model.shop.noted", "model.shop.new"]
-        assert store.strangers(known) == {"model.shop.stock", "model.shop.noted"}
-        assert store.strangers([]) == {f"model.shop.{n}" for n in ("revenue", "stock", "noted")}
+        assert store.orphaned_alert_ids(known) == {"model.shop.stock", "model.shop.noted"}
+        assert store.orphaned_alert_ids([]) == {
+            f"model.shop.{n}" for n in ("revenue", "stock", "noted")
+        }
 
     def test_a_snapshot_holds_the_silences_in_force(self, store: Store) -> None:
         now = store.now()
@@ -1136,7 +1138,7 @@ class StoreContract:
             state("failing", health=Health.FAILING),
         )
         _set(make_store("bank"), state("theirs", project="bank", phase=Phase.FIRING))
-        names = {each[11:] for each in store.unsettled()}
+        names = {each[11:] for each in store.active_alert_ids()}
         assert names == {"pending", "parts", "recovering", "failing"}
 
     def test_the_outbox_says_how_much_waits_and_since_when(self, make_store: MakeStore) -> None:

@@ -20,6 +20,7 @@ from sentinel.ports import Attempt, Batch, Query
 from sentinel.store.bigquery import BigQueryDialect
 from sentinel.store.sql import SqlStore
 from sentinel.warehouses.bigquery import BigQuery
+from sentinel.warehouses.contract import WarehouseContext
 from tests.fakes import (
     FakeChannel,
     FakeProject,
@@ -40,7 +41,9 @@ from .made import create_statements, declared_columns, open_store, relations_of
 
 def opened(place: BigQueryPlace, project: str = "shop") -> SqlStore:
     relations = relations_of(place.project, declared_columns(), place.schema, "`")
-    return open_store(BigQuery(place.output, Path("/")), relations, project, BigQueryDialect())
+    return open_store(
+        BigQuery(place.output, WarehouseContext(Path("/"))), relations, project, BigQueryDialect()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +134,7 @@ def test_reading_and_keeping_state_need_no_other_permission_than_to_use_jobs(
         return send(self, method, url, *args, **options)
 
     monkeypatch.setattr(AuthorizedSession, "request", listen)
-    with BigQuery(empty.output, Path("/")).open() as session:
+    with BigQuery(empty.output, WarehouseContext(Path("/"))).open() as session:
         query = Query(f"select * from `{empty.project}`.{empty.schema}.sentinel_state", MINUTE)
         session.describe(query)
         session.fetch(query, 3)

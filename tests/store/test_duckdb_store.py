@@ -15,6 +15,7 @@ from sentinel.core.errors import StoreError, TablesMissing, TablesOutdated, Ware
 from sentinel.core.planning import Status
 from sentinel.ports import Attempt, Batch, HistoryQuery
 from sentinel.store.sql import SqlStore
+from sentinel.warehouses.contract import WarehouseContext
 from sentinel.warehouses.duckdb import DuckDb
 from tests.fakes import mark, notification, state
 
@@ -148,8 +149,8 @@ def test_a_relation_whose_name_has_a_colon_is_no_parameter(
 
 def test_times_are_utc_whatever_the_profile_says(database: Path, relations: dict[str, str]) -> None:
     credentials = {"path": database.name, "settings": {"TimeZone": "America/New_York"}}
-    store = open_on(DuckDb(credentials, database.parent), relations)
-    utc = open_on(DuckDb({"path": database.name}, database.parent), relations)
+    store = open_on(DuckDb(credentials, WarehouseContext(database.parent)), relations)
+    utc = open_on(DuckDb({"path": database.name}, WarehouseContext(database.parent)), relations)
     assert abs(store.now() - utc.now()) < timedelta(seconds=30)
     row = notification(at=store.now())
     store.commit([], lambda _: Batch(notifications=(row,)))
@@ -164,7 +165,8 @@ def test_a_held_file_is_told_as_locked_and_nothing_is_written(
     database: Path, relations: dict[str, str]
 ) -> None:
     file = DuckDb(
-        {"path": database.name}, database.parent, lock_timeout=timedelta(milliseconds=100)
+        {"path": database.name},
+        WarehouseContext(database.parent, lock_timeout=timedelta(milliseconds=100)),
     )
     store = open_on(file, relations)
     script = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print(1, flush=True); input()"
@@ -196,8 +198,9 @@ def test_processes_that_commit_at_the_same_time_lose_nothing(
         "from sentinel.ports import Batch\n"
         "from sentinel.store.duckdb import DuckDbDialect\n"
         "from sentinel.store.sql import SqlStore\n"
+        "from sentinel.warehouses.contract import WarehouseContext\n"
         "from sentinel.warehouses.duckdb import DuckDb\n"
-        "file = DuckDb({'path': sys.argv[1]}, Path('/'))\n"
+        "file = DuckDb({'path': sys.argv[1]}, WarehouseContext(Path('/')))\n"
         "names = ['state', 'history', 'notifications', 'silences', 'leases']\n"
         "tables = StoreTables({f'sentinel_{n}': f'sentinel_{n}' for n in names})\n"
         "store = SqlStore('shop', tables, lambda ro: file.engine(read_only=ro), DuckDbDialect())\n"

@@ -21,6 +21,7 @@ from sentinel.core.planning import Status
 from sentinel.ports import Attempt, Batch, HistoryQuery, Pruned, Query, Snapshot
 from sentinel.store.postgres import PostgresDialect
 from sentinel.store.sql import SqlStore
+from sentinel.warehouses.contract import WarehouseContext
 from sentinel.warehouses.postgres import Postgres
 from tests.docs.pages import all_pages
 from tests.fakes import mark, notification, state
@@ -42,7 +43,7 @@ CREATE = "; ".join(create_statements("postgres"))
 
 def store_of(place: PostgresPlace, project: str = "shop", **others: Any) -> SqlStore:
     relations = relations_of(place.dbname, declared_columns("postgres"), place.schema)
-    database = Postgres({**place.output, **others}, Path())
+    database = Postgres({**place.output, **others}, WarehouseContext(Path()))
     return open_store(database, relations, project, PostgresDialect())
 
 
@@ -242,8 +243,9 @@ def test_processes_that_commit_at_the_same_time_lose_nothing(emptied: PostgresPl
         "from sentinel.ports import Batch\n"
         "from sentinel.store.postgres import PostgresDialect\n"
         "from sentinel.store.sql import SqlStore\n"
+        "from sentinel.warehouses.contract import WarehouseContext\n"
         "from sentinel.warehouses.postgres import Postgres\n"
-        "database = Postgres(eval(sys.argv[1]), Path())\n"
+        "database = Postgres(eval(sys.argv[1]), WarehouseContext(Path()))\n"
         "names = ['state', 'history', 'notifications', 'silences', 'leases']\n"
         "tables = StoreTables({f'sentinel_{n}': f'shop.sentinel_{n}' for n in names})\n"
         "store = SqlStore('shop', tables, lambda ro: database.engine(read_only=ro), PostgresDialect())\n"
@@ -310,7 +312,7 @@ class Granted:
 
     def as_user(self, name: str, password: str) -> Postgres:
         output = {**self.place.output, "user": self.renamed[name], "password": password}
-        return Postgres(output | {"schema": "analytics"}, Path(), 2)
+        return Postgres(output | {"schema": "analytics"}, WarehouseContext(Path(), 2))
 
     @property
     def reader(self) -> Postgres:

@@ -17,6 +17,7 @@ from sentinel.core.planning import Status
 from sentinel.ports import Batch, HistoryQuery
 from sentinel.store.sql import SqlStore
 from sentinel.store.sqlite import SqliteDialect
+from sentinel.warehouses.contract import WarehouseContext
 from sentinel.warehouses.sqlite import Sqlite
 from tests.fakes import notification, state
 
@@ -38,7 +39,7 @@ def database(tmp_path: Path) -> Path:
 def open_store(database: Path) -> OpenStore:
     def open_store(project: str = "shop", wait: timedelta = timedelta(seconds=30)) -> SqlStore:
         credentials = {"schemas_and_paths": {"main": database.name}, "schema_directory": "schemas"}
-        file = Sqlite(credentials, database.parent, lock_timeout=wait)
+        file = Sqlite(credentials, WarehouseContext(database.parent, lock_timeout=wait))
         # As dbt-sqlite names them.
         relations = {model: f'main."{model}"' for model in made.declared_columns("sqlite")}
         return made.open_store(file, relations, project, SqliteDialect())
@@ -115,8 +116,9 @@ def test_processes_that_commit_at_the_same_time_lose_nothing(
         "from sentinel.ports import Batch\n"
         "from sentinel.store.sql import SqlStore\n"
         "from sentinel.store.sqlite import SqliteDialect\n"
+        "from sentinel.warehouses.contract import WarehouseContext\n"
         "from sentinel.warehouses.sqlite import Sqlite\n"
-        "file = Sqlite({'schemas_and_paths': {'main': sys.argv[1]}}, Path('/'))\n"
+        "file = Sqlite({'schemas_and_paths': {'main': sys.argv[1]}}, WarehouseContext(Path('/')))\n"
         "names = ['state', 'history', 'notifications', 'silences', 'leases']\n"
         "tables = StoreTables({f'sentinel_{n}': f'main.sentinel_{n}' for n in names})\n"
         "store = SqlStore('shop', tables, lambda ro: file.engine(read_only=ro), SqliteDialect())\n"

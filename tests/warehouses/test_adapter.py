@@ -462,11 +462,11 @@ def test_nothing_of_dbt_is_imported_before_a_connection_is_opened(tmp_path: Path
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from sentinel.bootstrap import Installation, Voice
+from sentinel.bootstrap import Installation, ProgressReporter
 from sentinel.dbt.options import DbtOptions
 quiet = lambda *words: None
 root = Path(sys.argv[1])
-here = Installation(DbtOptions(root, profiles_dir=root), Voice(quiet, quiet, quiet, quiet))
+here = Installation(DbtOptions(root, profiles_dir=root), ProgressReporter(quiet, quiet, quiet, quiet))
 print(type(here.warehouse).__name__, here.warehouse.instant(datetime.now(UTC))[:4])
 print([name for name in sys.modules if name.split('.')[0] in ('dbt', 'dbt_common', 'psycopg', 'psycopg2')])
 """
@@ -485,7 +485,7 @@ def acme(postgres: PostgresPlace, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """A project on a warehouse that Sentinel has no module for, with tables in DuckDB."""
     for name in [name for name in os.environ if name.startswith(("DBT_", "SENTINEL_"))]:
         monkeypatch.delenv(name)
-    monkeypatch.setattr("sentinel.bootstrap.entry_points", without_postgres)
+    monkeypatch.setattr("sentinel.bootstrap.databases.entry_points", without_postgres)
     root = tmp_path / "acme"
     root.mkdir()
     acme = Project(root, monkeypatch)

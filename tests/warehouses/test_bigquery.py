@@ -13,6 +13,7 @@ from google.cloud.bigquery import DatasetReference, QueryJobConfig
 from sentinel.core.errors import QueryError
 from sentinel.ports import Query, Session
 from sentinel.warehouses.bigquery import BigQuery
+from sentinel.warehouses.contract import WarehouseContext
 from tests.places.bigquery import BigQueryPlace
 from tests.places.servers import Servers
 
@@ -60,7 +61,7 @@ def shop(servers: Servers) -> Iterator[BigQueryPlace]:
 @pytest.fixture
 def warehouse(shop: BigQueryPlace) -> BigQuery:
     """The tests write `orders` without its dataset, as dbt never does."""
-    found = BigQuery(shop.output, Path("/"))
+    found = BigQuery(shop.output, WarehouseContext(Path("/")))
     found.client.default_query_job_config = QueryJobConfig(
         default_dataset=DatasetReference(shop.project, shop.schema)
     )

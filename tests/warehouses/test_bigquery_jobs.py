@@ -19,6 +19,7 @@ from sentinel.core.errors import ConfigError, QueryError, WarehouseError
 from sentinel.core.evaluation import Result
 from sentinel.ports import Query
 from sentinel.warehouses.bigquery import BigQuery
+from sentinel.warehouses.contract import WarehouseContext
 
 from .bigquery_stub import Answer, Stub, refused, run_stub
 
@@ -41,7 +42,7 @@ def bigquery(stub: Stub, folder: Path = Path("/"), **keys: Any) -> BigQuery:
         "dataset": "marts",
         "api_endpoint": stub.url,
     }
-    return BigQuery(profile | keys, folder)
+    return BigQuery(profile | keys, WarehouseContext(folder))
 
 
 def fetch(warehouse: BigQuery, query: Query | None = None, limit: int = 3) -> Result:
@@ -234,7 +235,7 @@ def test_a_service_that_can_t_be_reached_is_waited_for_as_long_as_the_profile_sa
         started = time.monotonic()
         with (
             pytest.raises(WarehouseError, match="BigQuery can't be used"),
-            BigQuery(keys, Path("/"), notify=said.append).open(),
+            BigQuery(keys, WarehouseContext(Path("/"), notify=said.append)).open(),
         ):
             pass
         assert time.monotonic() - started < 30

@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError
 
 from sentinel.core.errors import ConfigError, QueryError, WarehouseError, WarehouseLocked
 from sentinel.ports import Query
+from sentinel.warehouses.contract import WarehouseContext
 from sentinel.warehouses.duckdb import DuckDb
 
 from .contract import LONG, SessionContract, Watched
@@ -92,7 +93,7 @@ def shop(tmp_path: Path) -> Path:
 class TestDuckDbSession(SessionContract):
     @pytest.fixture
     def watched(self, shop: Path) -> Watched:
-        warehouse = DuckDb({"path": shop.name}, shop.parent, 3)
+        warehouse = DuckDb({"path": shop.name}, WarehouseContext(shop.parent, 3))
         return WatchedDuckDb(warehouse, SLOW, WRONG, shop.parent)
 
 
@@ -142,7 +143,9 @@ def anywhere(
 
 def declaring(folder: Path, *files: str, **more: Any) -> DuckDb:
     """A database whose dbt project declares these files."""
-    return DuckDb({"path": "shop.duckdb", **more}, folder, 2, files=lambda: files)
+    return DuckDb(
+        {"path": "shop.duckdb", **more}, WarehouseContext(folder, 2, declared_files=lambda: files)
+    )
 
 
 READERS = [
@@ -357,7 +360,7 @@ def test_the_project_is_asked_for_its_files_before_the_database_is_held(project:
         with held_by_another_process(project / "shop.duckdb"):
             return ["shipped.csv"]
 
-    database = DuckDb({"path": "shop.duckdb"}, project, files=files)
+    database = DuckDb({"path": "shop.duckdb"}, WarehouseContext(project, declared_files=files))
     assert read(database, "select count(*) from shipped") == [(2,)]
 
 
@@ -368,9 +371,9 @@ def test_a_second_session_in_this_process_waits_for_the_first(
     waiting = threading.Event()
     second = DuckDb(
         {"path": "shop.duckdb", "settings": settings},
-        project,
-        notify=lambda _: waiting.set(),
-        files=lambda: ["shipped.csv"],
+        WarehouseContext(
+            project, notify=lambda _: waiting.set(), declared_files=lambda: ["shipped.csv"]
+        ),
     )
     found: list[Any] = []
     thread = threading.Thread(
@@ -393,7 +396,7 @@ def test_sessions_of_one_process_that_begin_and_end_at_once_wait_for_each_other(
     """As a daemon's evaluations and deliveries do; one opens the file while another lets it go."""
 
     def work(read_only: bool) -> None:
-        database = DuckDb({"path": "shop.duckdb"}, shop.parent, 1)
+        database = DuckDb({"path": "shop.duckdb"}, WarehouseContext(shop.parent, 1))
         for _ in range(30):
             with database.engine(read_only=read_only) as engine, engine.connect() as connection:
                 connection.exec_driver_sql("select 1").fetchall()
@@ -407,14 +410,14 @@ def test_sessions_of_one_process_that_begin_and_end_at_once_wait_for_each_other(
 
 
 def test_an_instant_has_the_type_of_as_of(shop: Path) -> None:
-    database = DuckDb({"path": "shop.duckdb"}, shop.parent)
+    database = DuckDb({"path": "shop.duckdb"}, WarehouseContext(shop.parent))
     instant = database.instant(datetime(2026, 1, 2, tzinfo=UTC))
     sql = f"select typeof({instant}), typeof(make_timestamp(epoch_us(now())))"
     assert read(database, sql) == [("TIMESTAMP", "TIMESTAMP")]
 
 
 def test_a_value_that_python_has_no_room_for_is_an_error_of_its_query(shop: Path) -> None:
-    database = DuckDb({"path": "shop.duckdb"}, shop.parent)
+    database = DuckDb({"path": "shop.duckdb"}, WarehouseContext(shop.parent))
     with database.open() as session, pytest.raises(QueryError, match="can't be read"):
         session.fetch(Query("select interval 1000000000 day as d", LONG), 3)
 
@@ -423,7 +426,7 @@ def test_a_value_that_python_has_no_room_for_is_an_error_of_its_query(shop: Path
 
 
 def test_the_session_can_only_read_even_what_was_not_recognized(shop: Path) -> None:
-    database = DuckDb({"path": "shop.duckdb"}, shop.parent)
+    database = DuckDb({"path": "shop.duckdb"}, WarehouseContext(shop.parent))
     with (
         database.engine(read_only=True) as engine,
         engine.connect() as connection,
@@ -433,7 +436,7 @@ def test_the_session_can_only_read_even_what_was_not_recognized(shop: Path) -> N
 
 
 def test_the_engine_of_the_store_can_write(shop: Path) -> None:
-    database = DuckDb({"path": "shop.duckdb"}, shop.parent)
+    database = DuckDb({"path": "shop.duckdb"}, WarehouseContext(shop.parent))
     with database.engine(read_only=False) as engine, engine.begin() as connection:
         connection.exec_driver_sql("delete from orders where id > 1")
     assert read(database, "select id from orders") == [(1,)]
@@ -443,14 +446,16 @@ def test_a_relative_path_starts_from_the_project(
     shop: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
-    assert read(DuckDb({"path": "shop.duckdb"}, shop.parent), "select 1") == [(1,)]
-    assert read(DuckDb({"path": str(shop)}, Path()), "select 1") == [(1,)]
+    assert read(DuckDb({"path": "shop.duckdb"}, WarehouseContext(shop.parent)), "select 1") == [
+        (1,)
+    ]
+    assert read(DuckDb({"path": str(shop)}, WarehouseContext(Path())), "select 1") == [(1,)]
 
 
 def test_a_link_keeps_its_name_since_dbt_takes_the_database_s_name_from_it(shop: Path) -> None:
     link = shop.parent / "dev.duckdb"
     link.symlink_to(shop)
-    database = DuckDb({"path": "dev.duckdb"}, shop.parent)
+    database = DuckDb({"path": "dev.duckdb"}, WarehouseContext(shop.parent))
     assert Path(database.path) == link
     assert read(database, "select count(*) from orders") == [(4,)]
 
@@ -463,7 +468,7 @@ def test_settings_config_options_and_extensions_are_those_of_the_profile(shop: P
             "config_options": {"threads": 3, "allow_unsigned_extensions": "true"},
             "extensions": ["json", {"name": "parquet"}],
         },
-        shop.parent,
+        WarehouseContext(shop.parent),
     )
     asked = (
         "select current_setting('TimeZone'), current_setting('threads'), "
@@ -473,7 +478,10 @@ def test_settings_config_options_and_extensions_are_those_of_the_profile(shop: P
 
 
 def test_settings_hold_on_every_connection_of_the_pool(shop: Path) -> None:
-    database = DuckDb({"path": "shop.duckdb", "settings": {"TimeZone": "Asia/Tokyo"}}, shop.parent)
+    database = DuckDb(
+        {"path": "shop.duckdb", "settings": {"TimeZone": "Asia/Tokyo"}},
+        WarehouseContext(shop.parent),
+    )
     with database.engine(read_only=True) as engine:
         connections = [engine.connect() for _ in range(3)]
         zones: set[str] = {
@@ -500,7 +508,9 @@ def test_attached_databases_are_there_for_reading(
 ) -> None:
     with duckdb.connect(str(shop.parent / "more.duckdb")) as connection:
         connection.execute("create table t as select 42 as n")
-    database = DuckDb({"path": "shop.duckdb", "attach": [attachment]}, shop.parent)
+    database = DuckDb(
+        {"path": "shop.duckdb", "attach": [attachment]}, WarehouseContext(shop.parent)
+    )
     assert read(database, f"select n from {schema}.t") == [(42,)]
     with (
         database.engine(read_only=True) as engine,
@@ -515,17 +525,17 @@ def test_a_database_in_memory_is_refused_with_advice(
     credentials: dict[str, str], tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match=":memory:") as caught:
-        DuckDb(credentials, tmp_path)
+        DuckDb(credentials, WarehouseContext(tmp_path))
     assert "path: warehouse.duckdb" in (caught.value.hint or "")
 
 
 def test_keys_of_the_profile_that_are_not_understood_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="'plugins', 'secrets'"):
-        DuckDb({"path": "a.duckdb", "plugins": [{}], "secrets": [{}]}, tmp_path)
+        DuckDb({"path": "a.duckdb", "plugins": [{}], "secrets": [{}]}, WarehouseContext(tmp_path))
 
 
 def test_a_missing_file_is_named_and_not_made(tmp_path: Path) -> None:
-    database = DuckDb({"path": "nowhere.duckdb"}, tmp_path)
+    database = DuckDb({"path": "nowhere.duckdb"}, WarehouseContext(tmp_path))
     with pytest.raises(WarehouseError, match=r"no DuckDB file .*nowhere\.duckdb") as caught:
         read(database, "select 1")
     assert not isinstance(caught.value, WarehouseLocked)
@@ -536,7 +546,7 @@ def test_a_missing_file_is_named_and_not_made(tmp_path: Path) -> None:
 def test_a_file_that_is_no_database_is_said_at_once_whatever_its_name(tmp_path: Path) -> None:
     (tmp_path / "clock.duckdb").write_text("no database " * 1000)
     waited: list[str] = []
-    database = DuckDb({"path": "clock.duckdb"}, tmp_path, notify=waited.append)
+    database = DuckDb({"path": "clock.duckdb"}, WarehouseContext(tmp_path, notify=waited.append))
     with pytest.raises(WarehouseError, match="not a valid DuckDB database") as caught:
         read(database, "select 1")
     assert not isinstance(caught.value, WarehouseLocked)
@@ -544,13 +554,17 @@ def test_a_file_that_is_no_database_is_said_at_once_whatever_its_name(tmp_path: 
 
 
 def test_a_wrong_setting_is_told_in_duckdb_s_words(shop: Path) -> None:
-    database = DuckDb({"path": "shop.duckdb", "settings": {"no_such_thing": 1}}, shop.parent)
+    database = DuckDb(
+        {"path": "shop.duckdb", "settings": {"no_such_thing": 1}}, WarehouseContext(shop.parent)
+    )
     with pytest.raises(WarehouseError, match=r'unrecognized.*"no_such_thing"'):
         read(database, "select 1")
 
 
 def test_an_extension_that_is_not_installed_is_told_and_not_fetched(shop: Path) -> None:
-    database = DuckDb({"path": "shop.duckdb", "extensions": ["no_such_thing"]}, shop.parent)
+    database = DuckDb(
+        {"path": "shop.duckdb", "extensions": ["no_such_thing"]}, WarehouseContext(shop.parent)
+    )
     with pytest.raises(WarehouseError, match=r"no_such_thing.* not found"):
         read(database, "select 1")
 
@@ -591,9 +605,7 @@ def test_a_held_file_is_waited_for_visibly_and_then_names_its_holder(
     waited: list[str] = []
     database = DuckDb(
         {"path": "shop.duckdb"},
-        shop.parent,
-        notify=waited.append,
-        lock_timeout=timedelta(seconds=0.6),
+        WarehouseContext(shop.parent, notify=waited.append, lock_timeout=timedelta(seconds=0.6)),
     )
     with (
         held_by_another_process(shop) as holder,
@@ -610,9 +622,9 @@ def test_a_file_that_comes_free_during_the_wait_is_opened(shop: Path) -> None:
     waiting = threading.Event()
     database = DuckDb(
         {"path": "shop.duckdb"},
-        shop.parent,
-        notify=lambda _: waiting.set(),
-        lock_timeout=timedelta(seconds=30),
+        WarehouseContext(
+            shop.parent, notify=lambda _: waiting.set(), lock_timeout=timedelta(seconds=30)
+        ),
     )
     with held_by_another_process(shop) as holder:
 
@@ -633,8 +645,7 @@ def test_a_held_attachment_is_named_and_not_the_main_file(shop: Path, tmp_path: 
     with held_by_another_process(other):
         database = DuckDb(
             {"path": "shop.duckdb", "attach": [{"path": "other.duckdb"}]},
-            shop.parent,
-            lock_timeout=timedelta(seconds=0.2),
+            WarehouseContext(shop.parent, lock_timeout=timedelta(seconds=0.2)),
         )
         with pytest.raises(WarehouseLocked, match=r"the DuckDB file .*other\.duckdb is held"):
             read(database, "select 1")
@@ -642,7 +653,7 @@ def test_a_held_attachment_is_named_and_not_the_main_file(shop: Path, tmp_path: 
 
 @pytest.mark.parametrize("read_only", [True, False])
 def test_after_a_batch_another_process_can_write(shop: Path, read_only: bool) -> None:
-    database = DuckDb({"path": "shop.duckdb"}, shop.parent, 3)
+    database = DuckDb({"path": "shop.duckdb"}, WarehouseContext(shop.parent, 3))
     with (
         database.engine(read_only=read_only) as engine,
         engine.connect() as first,
@@ -655,7 +666,7 @@ def test_after_a_batch_another_process_can_write(shop: Path, read_only: bool) ->
 
 
 def test_after_a_batch_that_failed_another_process_can_write(shop: Path) -> None:
-    database = DuckDb({"path": "shop.duckdb"}, shop.parent, 3)
+    database = DuckDb({"path": "shop.duckdb"}, WarehouseContext(shop.parent, 3))
     with pytest.raises(QueryError), database.open() as session:
         session.fetch(Query("select no_such_column from orders", LONG), 3)
     with held_by_another_process(shop):
@@ -663,7 +674,7 @@ def test_after_a_batch_that_failed_another_process_can_write(shop: Path) -> None
 
 
 def test_two_processes_read_at_once(shop: Path) -> None:
-    database = DuckDb({"path": "shop.duckdb"}, shop.parent)
+    database = DuckDb({"path": "shop.duckdb"}, WarehouseContext(shop.parent))
     script = "import duckdb, sys; print(duckdb.connect(sys.argv[1], read_only=True).sql('from orders').shape)"
     with database.open() as session:
         session.fetch(Query("select 1", LONG), 3)
@@ -676,8 +687,9 @@ def test_two_processes_read_at_once(shop: Path) -> None:
 def test_the_driver_is_imported_only_when_a_file_is_opened() -> None:
     script = (
         "import sys, pathlib\n"
+        "from sentinel.warehouses.contract import WarehouseContext\n"
         "from sentinel.warehouses.duckdb import DuckDb\n"
-        "DuckDb({'path': 'x.duckdb'}, pathlib.Path('.'))\n"
+        "DuckDb({'path': 'x.duckdb'}, WarehouseContext(pathlib.Path('.')))\n"
         "assert 'duckdb' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

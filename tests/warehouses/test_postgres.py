@@ -26,6 +26,7 @@ from sqlalchemy.exc import DBAPIError
 from sentinel.core.errors import ConfigError, QueryError, WarehouseError
 from sentinel.ports import Query, Session
 from sentinel.warehouses import postgres
+from sentinel.warehouses.contract import WarehouseContext
 from sentinel.warehouses.postgres import Postgres
 from tests.docs.pages import all_pages
 from tests.places.postgres import PostgresPlace
@@ -115,7 +116,9 @@ def checksums(place: PostgresPlace) -> dict[str, Any]:
 def opened(place: PostgresPlace, threads: int = 3, **others: Any) -> Postgres:
     """As its profile says, with `search_path` so that tables need no schema."""
     credentials = {**place.output, "search_path": place.schema, **others}
-    return Postgres({k: v for k, v in credentials.items() if v is not None}, Path(), threads)
+    return Postgres(
+        {k: v for k, v in credentials.items() if v is not None}, WarehouseContext(Path(), threads)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -286,10 +289,11 @@ def test_of_a_large_result_only_what_is_asked_for_reaches_the_client(shop: Postg
         "from datetime import timedelta\n"
         "from pathlib import Path\n"
         "from sentinel.ports import Query\n"
+        "from sentinel.warehouses.contract import WarehouseContext\n"
         "from sentinel.warehouses.postgres import Postgres\n"
         "from tests.peak import peak_bytes\n"
         "def used(): return peak_bytes() // 1024**2\n"
-        "with Postgres(eval(sys.argv[1]), Path()).open() as session:\n"
+        "with Postgres(eval(sys.argv[1]), WarehouseContext(Path())).open() as session:\n"
         "    session.fetch(Query('select 1', timedelta(minutes=1)), 1000)\n"
         "    before = used()\n"
         "    sql = 'select n, md5(n::text) as t from generate_series(1, 500000) as n'\n"
@@ -512,9 +516,10 @@ def test_a_query_whose_process_is_gone_ends_on_the_server(own: PostgresPlace) ->
         "from datetime import timedelta\n"
         "from pathlib import Path\n"
         "from sentinel.ports import Query\n"
+        "from sentinel.warehouses.contract import WarehouseContext\n"
         "from sentinel.warehouses import postgres\n"
         "postgres._NET = timedelta(seconds=-55)\n"
-        "with postgres.Postgres(eval(sys.argv[1]), Path()).open() as session:\n"
+        "with postgres.Postgres(eval(sys.argv[1]), WarehouseContext(Path())).open() as session:\n"
         "    session.fetch(Query(sys.argv[2], timedelta(seconds=60)), 3)\n"
     )
     arguments = [sys.executable, "-c", script, repr(own.output), SLOW + " -- left alone"]
@@ -556,20 +561,20 @@ NOWHERE = {
 
 
 def opened_nowhere(notify: Callable[[str], None] = lambda _: None, **others: Any) -> Postgres:
-    return Postgres(NOWHERE | others, Path(), notify=notify)
+    return Postgres(NOWHERE | others, WarehouseContext(Path(), notify=notify))
 
 
 @pytest.mark.parametrize("key", ["host", "port", "user", "password", "dbname", "schema"])
 def test_a_key_that_is_missing_is_named(key: str) -> None:
     with pytest.raises(ConfigError, match=rf"the PostgreSQL profile has no `{key}`$"):
-        Postgres(NOWHERE | {key: None}, Path())
+        Postgres(NOWHERE | {key: None}, WarehouseContext(Path()))
 
 
 @pytest.mark.parametrize("key", ["port", "connect_timeout", "keepalives_idle", "retries"])
 @pytest.mark.parametrize("value", ["many", -1, True, 1.5])
 def test_a_number_that_is_none_is_named(key: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=f"`{key}` of the PostgreSQL profile"):
-        Postgres(NOWHERE | {key: value}, Path())
+        Postgres(NOWHERE | {key: value}, WarehouseContext(Path()))
 
 
 def test_dbt_s_other_names_of_keys_are_understood(shop: PostgresPlace) -> None:
@@ -756,9 +761,10 @@ def test_a_database_that_is_closed_is_told_and_opened_when_it_is_open_again(
 def test_the_driver_is_imported_only_when_a_server_is_opened() -> None:
     script = (
         "import sys, pathlib\n"
+        "from sentinel.warehouses.contract import WarehouseContext\n"
         "from sentinel.warehouses.postgres import Postgres\n"
         "Postgres(dict.fromkeys(['host', 'user', 'password', 'dbname', 'schema'], 'x') | "
-        "{'port': 1}, pathlib.Path('.'))\n"
+        "{'port': 1}, WarehouseContext(pathlib.Path('.')))\n"
         "assert not {'psycopg', 'psycopg2'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, env=os.environ)

@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 
 from sentinel.core.errors import ConfigError, QueryError, WarehouseError, WarehouseLocked
 from sentinel.ports import Query
+from sentinel.warehouses.contract import WarehouseContext
 from sentinel.warehouses.sqlite import Sqlite
 
 from .contract import LONG, SessionContract, Watched
@@ -87,7 +88,7 @@ def shop(tmp_path: Path) -> Path:
 def on(folder: Path, others: Mapping[str, Any] = {}, **arguments: Any) -> Sqlite:
     """The database of a profile like dbt-sqlite's, with `shop.db` as its schema `main`."""
     credentials = {"schemas_and_paths": {"main": "shop.db"}, "schema_directory": "schemas"}
-    return Sqlite({**credentials, **others}, folder, **arguments)
+    return Sqlite({**credentials, **others}, WarehouseContext(folder, **arguments))
 
 
 def read(database: Sqlite, sql: str) -> list[tuple[Any, ...]]:
@@ -309,13 +310,13 @@ def test_a_profile_without_the_schema_main_is_refused_with_advice(
     tmp_path: Path, given: Any
 ) -> None:
     with pytest.raises(ConfigError, match="`main`") as caught:
-        Sqlite({"schemas_and_paths": given}, tmp_path)
+        Sqlite({"schemas_and_paths": given}, WarehouseContext(tmp_path))
     assert "{main: shop.db}" in (caught.value.hint or "")
 
 
 def test_a_database_in_memory_is_refused_with_advice(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=":memory:") as caught:
-        Sqlite({"schemas_and_paths": {"main": ":memory:"}}, tmp_path)
+        Sqlite({"schemas_and_paths": {"main": ":memory:"}}, WarehouseContext(tmp_path))
     assert "give each schema a file" in (caught.value.hint or "")
 
 

@@ -12,10 +12,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sentinel.app.deliver import Delivered
 from sentinel.app.evaluate import Evaluated, Observed
-from sentinel.app.tend import Tended
+from sentinel.app.timed_planning import TimedPlan
 from sentinel.core.due import Slot
 from sentinel.core.evaluation import Outcome, Reading
-from sentinel.core.lifecycle import Health, Judgement, Phase
+from sentinel.core.lifecycle import AlertUpdate, Health, Phase
 from sentinel.core.planning import Plan
 from sentinel.core.severity import Severity
 from sentinel.ports import Outbox
@@ -52,7 +52,7 @@ def used() -> Metrics:
         )
         for alert, outcome in zip(alerts.good, outcomes, strict=True)
     )
-    judgements = tuple(Judgement(seen.alert, seen.reading, ()) for seen in observed)
+    judgements = tuple(AlertUpdate(seen.alert, seen.reading, ()) for seen in observed)
     slots: Mapping[str, Slot] = {alert.id: Slot(NOW, missed=2) for alert in alerts.good}
     metrics.evaluated(Evaluated("run", NOW, observed, judgements, Plan()), slots)
     standing = (
@@ -61,7 +61,7 @@ def used() -> Metrics:
         state("b", "y", phase=Phase.PENDING),
         state("c", health=Health.FAILING),
     )
-    metrics.tended(Tended(NOW, standing))
+    metrics.tended(TimedPlan(NOW, standing))
     metrics.outbox(Outbox(3, NOW - timedelta(seconds=90), 1), NOW)
     sent = notification("e", channel="mail:team@example.com")
     metrics.delivered(Delivered(sent=(sent,), dead=(notification("f", channel="hook"),)))
@@ -97,7 +97,7 @@ def test_each_thing_that_happened_is_counted() -> None:
 
 def test_what_no_longer_stands_is_counted_no_more() -> None:
     metrics = used()
-    metrics.tended(Tended(NOW))
+    metrics.tended(TimedPlan(NOW))
     metrics.outbox(Outbox(), NOW)
     metrics.leads(False)
     assert value(metrics, "instances", phase="firing", severity="warning") == 0

@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sentinel.bootstrap import Installation, Voice
+from sentinel.bootstrap import Installation, ProgressReporter
 from sentinel.channels import apprise_process
 from sentinel.channels.apprise_process import Service, Text
 from sentinel.channels.certificates import Certificates
@@ -257,8 +257,8 @@ def test_a_heartbeat_ends_no_later_than_its_timeout(
         }
         (tmp_path / "sentinel.yml").write_text(yaml.safe_dump({"heartbeat": settings}))
         (tmp_path / "dbt_project.yml").write_text("name: acme\nprofile: acme\n")
-        voice = Voice(*([lambda *_: None] * 4))
-        beat = Installation(DbtOptions(tmp_path, profiles_dir=tmp_path), voice).heartbeat()
+        voice = ProgressReporter(*([lambda *_: None] * 4))
+        beat = Installation(DbtOptions(tmp_path, profiles_dir=tmp_path), voice).channels.heartbeat()
         assert beat is not None
         errors: list[str] = []
 
@@ -288,9 +288,9 @@ def test_what_is_wrong_with_a_heartbeat_is_named(
     settings = {"url": "https://example.org", **values}
     (tmp_path / "sentinel.yml").write_text(yaml.safe_dump({"heartbeat": settings}))
     (tmp_path / "dbt_project.yml").write_text("name: acme\nprofile: acme\n")
-    voice = Voice(*([lambda *_: None] * 4))
+    voice = ProgressReporter(*([lambda *_: None] * 4))
     with pytest.raises(ConfigError) as caught:
-        Installation(DbtOptions(tmp_path, profiles_dir=tmp_path), voice).heartbeat()
+        Installation(DbtOptions(tmp_path, profiles_dir=tmp_path), voice).channels.heartbeat()
     assert words in str(caught.value)
     assert "sentinel.yml:" in str(caught.value)
 

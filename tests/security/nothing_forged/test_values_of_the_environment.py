@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from sentinel.channels.contract import ChannelContext
 from sentinel.channels.registry import build_channel, channel_types, check_channel
 from sentinel.config.settings import FileSettings, HeartbeatSettings, WebSettings, load_settings
-from sentinel.core.alert import KEYS, Definition, Surroundings, judge
+from sentinel.core.alert import KEYS, Definition, DefinitionContext, parse_definitions
 from sentinel.core.errors import DeliveryError, SentinelError
 from sentinel.core.origin import is_secret
 from sentinel.dbt.files import read_project
@@ -112,10 +112,10 @@ def errors_of_file(folder: Path, document: dict[str, Any]) -> str:
     except SentinelError as error:
         return f"{error.message} {error.hint}"
     assert settings.document is not None
-    around = Surroundings(
+    around = DefinitionContext(
         settings.timezone, settings.defaults, origins=settings.document.origins.under("defaults")
     )
-    _, broken = judge([source("revenue", {})], around)
+    _, broken = parse_definitions([source("revenue", {})], around)
     return " ".join(fault.message for each in broken for fault in each.faults)
 
 

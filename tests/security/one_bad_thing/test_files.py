@@ -299,9 +299,9 @@ def test_a_lock_that_nobody_gives_back_ends_a_command_with_its_name(
     acme: Project,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from sentinel.dbt import project
+    from sentinel.dbt import runner
 
-    monkeypatch.setattr(project, "_PATIENCE", timedelta(seconds=0.2))
+    monkeypatch.setattr(runner, "_LOCK_TIMEOUT", timedelta(seconds=0.2))
     shutil.rmtree(acme.root / "target", ignore_errors=True)
     files.make_private_folder(acme.root / "target" / "sentinel")
     with (acme.root / "target" / "sentinel" / "lock").open("w") as held:

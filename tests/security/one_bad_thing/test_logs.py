@@ -445,7 +445,7 @@ def test_a_channel_on_this_machine_that_cannot_write_fails_to_deliver(
         output = Output(
             json=False, json_logs=json_logs, quiet=True, terminal=False, service=service
         )
-        context = ChannelContext(tmp_path, output.voice().say)
+        context = ChannelContext(tmp_path, output.progress_reporter().say)
         channel, _ = build_channel(name, name, settings, lambda *_: Location("x", 1), context)
         with (
             streams(kind) as err,

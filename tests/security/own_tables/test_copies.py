@@ -19,7 +19,7 @@ from sentinel.store.postgres import PostgresDialect
 from sentinel.store.sql import Dialect, SqlStore
 from sentinel.store.sqlite import SqliteDialect
 from sentinel.warehouses.bigquery import BigQuery
-from sentinel.warehouses.contract import Database
+from sentinel.warehouses.contract import Database, WarehouseContext
 from sentinel.warehouses.duckdb import DuckDb
 from sentinel.warehouses.postgres import Postgres
 from sentinel.warehouses.sqlite import Sqlite
@@ -168,11 +168,13 @@ def test_a_copied_duckdb_file_is_refused_whatever_it_is_attached_as(
     shutil.copy(tmp_path / "shop.duckdb", tmp_path / "dev.duckdb")
     relations = relations_of("dev", declared_columns())
     with pytest.raises(TablesForeign):
-        open_store(DuckDb({"path": "dev.duckdb"}, tmp_path), relations).check()
+        open_store(DuckDb({"path": "dev.duckdb"}, WarehouseContext(tmp_path)), relations).check()
     duckdb.connect(str(tmp_path / "other.duckdb")).close()
     attached = {"path": "other.duckdb", "attach": [{"path": "dev.duckdb", "alias": "shop"}]}
     with pytest.raises(TablesForeign):
-        open_store(DuckDb(attached, tmp_path), relations_of("shop", declared_columns())).check()
+        open_store(
+            DuckDb(attached, WarehouseContext(tmp_path)), relations_of("shop", declared_columns())
+        ).check()
 
 
 @pytest.mark.parametrize("tables", ["sqlite"], indirect=True)
@@ -189,6 +191,6 @@ def test_a_relation_that_cannot_be_described_is_no_missing_table(
 ) -> None:
     with servers.open_place("postgres", tmp_path) as place:
         relations = relations_of("another_database", declared_columns("postgres"), place.schema)
-        database = Postgres(place.output, tmp_path)
+        database = Postgres(place.output, WarehouseContext(tmp_path))
         with pytest.raises(StoreError, match="cross-database"):
             open_store(database, relations, "shop", PostgresDialect()).check()

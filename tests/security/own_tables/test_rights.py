@@ -14,6 +14,7 @@ from google.api_core.exceptions import Forbidden
 from google.cloud import bigquery
 
 from sentinel.core.errors import TablesReadOnly
+from sentinel.warehouses.contract import WarehouseContext
 from sentinel.warehouses.duckdb import DuckDb
 from tests.package.conftest import DbtProject
 from tests.places.postgres import PostgresPlace
@@ -64,7 +65,7 @@ def test_a_duckdb_file_attached_read_only_is_said_as_that(tmp_path: Path) -> Non
         for statement in create_statements("duckdb", place="state.duckdb.main"):
             connection.execute(statement)
     attached = {"path": "state.duckdb", "alias": "kept", "read_only": True}
-    file = DuckDb({"path": "shop.duckdb", "attach": [attached]}, tmp_path)
+    file = DuckDb({"path": "shop.duckdb", "attach": [attached]}, WarehouseContext(tmp_path))
     duckdb.connect(str(tmp_path / "shop.duckdb")).close()
     store = open_store(file, relations_of("kept", declared_columns()))
     store.check()

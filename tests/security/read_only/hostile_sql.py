@@ -30,6 +30,7 @@ from sentinel.dbt.project import DbtProject
 from sentinel.ports import Query, Session
 from sentinel.warehouses.adapter import AdapterWarehouse
 from sentinel.warehouses.bigquery import BigQuery
+from sentinel.warehouses.contract import WarehouseContext
 from sentinel.warehouses.duckdb import DuckDb
 from sentinel.warehouses.postgres import Postgres
 from sentinel.warehouses.readonly import one_select
@@ -345,7 +346,9 @@ def _postgres(servers: Servers, folder: Path) -> Iterator[Target]:
         [(data,)] = place.execute("select current_setting('data_directory')")
         place.execute(f"copy (select '{SECRET}') to '{data}/secret.txt'")
         set_up_postgres(place)
-        warehouse = Postgres({**place.output, "search_path": place.schema}, folder, 1)
+        warehouse = Postgres(
+            {**place.output, "search_path": place.schema}, WarehouseContext(folder, 1)
+        )
         with warehouse.open() as session:
             yield PostgresTarget(session, "postgres", place)
 
@@ -422,7 +425,9 @@ def _duckdb(servers: Servers, folder: Path) -> Iterator[Target]:
     (folder / "declared").mkdir()
     (folder / "declared" / "data.csv").write_text("n\n1\n")
     files = ["declared"]
-    with DuckDb({"path": "shop.duckdb"}, folder, 1, files=lambda: files).open() as session:
+    with DuckDb(
+        {"path": "shop.duckdb"}, WarehouseContext(folder, 1, declared_files=lambda: files)
+    ).open() as session:
         yield DuckDbTarget(session, "duckdb", folder)
 
 
@@ -467,7 +472,9 @@ def _sqlite(servers: Servers, folder: Path) -> Iterator[Target]:
     with closing(sqlite3.connect(folder / "shop.db")) as connection:
         connection.execute(f"create table orders as select * from {ORDERS}")
         connection.commit()
-    with Sqlite({"schemas_and_paths": {"main": "shop.db"}}, folder, 1).open() as session:
+    with Sqlite(
+        {"schemas_and_paths": {"main": "shop.db"}}, WarehouseContext(folder, 1)
+    ).open() as session:
         yield SqliteTarget(session, "sqlite", folder)
 
 
@@ -494,7 +501,7 @@ class BigQueryTarget(Target):
 def _bigquery(servers: Servers, folder: Path) -> Iterator[Target]:
     with servers.bigquery.dataset() as place:
         place.execute(f"create table orders as select * from {ORDERS} as o")
-        with BigQuery(place.output, folder).open() as session:
+        with BigQuery(place.output, WarehouseContext(folder)).open() as session:
             yield BigQueryTarget(session, "bigquery", place)
 
 

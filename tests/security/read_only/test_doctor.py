@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 import yaml
 
-from sentinel.bootstrap import Installation, Voice
+from sentinel.bootstrap import Installation, ProgressReporter
 from sentinel.dbt.options import DbtOptions
 from sentinel.ports import Relation, Rights
 from tests.places.place import Place
@@ -25,7 +25,7 @@ SCHEMA = 'Sales "EU"'
 
 
 def installation(root: Path, target: str = "dev") -> Installation:
-    silent = Voice(lambda _: None, lambda _: None, lambda _: None, lambda *_: None)
+    silent = ProgressReporter(lambda _: None, lambda _: None, lambda _: None, lambda *_: None)
     return Installation(DbtOptions(root, profiles_dir=root, target=target), silent)
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from sentinel.core.errors import QueryError
 from sentinel.ports import Query, Session
+from sentinel.warehouses.contract import WarehouseContext
 from sentinel.warehouses.duckdb import DuckDb
 from sentinel.warehouses.postgres import Postgres
 from sentinel.warehouses.readonly import one_select
@@ -96,7 +97,7 @@ def postgres_place(servers: Servers) -> Iterator[PostgresPlace]:
 @pytest.fixture(scope="module")
 def postgres_session(postgres_place: PostgresPlace) -> Iterator[Session]:
     credentials = {**postgres_place.output, "search_path": postgres_place.schema}
-    with Postgres(credentials, Path(), 1).open() as session:
+    with Postgres(credentials, WarehouseContext(Path(), 1)).open() as session:
         yield session
 
 
@@ -200,7 +201,7 @@ def test_a_function_that_the_owner_keeps_from_ordinary_users_is_refused_whatever
         "revoke execute on function add_one(int) from public"
     )
     credentials = {**postgres_place.output, "search_path": postgres_place.schema}
-    with Postgres(credentials, Path(), 1).open() as session:
+    with Postgres(credentials, WarehouseContext(Path(), 1)).open() as session:
         for call in ("reach_out('a')", "\"reach_out\"('a')", "shop.reach_out('a')"):
             with pytest.raises(QueryError, match="calls reach_out"):
                 session.fetch(Query(f"select {call}", TIMEOUT), 1)
@@ -264,7 +265,9 @@ def duckdb_session(tmp_path: Path) -> Iterator[Session]:
         connection.execute("create table orders as select 1 as id")
     (tmp_path / "secret.txt").write_text(SECRET)
     (tmp_path / "declared").mkdir()
-    with DuckDb({"path": "shop.duckdb"}, tmp_path, 1, files=lambda: ["declared"]).open() as session:
+    with DuckDb(
+        {"path": "shop.duckdb"}, WarehouseContext(tmp_path, 1, declared_files=lambda: ["declared"])
+    ).open() as session:
         yield session
 
 
@@ -369,7 +372,7 @@ def test_no_function_of_sqlite_reaches_beyond_the_database(tmp_path: Path) -> No
         connection.execute("create table orders as select 1 as id")
     (tmp_path / "secret.txt").write_text(SECRET)
     before = {path.name for path in tmp_path.iterdir()}
-    warehouse = Sqlite({"schemas_and_paths": {"main": "shop.db"}}, tmp_path, 1)
+    warehouse = Sqlite({"schemas_and_paths": {"main": "shop.db"}}, WarehouseContext(tmp_path, 1))
     with sqlite3.connect(":memory:") as connection:
         names = {name for (name,) in connection.execute("select name from pragma_function_list")}
         modules = {name for (name,) in connection.execute("select name from pragma_module_list")}

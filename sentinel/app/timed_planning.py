@@ -8,23 +8,23 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from sentinel.app.alerts import Alerts
-from sentinel.app.deliver import claimed_at_birth
+from sentinel.app.deliver import preclaim
 from sentinel.app.evaluate import by_alert, changed, removed
 from sentinel.core.history import Execution, HistoryRow, history_rows
-from sentinel.core.lifecycle import Judgement, State, Tick
+from sentinel.core.lifecycle import AlertUpdate, EvaluationTime, State
 from sentinel.core.planning import Notification, Plan, Status, ledger_of, plan, standing
 from sentinel.core.routing import Routing
 from sentinel.ports import Batch, Lease, Snapshot, Store
 
 
 @dataclass(frozen=True)
-class Tended:
+class TimedPlan:
     """What stands and what was planned: `states` are rows of alerts that aren't calm."""
 
     now: datetime
     states: tuple[State, ...] = ()
     plan: Plan = field(default_factory=Plan)
-    removals: tuple[Judgement, ...] = ()
+    removals: tuple[AlertUpdate, ...] = ()
 
     @property
     def claimed(self) -> list[Notification]:
@@ -38,7 +38,7 @@ class Tended:
 
 
 @dataclass
-class Tending:
+class TimedPlanning:
     """The use case. `target` is the dbt target of the project."""
 
     store: Store
@@ -52,17 +52,17 @@ class Tending:
         holder: str,
         lease: Lease | None = None,
         lease_ttl: timedelta = timedelta(),
-    ) -> Tended:
+    ) -> TimedPlan:
         """Plan for alerts as they stand, and record what there is to tell; mostly nothing.
 
         Raises StoreError, and LeaseLost as a commit does.
         """
         known = alerts.known
-        ids = self.store.unsettled()
+        ids = self.store.active_alert_ids()
         if known is not None:
-            ids |= self.store.strangers(known)
+            ids |= self.store.orphaned_alert_ids(known)
         before = self.store.snapshot(ids)
-        made: list[Tended] = []
+        made: list[TimedPlan] = []
         run_id = uuid.uuid4().hex
 
         def decide(snapshot: Snapshot) -> Batch:
@@ -79,8 +79,8 @@ class Tending:
 
     def _decide(
         self, run_id: str, alerts: Alerts, snapshot: Snapshot, holder: str
-    ) -> tuple[Tended, Batch]:
-        tick = Tick(snapshot.now, snapshot.now, target=self.target)
+    ) -> tuple[TimedPlan, Batch]:
+        tick = EvaluationTime(snapshot.now, snapshot.now, target=self.target)
         states = by_alert(snapshot.states)
         standings = [standing(a, states[a.id]) for a in alerts.all if a.id in states]
         others = frozenset(judged.alert.id for judged in standings)
@@ -94,10 +94,10 @@ class Tending:
             routing=self.routing,
         )
         going = (row for row in snapshot.ledger if row.notification_id not in told.superseded)
-        new = claimed_at_birth(told.notifications, going, holder, snapshot.now)
+        new = preclaim(told.notifications, going, holder, snapshot.now)
         told = replace(told, notifications=new)
         return (
-            Tended(snapshot.now, snapshot.states, told, removals),
+            TimedPlan(snapshot.now, snapshot.states, told, removals),
             Batch(
                 tuple(state for judged in removals for state in changed(judged)),
                 tuple(_history(run_id, standings, removals, told, tick, states)),
@@ -111,10 +111,10 @@ class Tending:
 
 def _history(
     run_id: str,
-    standings: Sequence[Judgement],
-    removals: Sequence[Judgement],
+    standings: Sequence[AlertUpdate],
+    removals: Sequence[AlertUpdate],
     told: Plan,
-    tick: Tick,
+    tick: EvaluationTime,
     states: Mapping[str, Sequence[State]],
 ) -> Sequence[HistoryRow]:
     """A row for each instance that somebody is told of, and for what was removed."""

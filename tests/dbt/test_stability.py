@@ -63,21 +63,21 @@ VOLATILE = [
 
 @pytest.mark.parametrize("code", STABLE)
 def test_sql_of_known_parts_is_stable(code: str) -> None:
-    judge = Stability(manifest_of(model("m", code), macros=MACROS), plain_vars=True)
-    assert judge.why_volatile("model.shop.m") is None
+    stability = Stability(manifest_of(model("m", code), macros=MACROS), plain_vars=True)
+    assert stability.why_volatile("model.shop.m") is None
 
 
 @pytest.mark.parametrize("code", VOLATILE)
 def test_sql_that_looks_elsewhere_is_volatile(code: str) -> None:
-    judge = Stability(manifest_of(model("m", code), macros=MACROS), plain_vars=True)
-    assert judge.why_volatile("model.shop.m")
+    stability = Stability(manifest_of(model("m", code), macros=MACROS), plain_vars=True)
+    assert stability.why_volatile("model.shop.m")
 
 
 @pytest.mark.parametrize("order", [["ping", "pong"], ["pong", "ping"]])
 def test_macros_that_call_each_other_are_judged_in_any_order(order: list[str]) -> None:
     models = [model(name, "{{ %s() }}" % name) for name in order]  # noqa: UP031 (braces)
-    judge = Stability(manifest_of(*models, macros=MACROS), plain_vars=True)
-    assert all(judge.why_volatile(f"model.shop.{name}") for name in order)
+    stability = Stability(manifest_of(*models, macros=MACROS), plain_vars=True)
+    assert all(stability.why_volatile(f"model.shop.{name}") for name in order)
 
 
 def test_a_volatile_ephemeral_parent_makes_its_children_volatile() -> None:
@@ -85,8 +85,8 @@ def test_a_volatile_ephemeral_parent_makes_its_children_volatile() -> None:
     grand = model("grand", "{{ run_started_at }}", config=ephemeral)
     parent = model("parent", config=ephemeral, depends_on={"nodes": ["model.shop.grand"]})
     child = model("child", depends_on={"nodes": ["model.shop.parent"]})
-    judge = Stability(manifest_of(grand, parent, child), plain_vars=True)
-    assert judge.why_volatile("model.shop.child") == "it uses run_started_at"
+    stability = Stability(manifest_of(grand, parent, child), plain_vars=True)
+    assert stability.why_volatile("model.shop.child") == "it uses run_started_at"
     table = model("parent", "{{ run_started_at }}", config={"materialized": "table"})
     assert (
         Stability(manifest_of(table, child), plain_vars=True).why_volatile("model.shop.child")
@@ -95,7 +95,7 @@ def test_a_volatile_ephemeral_parent_makes_its_children_volatile() -> None:
 
 
 def test_a_var_that_holds_jinja_makes_its_users_volatile() -> None:
-    judge = Stability(manifest_of(model("m", "{{ var('x') }}")), plain_vars=False)
-    assert judge.why_volatile("model.shop.m") == "a var holds Jinja"
+    stability = Stability(manifest_of(model("m", "{{ var('x') }}")), plain_vars=False)
+    assert stability.why_volatile("model.shop.m") == "a var holds Jinja"
     assert has_jinja({"a": [{"b": "{{ run_query('x') }}"}]})
     assert not has_jinja({"a": ["plain", 1, None]})

@@ -12,7 +12,7 @@ import pytest
 
 from .conftest import MakeProject, run_dbt
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")

@@ -63,7 +63,7 @@ class Shop:
         self.project = open_project(self.root, engine, self.told, vars="{floor: 99}")
         ids = [IDS[name] for name in EXPECTED]
         self.first = self.project.compile(ids)
-        answers = self.project._load().answers
+        answers = self.project._cache.load().answers
         assert answers
         answers.compiled.clear()  # so that the same manifest is compiled again
         self.second = self.project.compile(ids)

@@ -18,7 +18,7 @@ from sentinel.bootstrap import introspect
 from sentinel.core.errors import ProjectError
 from sentinel.core.project import Selection
 from sentinel.dbt.options import DbtOptions
-from sentinel.dbt.picture import DbtProcess, PicturedProject
+from sentinel.dbt.picture import DbtProcess, ProjectSnapshot
 
 from .conftest import make_shop
 
@@ -55,7 +55,7 @@ def children() -> set[int]:
 
 def test_a_picture_stays_what_it_was_until_the_next_one(shop: Path, process: DbtProcess) -> None:
     options = DbtOptions(shop)
-    first = PicturedProject(options, process, Selection(("tag:money", "queried")))
+    first = ProjectSnapshot(options, process, Selection(("tag:money", "queried")))
     assert first.name == "shop"
     assert {each.name for each in first.alerts()} == {"packaged", "vars", "queried"}
     assert first.select(Selection()) == {MONEY, QUERIED}
@@ -68,23 +68,23 @@ def test_a_picture_stays_what_it_was_until_the_next_one(shop: Path, process: Dbt
     path = shop / "models" / "alerts" / "packaged.sql"
     path.write_text(path.read_text() + "\n-- changed\n")
     assert "changed" not in str(first.compile([MONEY])[MONEY].sql)
-    second = PicturedProject(options, process, Selection(("tag:money",)))
+    second = ProjectSnapshot(options, process, Selection(("tag:money",)))
     assert "changed" in str(second.compile([MONEY])[MONEY].sql)
     # It doesn't parse: that is said in dbt's words, and what was good is still there.
     good = path.read_text()
     path.write_text(good + "{{ config(")
     with pytest.raises(ProjectError, match="packaged"):
-        PicturedProject(options, process, Selection()).alerts()
+        ProjectSnapshot(options, process, Selection()).alerts()
     assert second.alerts()
     path.write_text(good)
-    assert PicturedProject(options, process, Selection()).alerts()
+    assert ProjectSnapshot(options, process, Selection()).alerts()
     # Nothing of it has brought dbt into this process.
     script = (
         "import sys; from sentinel.dbt.picture import *; from sentinel.core.project import Selection\n"
         "from sentinel.dbt.options import DbtOptions; from pathlib import Path\n"
         "if __name__ == '__main__':\n"
         f"    o = DbtOptions(Path({str(shop)!r})); p = DbtProcess(o)\n"
-        "    print(len(PicturedProject(o, p, Selection()).alerts()), 'dbt' in sys.modules); p.close()\n"
+        "    print(len(ProjectSnapshot(o, p, Selection()).alerts()), 'dbt' in sys.modules); p.close()\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout == "3 False\n", done.stderr

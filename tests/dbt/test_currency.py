@@ -234,7 +234,7 @@ def test_an_engine_with_an_older_project_in_memory_reads_it_again(
     old.alerts()
     touch(tmp_path / "shop/models/base/orders.sql", "select 8")
     counting(PROJECT)[0].alerts()  # another process parses and keeps its answers
-    old._kept = None  # as after the file of answers was read again
+    old._cache._kept = None  # as after the file of answers was read again
     old.compile(["model.shop.a"])
     assert engine.calls == ["parse", "parse", "compile model.shop.a"]
 

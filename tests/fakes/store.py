@@ -1,343 +1,36 @@
-"""Fakes at the ports, and the small values that tests are made of.
-
-`MemoryStore` keeps the contract of every store: tests/store runs its suite over it too.
-"""
+"""A store in memory. It keeps the contract of every store: tests/store runs its suite over it."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import datetime, timedelta
 
-from sentinel.app.alerts import Alerts
-from sentinel.core.alert import Surroundings, judge
 from sentinel.core.errors import (
-    DeliveryError,
     LeaseLost,
-    QueryError,
     StateConflict,
     TablesMissing,
-    WarehouseError,
 )
-from sentinel.core.evaluation import Excerpt, Outcome, Result
+from sentinel.core.evaluation import Outcome
 from sentinel.core.history import HistoryRow
-from sentinel.core.lifecycle import Event, Health, Phase, State, state_key
+from sentinel.core.lifecycle import Health, Phase, State
 from sentinel.core.planning import Notification, Status
-from sentinel.core.project import AlertSource, Compiled, Location, Selection, StoreTables
-from sentinel.core.routing import Routing, Traits
 from sentinel.core.silence import Silence
-from sentinel.core.values import hash_id, to_json
+from sentinel.core.values import to_json
 from sentinel.ports import (
     Attempt,
     Batch,
-    Described,
     HistoryQuery,
     Lease,
-    Message,
     Outbox,
     Pruned,
-    Query,
-    Receipt,
     Recorded,
-    Session,
     Snapshot,
     Store,
 )
+from tests.fakes.clock import Clock
 
-NOW = datetime(2026, 1, 2, 9, 0, tzinfo=UTC)
 UNFINISHED = (Status.PENDING, Status.CLAIMED)
-
-
-@dataclass
-class Clock:
-    """Time that passes only when somebody sleeps, or a test says so."""
-
-    moment: datetime = NOW
-    slept: list[float] = field(default_factory=list)
-
-    def now(self) -> datetime:
-        return self.moment
-
-    def monotonic(self) -> float:
-        return (self.moment - NOW).total_seconds()
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.moment += timedelta(seconds=seconds)
-
-    def pass_by(self, length: timedelta) -> None:
-        self.moment += length
-
-
-# -- values ------------------------------------------------------------------------------------
-
-
-def source(name: str, block: Mapping[str, Any] | None = None, **others: Any) -> AlertSource:
-    """A model of the project `shop` that is an alert."""
-    return AlertSource(
-        unique_id=f"model.shop.{name}",
-        name=name,
-        path=f"models/alerts/{name}.sql",
-        block={} if block is None else block,
-        **others,
-    )
-
-
-def alerts_of(*sources: AlertSource, channels: Iterable[str] = ("log",)) -> Alerts:
-    """Judged definitions; those that name no channel tell all of `channels`."""
-    known = tuple(channels)
-    good, broken = judge(
-        sources,
-        Surroundings(
-            defaults={"channels": list(known)},
-            routing=Routing(dict.fromkeys(known, Traits(groups=False))),
-        ),
-    )
-    return Alerts(tuple(good), tuple(broken))
-
-
-def state(alert: str = "revenue", instance: str = "", **others: Any) -> State:
-    """A row of sentinel_state of the project `shop`, not yet written."""
-    given: dict[str, Any] = {
-        "state_key": state_key("shop", f"model.shop.{alert}", instance),
-        "project": "shop",
-        "alert_id": f"model.shop.{alert}",
-        "unique_id": f"model.shop.{alert}",
-        "alert": alert,
-        "instance": instance,
-    }
-    return State(**given | others)
-
-
-def notification(
-    episode: str = "episode",
-    channel: str = "log",
-    event: Event = Event.FIRING,
-    *,
-    n: int = 0,
-    at: datetime = NOW,
-    **others: Any,
-) -> Notification:
-    """A pending row of sentinel_notifications of the project `shop`."""
-    identity = hash_id(episode, channel, event, str(n))
-    given: dict[str, Any] = {
-        "notification_id": identity,
-        "message_id": identity,
-        "project": "shop",
-        "channel": channel,
-        "event": event,
-        "n": n,
-        "episode_id": episode,
-        "alert_id": "model.shop.revenue",
-        "instance": "",
-        "incident_id": None,
-        "reason": "first_firing",
-        "payload": payload(event=str(event)),
-        "status": Status.PENDING,
-        "created_at": at,
-        "not_before": at,
-    }
-    return Notification(**given | others)
-
-
-def silence(*alert_ids: str, **others: Any) -> Silence:
-    """A silence of the project `shop`, from now on for two hours."""
-    given: dict[str, Any] = {
-        "silence_id": "hush",
-        "project": "shop",
-        "alert_ids": list(alert_ids),
-        "dimensions": None,
-        "selector": None,
-        "comment": "known",
-        "author": "ann",
-        "os_user": "ann",
-        "created_at": NOW,
-        "starts_at": NOW,
-        "ends_at": NOW + timedelta(hours=2),
-    }
-    return Silence(**given | others)
-
-
-def payload(**others: Any) -> dict[str, Any]:
-    """What a notification tells, as planning freezes it."""
-    return {
-        "event": "firing",
-        "reason": "first_firing",
-        "alert": "revenue",
-        "alert_id": "model.shop.revenue",
-        "unique_id": "model.shop.revenue",
-        "instance": "",
-        "dimensions": {},
-        "severity": "critical",
-        "phase": "firing",
-        "since": "2026-01-02T09:00:00Z",
-        "as_of": "2026-01-02T09:00:00Z",
-        "actual_value": 8120.0,
-        "threshold": 10000.0,
-        "failures": None,
-        "message": "revenue is low",
-        "context": {},
-        "description": "Revenue of the last day.",
-        "owner": "finance",
-        "runbook": "https://example.com/runbook",
-        "tags": [],
-        "path": "models/alerts/revenue.sql",
-        "depends_on": ["model.shop.orders"],
-        "exposures": [],
-        "episode_id": "episode",
-        "project": "shop",
-    } | others
-
-
-def message(*rows: Notification) -> Message:
-    """The message of rows that share a message_id; of one firing, if none are given."""
-    found = rows or (notification(),)
-    return Message(found[0].message_id, found[0].channel, found)
-
-
-# -- project -----------------------------------------------------------------------------------
-
-
-@dataclass
-class FakeProject:
-    """A project whose alerts compile to `select <name>`, unless `compiled` says otherwise."""
-
-    sources: Sequence[AlertSource] = ()
-    compiled: dict[str, Compiled] = field(default_factory=dict)
-    chosen: frozenset[str] | None = None
-    lines: Mapping[str, int] = field(default_factory=dict)
-    hidden: Mapping[str, Location] = field(default_factory=dict)
-    name: str = "shop"
-
-    def alerts(self) -> Sequence[AlertSource]:
-        return self.sources
-
-    def select(self, selection: Selection) -> frozenset[str]:
-        if self.chosen is not None:
-            return self.chosen
-        return frozenset(each.unique_id for each in self.sources)
-
-    def compile(self, unique_ids: Iterable[str]) -> Mapping[str, Compiled]:
-        return {i: self.compiled.get(i, Compiled(i, "select " + i[11:])) for i in unique_ids}
-
-    def tables(self) -> StoreTables:
-        return StoreTables()
-
-    def locate(self, source: AlertSource, *keys: str) -> Location:
-        return Location(source.path, self.lines.get(keys[0] if keys else ""))
-
-    def hidden_block(self, source: AlertSource) -> Location | None:
-        return self.hidden.get(source.name)
-
-
-# -- warehouse ---------------------------------------------------------------------------------
-
-Answer = Result | Exception | Callable[[], Result]
-
-
-@dataclass
-class FakeWarehouse:
-    """Answers each query (by its text) as told, and remembers what it was asked.
-
-    `answers` may hold (method, sql) or sql; of a query it doesn't know it says `status` OK.
-    """
-
-    answers: dict[Any, Any] = field(default_factory=dict)
-    asked: list[tuple[str, str]] = field(default_factory=list)
-    queries: list[Query] = field(default_factory=list)
-    unreachable: WarehouseError | None = None
-    sessions: int = 0
-    alone: bool = False
-    most_at_once: int = 0
-    _running: int = 0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    @contextmanager
-    def open(self) -> Iterator[Session]:
-        if self.unreachable:
-            raise self.unreachable
-        with self._lock:
-            self.sessions += 1
-        try:
-            yield self
-        finally:
-            with self._lock:
-                self.sessions -= 1
-
-    @property
-    def is_open(self) -> bool:
-        return self.sessions > 0
-
-    def instant(self, moment: datetime) -> str:
-        return f"at('{moment:%Y-%m-%d %H:%M}')"
-
-    def describe(self, query: Query) -> Described:
-        answer = self._answer("describe", query)
-        return Described(answer.columns, answer.bytes_billed)
-
-    def fetch(self, query: Query, limit: int, excerpt: Excerpt | None = None) -> Result:
-        return self._answer("fetch", query)
-
-    def count(
-        self,
-        query: Query,
-        dimensions: Sequence[str],
-        limit: int,
-        excerpt: Excerpt | None = None,
-    ) -> Result:
-        return self._answer("count", query)
-
-    def sample(
-        self,
-        query: Query,
-        dimensions: Sequence[str],
-        size: int,
-        excerpt: Excerpt | None = None,
-    ) -> Result:
-        return self._answer("sample", query)
-
-    def asked_for(self, method: str) -> list[str]:
-        return [sql for how, sql in self.asked if how == method]
-
-    def _answer(self, method: str, query: Query) -> Result:
-        assert self.is_open, "a query on a closed session"
-        sql = query.sql
-        with self._lock:
-            self.asked.append((method, sql))
-            self.queries.append(query)
-            self._running += 1
-            self.most_at_once = max(self.most_at_once, self._running)
-        try:
-            known = self.answers.get(sql, status("OK"))
-            answer: Answer = self.answers.get((method, sql), known)
-            if callable(answer):
-                return answer()
-            if isinstance(answer, Exception):
-                raise answer
-            return answer
-        finally:
-            with self._lock:
-                self._running -= 1
-
-
-def status(word: str, **columns: Any) -> Result:
-    """The one row of a status query."""
-    return Result(("status", *columns), ((word, *columns.values()),))
-
-
-def counted(number: int) -> Result:
-    """The answer to a count without dimensions."""
-    return Result(("failures",), ((number,),))
-
-
-def refused(words: str) -> QueryError:
-    return QueryError(words)
-
-
-# -- store -------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -389,7 +82,7 @@ class MemoryStore:
         silences = tuple(self.silences(self.now()))
         return Snapshot(states, tuple(ledger), self.now(), silences)
 
-    def unsettled(self) -> frozenset[str]:
+    def active_alert_ids(self) -> frozenset[str]:
         return frozenset(
             each.alert_id
             for each in self.tables.states.values()
@@ -397,7 +90,7 @@ class MemoryStore:
             and (each.phase not in (None, Phase.OK) or each.health is Health.FAILING)
         )
 
-    def strangers(self, known: Iterable[str]) -> frozenset[str]:
+    def orphaned_alert_ids(self, known: Iterable[str]) -> frozenset[str]:
         wanted = set(known)
         return frozenset(
             each.alert_id
@@ -684,34 +377,3 @@ def mark(store: Store, claimed: Sequence[Notification], attempt: Attempt) -> boo
     first = claimed[0]
     marked = store.mark({first.message_id: (first.claim_token or 0, attempt)})
     return first.message_id in marked
-
-
-# -- channels ----------------------------------------------------------------------------------
-
-
-@dataclass
-class FakeChannel:
-    """A channel that fails as told, one entry of `failures` a message, and then accepts all."""
-
-    name: str = "log"
-    traits: Traits = field(default_factory=lambda: Traits(groups=False))
-    failures: list[DeliveryError] = field(default_factory=list)
-    always: DeliveryError | None = None
-    before: Callable[[Message], None] = field(default=lambda _: None)
-    tried: list[Message] = field(default_factory=list)
-    accepted: list[Message] = field(default_factory=list)
-
-    def send(self, message: Message) -> Receipt:
-        self.tried.append(message)
-        self.before(message)
-        if self.always:
-            raise self.always
-        if self.failures:
-            raise self.failures.pop(0)
-        self.accepted.append(message)
-        return Receipt(f"ref-{len(self.accepted)}")
-
-    @property
-    def told(self) -> list[str]:
-        """The events that were accepted, in order."""
-        return [str(row.event) for message in self.accepted for row in message.notifications]

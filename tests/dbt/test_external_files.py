@@ -16,6 +16,7 @@ from sentinel.dbt.manifest import external_files
 from sentinel.dbt.options import DbtOptions
 from sentinel.dbt.project import DbtProject
 from sentinel.ports import Query
+from sentinel.warehouses.contract import WarehouseContext
 from sentinel.warehouses.duckdb import DuckDb
 
 from .conftest import write
@@ -78,7 +79,9 @@ def test_declared_files_are_known_and_readable_and_others_are_not(tmp_path: Path
     compiled = project.compile(["model.shop.late"])["model.shop.late"]
     assert compiled.sql is not None
     profile = project.profile()
-    database = DuckDb(profile.credentials, root, files=project.external_files)
+    database = DuckDb(
+        profile.credentials, WarehouseContext(root, declared_files=project.external_files)
+    )
     minute = timedelta(minutes=1)
     with database.open() as session:
         assert session.fetch(Query(compiled.sql, minute), 9).rows == ((2, "boris"),)

@@ -1,0 +1,122 @@
+"""A warehouse that gives prepared answers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sentinel.core.errors import (
+    QueryError,
+    WarehouseError,
+)
+from sentinel.core.evaluation import Excerpt, Result
+from sentinel.ports import (
+    Described,
+    Query,
+    Session,
+)
+
+Answer = Result | Exception | Callable[[], Result]
+
+
+@dataclass
+class FakeWarehouse:
+    """Answers each query (by its text) as told, and remembers what it was asked.
+
+    `answers` may hold (method, sql) or sql; of a query it doesn't know it says `status` OK.
+    """
+
+    answers: dict[Any, Any] = field(default_factory=dict)
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    queries: list[Query] = field(default_factory=list)
+    unreachable: WarehouseError | None = None
+    sessions: int = 0
+    exclusive: bool = False
+    most_at_once: int = 0
+    _running: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def open(self) -> Iterator[Session]:
+        if self.unreachable:
+            raise self.unreachable
+        with self._lock:
+            self.sessions += 1
+        try:
+            yield self
+        finally:
+            with self._lock:
+                self.sessions -= 1
+
+    @property
+    def is_open(self) -> bool:
+        return self.sessions > 0
+
+    def instant(self, moment: datetime) -> str:
+        return f"at('{moment:%Y-%m-%d %H:%M}')"
+
+    def describe(self, query: Query) -> Described:
+        answer = self._answer("describe", query)
+        return Described(answer.columns, answer.bytes_billed)
+
+    def fetch(self, query: Query, limit: int, excerpt: Excerpt | None = None) -> Result:
+        return self._answer("fetch", query)
+
+    def count(
+        self,
+        query: Query,
+        dimensions: Sequence[str],
+        limit: int,
+        excerpt: Excerpt | None = None,
+    ) -> Result:
+        return self._answer("count", query)
+
+    def sample(
+        self,
+        query: Query,
+        dimensions: Sequence[str],
+        size: int,
+        excerpt: Excerpt | None = None,
+    ) -> Result:
+        return self._answer("sample", query)
+
+    def asked_for(self, method: str) -> list[str]:
+        return [sql for how, sql in self.asked if how == method]
+
+    def _answer(self, method: str, query: Query) -> Result:
+        assert self.is_open, "a query on a closed session"
+        sql = query.sql
+        with self._lock:
+            self.asked.append((method, sql))
+            self.queries.append(query)
+            self._running += 1
+            self.most_at_once = max(self.most_at_once, self._running)
+        try:
+            known = self.answers.get(sql, status("OK"))
+            answer: Answer = self.answers.get((method, sql), known)
+            if callable(answer):
+                return answer()
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+        finally:
+            with self._lock:
+                self._running -= 1
+
+
+def status(word: str, **columns: Any) -> Result:
+    """The one row of a status query."""
+    return Result(("status", *columns), ((word, *columns.values()),))
+
+
+def counted(number: int) -> Result:
+    """The answer to a count without dimensions."""
+    return Result(("failures",), ((number,),))
+
+
+def refused(words: str) -> QueryError:
+    return QueryError(words)
