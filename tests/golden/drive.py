@@ -20,11 +20,11 @@ from sentinel.app.deliver import Delivery
 from sentinel.app.evaluate import BatchOptions, Evaluated, Evaluation
 from sentinel.app.project_health import record_project
 from sentinel.app.report import report
-from sentinel.app.silences import Wish, silence, unsilence
+from sentinel.app.silences import SilenceRequest, silence, unsilence
 from sentinel.app.slots import at_slot, due_now
-from sentinel.app.tend import Tending
+from sentinel.app.timed_planning import TimedPlanning
 from sentinel.cli.run import run_document
-from sentinel.core.alert import Surroundings
+from sentinel.core.alert import DefinitionContext
 from sentinel.core.errors import DeliveryError, QueryError, SentinelError
 from sentinel.core.evaluation import Result
 from sentinel.core.planning import Status
@@ -123,7 +123,7 @@ class Story:
         return {"document": document, "exit": told.exit_code(None), "before": evaluated.before}
 
     def plan_by_time(self, fenced: bool = False) -> Any:
-        planning = Tending(self.store, PROJECT, self.routing, TARGET)
+        planning = TimedPlanning(self.store, PROJECT, self.routing, TARGET)
         lease = self.lease if fenced else None
         planned = planning(self._alerts(()), HOLDER, lease, MINUTE)
         return {"messages": planned.messages, "claimed": len(planned.claimed)}
@@ -141,7 +141,7 @@ class Story:
 
     def silence(self, name: str, minutes: int, dimensions: Mapping[str, str] | None) -> Any:
         now = self.clock.now()
-        wish = Wish(
+        wish = SilenceRequest(
             (f"model.shop.{name}",), None, dimensions, "planned", "ada", "root", None,
             now + minutes * MINUTE,
         )  # fmt: skip
@@ -242,7 +242,7 @@ class Story:
         ]
 
     def _alerts(self, names: Sequence[str]) -> Alerts:
-        context = Surroundings(
+        context = DefinitionContext(
             defaults={"channels": ["ops"], "timezone": "UTC"}, routing=self.routing
         )
         found = select_alerts(self.project, context, Selection(), may_be_none=True)
