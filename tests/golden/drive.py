@@ -31,7 +31,7 @@ from sentinel.core.planning import Status
 from sentinel.core.project import AlertSource, Selection
 from sentinel.core.routing import Routing, Traits
 from sentinel.core.values import to_json
-from sentinel.ports import Batch, HistoryQuery, Lease
+from sentinel.ports import Batch, Decision, HistoryQuery, Lease
 from tests.fakes import NOW, Clock, FakeChannel, FakeProject, FakeWarehouse, MemoryStore, Tables
 
 PROJECT, HOLDER, TARGET = "shop", "me", "prod"
@@ -255,7 +255,7 @@ class Story:
         )
 
     def _commit(self, batch: Batch) -> None:
-        self.store.commit([], lambda _: batch)
+        self.store.commit([], lambda _: Decision(batch, None))
 
 
 @contextmanager
