@@ -6,15 +6,15 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sentinel.app.deliver import preclaim
-from sentinel.core.alert import Alert, BrokenAlert
+from sentinel.app.record import Entry, Recorder
+from sentinel.core.alert import Alert, BrokenAlert, row_ids
 from sentinel.core.evaluation import Outcome, Reading
-from sentinel.core.history import Execution, history_rows
-from sentinel.core.lifecycle import AlertUpdate, EvaluationTime, State, Step, acknowledge
-from sentinel.core.planning import Notification, Status, ledger_of, plan
+from sentinel.core.history import Execution
+from sentinel.core.lifecycle import AlertUpdate, EvaluationTime, State, acknowledge
+from sentinel.core.planning import Notification, Status
 from sentinel.core.routing import Routing
 from sentinel.core.silence import dimension_text
-from sentinel.ports import Batch, Decision, Snapshot, Store
+from sentinel.ports import Decision, Snapshot, Store
 
 KIND = "acknowledgement"
 
@@ -52,50 +52,29 @@ def acknowledge_alerts(
     holder: str,
 ) -> Acknowledged:
     """Acknowledge the open episodes of alerts, in one transaction."""
+    recorder = Recorder(project, routing, holder)
+    run_id = uuid.uuid4().hex
 
     def decide(snapshot: Snapshot) -> Decision[Acknowledged]:
-        tick = EvaluationTime(snapshot.now, snapshot.now)
-        judgements, before = [], []
+        cause = Execution(run_id, "manual", EvaluationTime(snapshot.now, snapshot.now))
+        entries: list[Entry] = []
+        before: list[State] = []
         for alert in alerts:
-            names = (alert.id, alert.source.unique_id)
-            rows = [s for s in snapshot.states if s.alert_id in names and wish.covers(s)]
+            rows = [s for s in snapshot.states if s.alert_id in alert.row_ids and wish.covers(s)]
             before += [s for s in rows if s.acked_at and s.phase is not None and s.phase.open]
             steps = acknowledge(rows, wish.by, wish.comment, snapshot.now)
             if steps:
-                reading = Reading(Outcome.SKIPPED)
-                judgements.append(AlertUpdate(alert, reading, steps, kind=KIND))
-        told = plan(
-            judgements,
-            ledger_of(snapshot.ledger),
-            project,
-            snapshot.now,
-            silences=snapshot.silences,
-            routing=routing,
+                update = AlertUpdate(alert, Reading(Outcome.SKIPPED), steps, kind=KIND)
+                entries.append(Entry(update, cause))
+        record = recorder.compose(entries, snapshot)
+        notifications = record.plan.notifications
+        return Decision(
+            record.batch, Acknowledged(record.batch.states, tuple(before), notifications)
         )
-        execution = Execution(uuid.uuid4().hex, "manual", tick)
-        new = preclaim(told.notifications, snapshot.ledger, holder, snapshot.now)
-        steps_ = [step for judged in judgements for step in judged.steps]
-        batch = Batch(
-            _after(steps_),
-            tuple(
-                row
-                for judged in judgements
-                for row in history_rows(judged, execution, told.decisions)
-            ),
-            new,
-            told.superseded,
-            told.revived,
-        )
-        return Decision(batch, Acknowledged(_after(steps_), tuple(before), new))
 
-    ids = {each for alert in alerts for each in (alert.id, alert.source.unique_id)}
-    return store.commit(ids, decide)
+    return store.commit(row_ids(alerts), decide)
 
 
 def claimed(rows: Sequence[Notification]) -> list[Notification]:
     """Those of new notifications that this process has claimed by making them."""
     return [row for row in rows if row.status is Status.CLAIMED]
-
-
-def _after(steps: Sequence[Step]) -> tuple[State, ...]:
-    return tuple(step.after for step in steps)

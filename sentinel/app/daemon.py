@@ -24,13 +24,14 @@ from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from sentinel.app.alerts import Alerts
+from sentinel.app.batch import BatchOptions, Evaluated
 from sentinel.app.deliver import Delivered, Delivery
-from sentinel.app.evaluate import BatchOptions, Evaluated, Evaluation
+from sentinel.app.evaluate import Evaluation
 from sentinel.app.problems import Log, Problems, Throttle
 from sentinel.app.project_health import record_project
 from sentinel.app.threads import Threads
 from sentinel.app.timed_planning import TimedPlan, TimedPlanning
-from sentinel.core.alert import BrokenAlert
+from sentinel.core.alert import BrokenAlert, row_ids
 from sentinel.core.due import Due, Slot, Timetable, last_slots
 from sentinel.core.errors import (
     ConfigError,
@@ -431,9 +432,7 @@ class Daemon:
         """The timetable anew, by what the store says was evaluated."""
         loaded = self._loaded
         assert loaded is not None
-        states = loaded.store.snapshot(
-            {each for alert in loaded.alerts.all for each in (alert.id, alert.source.unique_id)}
-        ).states
+        states = loaded.store.snapshot(row_ids(loaded.alerts.all)).states
         failed = {s.alert_id for s in states if s.is_head and s.last_outcome is Outcome.ERROR}
         with self._lock:
             if loaded is not self._loaded:

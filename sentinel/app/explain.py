@@ -64,7 +64,7 @@ def explain_alert(
     store: Store, around: DefinitionContext, alert: Alert | BrokenAlert, limit: int
 ) -> Explanation:
     """All that the tables say of an alert."""
-    ids = frozenset((alert.id, alert.source.unique_id))
+    ids = frozenset(alert.row_ids)
     snapshot = store.snapshot(ids)
     history = store.history(HistoryQuery(alert_ids=ids, limit=limit))
     stuck = store.notifications([Status.PENDING, Status.CLAIMED, Status.DEAD])

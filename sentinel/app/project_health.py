@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 
-from sentinel.app.deliver import preclaim
+from sentinel.app.record import Entry, Recorder
 from sentinel.core.alert import BrokenAlert, Fault
 from sentinel.core.evaluation import Outcome, Reading
-from sentinel.core.history import Execution, history_rows
+from sentinel.core.history import Execution
 from sentinel.core.lifecycle import EvaluationTime, Health, apply_reading
-from sentinel.core.planning import Notification, ledger_of, plan
+from sentinel.core.planning import Notification
 from sentinel.core.project import AlertSource
 from sentinel.core.routing import Recipients, Routing
 from sentinel.core.severity import Severity
-from sentinel.ports import Batch, Decision, Snapshot, Store
+from sentinel.ports import Decision, Snapshot, Store
 
 NAME = "dbt_project"
 
@@ -51,31 +52,17 @@ def record_project(
         () if error is None else (Fault((), error),),
         Recipients(dict.fromkeys(Severity, tuple(channels))),
     )
+    recorder = Recorder(project, routing, holder)
+    run_id = uuid.uuid4().hex
 
     def decide(snapshot: Snapshot) -> Decision[Sequence[Notification]]:
-        tick = EvaluationTime(snapshot.now, snapshot.now)
-        judged = apply_reading(alert, reading, snapshot.states, tick, project)
-        told = plan(
-            [judged],
-            ledger_of(snapshot.ledger),
-            project,
-            snapshot.now,
-            silences=snapshot.silences,
-            routing=routing,
-        )
-        going = (row for row in snapshot.ledger if row.notification_id not in told.superseded)
-        new = preclaim(told.notifications, going, holder, snapshot.now)
-        execution = Execution(uuid.uuid4().hex, "reload", tick)
-        rows = tuple(step.after for step in judged.steps if not step.recorded_only)
-        batch = Batch(
-            rows if error is not None else (),
-            tuple(history_rows(judged, execution, told.decisions)),
-            new,
-            told.superseded,
-            told.revived,
-            # A project that can be read is no alert that is calm: nothing is left of it.
-            snapshot.states if error is None else (),
-        )
-        return Decision(batch, new)
+        time = EvaluationTime(snapshot.now, snapshot.now)
+        update = apply_reading(alert, reading, snapshot.states, time, project)
+        record = recorder.compose([Entry(update, Execution(run_id, "reload", time))], snapshot)
+        batch = record.batch
+        if error is None:
+            # A project that can be read is no alert: none of its rows stay.
+            batch = replace(batch, states=(), dropped=snapshot.states)
+        return Decision(batch, record.plan.notifications)
 
     return store.commit({identity}, decide)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from sentinel.app.alerts import Alerts
-from sentinel.core.alert import Alert, BrokenAlert
+from sentinel.core.alert import Alert, BrokenAlert, row_ids
 from sentinel.core.due import Slot, due_slot, last_slot, last_slots, this_slot
 from sentinel.core.errors import UsageError
 from sentinel.core.lifecycle import Health
@@ -70,9 +70,7 @@ def at_slot(alerts: Alerts, moment: datetime, store: Store) -> Slotted:
 
 def _snapshot(alerts: Alerts, store: Store) -> Snapshot:
     """The store, of these alerts under all the ids that their rows may go by."""
-    return store.snapshot(
-        {each for alert in alerts.all for each in (alert.id, alert.source.unique_id)}
-    )
+    return store.snapshot(row_ids(alerts.all))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from sentinel.app.alerts import Alerts
-from sentinel.app.evaluate import compile_each, fault, query_of
+from sentinel.app.compile import compile_alerts, describe_fault
+from sentinel.app.query import query_of
 from sentinel.core.alert import Alert
 from sentinel.core.errors import ConfigError, QueryError, SentinelError
 from sentinel.core.evaluation import ContractError, shape_of
@@ -62,7 +63,7 @@ def find_in_settings(checks: Iterable[Callable[[], object]]) -> list[Finding]:
 
 def find_in_sql(project: Project, alerts: Alerts) -> tuple[list[Finding], list[tuple[Alert, str]]]:
     """Alerts that don't compile, and the SQL of those that do."""
-    compiled = compile_each(project, alerts.good)
+    compiled = compile_alerts(project, alerts.good)
     found: list[Finding] = []
     sql: list[tuple[Alert, str]] = []
     for alert in alerts.good:
@@ -114,7 +115,7 @@ def _check_query(session: Session, alert: Alert, sql: str) -> Finding | int | No
     except SentinelError:
         raise
     except Exception as error:  # noqa: BLE001 - the edge of one alert: the others are checked
-        return Finding(alert.name, place, fault(error))
+        return Finding(alert.name, place, describe_fault(error))
     estimate, most = described.bytes_estimated, alert.rules.max_bytes_billed
     if estimate is not None and most is not None and estimate > most:
         return Finding(

@@ -76,7 +76,7 @@ def explain_document(found: Explanation) -> dict[str, Any]:
     """The document of `explain --output json`; its schema is schemas/explain.json."""
     alert, head = found.alert, found.head
     good = alert if isinstance(alert, Alert) else None
-    names = {alert.id: alert.name, alert.source.unique_id: alert.name}
+    names = dict.fromkeys(alert.row_ids, alert.name)
     now = found.snapshot.now
     return {
         "alert": alert.name,
@@ -90,7 +90,7 @@ def explain_document(found: Explanation) -> dict[str, Any]:
         "silences": [
             silence_document(each, names, now)
             for each in found.snapshot.silences
-            if {alert.id, alert.source.unique_id} & set(each.alert_ids)
+            if set(alert.row_ids) & set(each.alert_ids)
         ],
         "evaluations": [_evaluation_document(row) for row in found.history],
         "undelivered": [

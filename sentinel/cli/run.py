@@ -17,9 +17,9 @@ from rich.text import Text
 
 from sentinel import files
 from sentinel.app.alerts import Alerts, select_alerts
+from sentinel.app.batch import BatchOptions
 from sentinel.app.deliver import Delivered
 from sentinel.app.documents import json_time
-from sentinel.app.evaluate import BatchOptions
 from sentinel.app.report import Report, Result, report, title
 from sentinel.app.slots import Shard, at_slot, due_now
 from sentinel.channels.escape import plain as clean

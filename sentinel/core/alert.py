@@ -269,6 +269,11 @@ class Alert:
         return self.rules.id or self.source.unique_id
 
     @property
+    def row_ids(self) -> tuple[str, ...]:
+        """The ids that its rows may have: its own, and the one from before its `id` was set."""
+        return tuple(dict.fromkeys((self.id, self.source.unique_id)))
+
+    @property
     def name(self) -> str:
         return self.source.name
 
@@ -311,8 +316,18 @@ class BrokenAlert:
         return given if isinstance(given, str) and given else self.source.unique_id
 
     @property
+    def row_ids(self) -> tuple[str, ...]:
+        """The ids that its rows may have, as an alert's."""
+        return tuple(dict.fromkeys((self.id, self.source.unique_id)))
+
+    @property
     def name(self) -> str:
         return self.source.name
+
+
+def row_ids(alerts: Iterable[Alert | BrokenAlert]) -> frozenset[str]:
+    """The ids that rows of any of these alerts may have."""
+    return frozenset(each for alert in alerts for each in alert.row_ids)
 
 
 @dataclass(frozen=True)

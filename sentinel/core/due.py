@@ -72,7 +72,7 @@ def last_slots(states: Iterable[State]) -> dict[str, datetime | None]:
 
 def last_slot(alert: Alert, last: Mapping[str, datetime | None]) -> datetime | None:
     """The last slot of an alert, also where its rows still go by the id it had before."""
-    return last.get(alert.id) or last.get(alert.source.unique_id)
+    return next((slot for key in alert.row_ids if (slot := last.get(key))), None)
 
 
 @dataclass

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from sentinel.app.alerts import Alerts
+from sentinel.app.batch import Evaluated
 from sentinel.app.daemon import Daemon, Loaded, Pace
 from sentinel.app.deliver import Delivered, Delivery
-from sentinel.app.evaluate import Evaluated, Evaluation
+from sentinel.app.evaluate import Evaluation
 from sentinel.app.project_health import project_alert_id
 from sentinel.app.timed_planning import TimedPlan, TimedPlanning
 from sentinel.core.due import Slot
@@ -303,7 +304,7 @@ def test_a_run_by_hand_uses_no_slot_up(rig: Rig) -> None:
     rig.tick(after=timedelta())
     rig.clock.pass_by(MINUTE + timedelta(seconds=1))
     loaded = rig.load()
-    from sentinel.app.evaluate import BatchOptions
+    from sentinel.app.batch import BatchOptions
 
     loaded.evaluation(loaded.alerts, BatchOptions(threads=1))
     daemon.start_due()

@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 import pytest
 
 from sentinel.app.alerts import Alerts
+from sentinel.app.batch import BatchOptions, Evaluated
 from sentinel.app.deliver import LEASE
-from sentinel.app.evaluate import BatchOptions, Evaluated, Evaluation
+from sentinel.app.evaluate import Evaluation
 from sentinel.core.errors import (
     QueryError,
     StateConflict,

@@ -9,8 +9,9 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from sentinel.app.batch import BatchOptions, Evaluated
 from sentinel.app.deliver import Delivery
-from sentinel.app.evaluate import BatchOptions, Evaluated, Evaluation
+from sentinel.app.evaluate import Evaluation
 from sentinel.core.errors import DeliveryError
 from sentinel.core.lifecycle import Phase
 from sentinel.core.planning import Status

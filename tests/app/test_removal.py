@@ -7,7 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 from sentinel.app.alerts import select_alerts
-from sentinel.app.evaluate import BatchOptions, Evaluated, Evaluation
+from sentinel.app.batch import BatchOptions, Evaluated
+from sentinel.app.evaluate import Evaluation
 from sentinel.core.alert import DefinitionContext
 from sentinel.core.planning import Status
 from sentinel.core.project import AlertSource, Selection

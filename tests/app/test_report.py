@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from sentinel.app.batch import BatchOptions, Evaluated
 from sentinel.app.deliver import Delivered, Delivery
-from sentinel.app.evaluate import BatchOptions, Evaluated, Evaluation
+from sentinel.app.evaluate import Evaluation
 from sentinel.app.report import Report, Result, report
 from sentinel.core.errors import DeliveryError
 from sentinel.core.evaluation import Outcome

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from sentinel.app.alerts import Alerts
+from sentinel.app.batch import Evaluated
 from sentinel.app.deliver import Delivered
-from sentinel.app.evaluate import Evaluated
 from sentinel.app.report import Report, report
 from sentinel.app.slots import Shard, Slotted, at_slot, due_now
 from sentinel.core.errors import UsageError

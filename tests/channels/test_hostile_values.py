@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from sentinel.app.batch import BatchOptions
 from sentinel.app.deliver import Delivery
-from sentinel.app.evaluate import BatchOptions, Evaluation
+from sentinel.app.evaluate import Evaluation
 from sentinel.core.planning import Status
 from sentinel.core.project import Compiled
 from sentinel.core.routing import Routing, Traits

@@ -38,16 +38,16 @@ def after(owner: Any, name: str, *, when: Callable[[Any], bool] = lambda _: True
 
 def arm(point: str) -> None:
     """Set the trap for one point; `none` sets none."""
-    from sentinel.app.evaluate import _Look
+    from sentinel.app.query import AlertQuery
     from sentinel.channels.webhook import WebhookChannel
     from sentinel.dbt.project import DbtProject
     from sentinel.store.sql import SqlStore
 
     match point:
         case "before_query":
-            before(_Look, "_read")
+            before(AlertQuery, "_read")
         case "after_query":
-            after(_Look, "_read")
+            after(AlertQuery, "_read")
         case "in_transaction":
             after(SqlStore, "_write")
         case "after_commit":

@@ -12,8 +12,9 @@ import pytest
 from google.auth.transport.requests import AuthorizedSession
 from sqlalchemy import Engine, event
 
+from sentinel.app.batch import BatchOptions
 from sentinel.app.deliver import Delivery
-from sentinel.app.evaluate import BatchOptions, Evaluation
+from sentinel.app.evaluate import Evaluation
 from sentinel.core.errors import StateConflict, TablesMissing
 from sentinel.core.planning import Status
 from sentinel.ports import Attempt, Batch, Query

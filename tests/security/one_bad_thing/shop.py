@@ -8,7 +8,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from sentinel.app.evaluate import BatchOptions, Evaluated, Evaluation
+from sentinel.app.batch import BatchOptions, Evaluated
+from sentinel.app.evaluate import Evaluation
 from sentinel.core.evaluation import Reading
 from sentinel.core.project import Compiled
 from sentinel.ports import Store

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import pytest
 
 import sentinel.app.evaluate
-from sentinel.app.evaluate import BatchOptions, Evaluated, Evaluation
+from sentinel.app.batch import BatchOptions, Evaluated
+from sentinel.app.evaluate import Evaluation
 from sentinel.app.validate import check_queries, find_in_sql
 from sentinel.core.alert import Definition
 from sentinel.core.errors import StoreError

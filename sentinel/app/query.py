@@ -1,0 +1,262 @@
+"""Queries of a batch: one alert's query read as a result, and several at once."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from queue import Empty, SimpleQueue
+from threading import Event
+
+from sentinel.app.batch import BatchContext, BatchOptions, Observed
+from sentinel.app.compile import describe_fault
+from sentinel.app.removal import group_by_alert
+from sentinel.app.samples import (
+    add_samples,
+    firing_instances,
+    group_samples,
+    note_missing_samples,
+)
+from sentinel.core.alert import Alert
+from sentinel.core.errors import QueryError, SentinelError, WarehouseError, WarehouseLocked
+from sentinel.core.evaluation import (
+    ROW_CAP,
+    ContractError,
+    Described,
+    Outcome,
+    Reading,
+    dimensions_excerpt,
+    known_shape,
+    read_counts,
+    read_status,
+    samples_excerpt,
+    shape_of,
+    status_excerpt,
+)
+from sentinel.core.lifecycle import State, apply_reading
+from sentinel.core.project import Compiled
+from sentinel.ports import Query, Session, Warehouse
+
+_AS_OF = re.compile(r"/\*sentinel:as_of\*/.*?/\*sentinel:end\*/", re.DOTALL)
+_STOPPED = Reading(Outcome.SKIPPED, error="not evaluated: an earlier alert ended the run")
+
+
+def query_of(alert: Alert, sql: str, run_id: str | None = None) -> Query:
+    """The query of an alert within its bounds, labelled so that its cost can be traced."""
+    rules = alert.rules
+    labels = {"sentinel_alert": alert.name} | ({"sentinel_run": run_id} if run_id else {})
+    return Query(sql, rules.timeout, rules.max_bytes_billed, labels)
+
+
+def hash_sql(sql: str) -> str:
+    """The SQL's hash in history, whatever characters it has."""
+    return hashlib.sha256(sql.encode(errors="surrogatepass")).hexdigest()
+
+
+@dataclass
+class _Cost:
+    """Bytes billed by all queries of one evaluation; None where the warehouse doesn't say."""
+
+    bytes_billed: int | None = None
+
+    def add(self, amount: int | None) -> None:
+        if amount is not None:
+            self.bytes_billed = (self.bytes_billed or 0) + amount
+
+
+@dataclass
+class AlertQuery:
+    """Runs the query of one alert and reads its result; one instance serves all threads.
+
+    `project` is the project's name. `on_fault` gets unforeseen errors with the alert's name. No
+    attribute is computed on first use: `cached_property` holds one lock for all threads.
+    """
+
+    warehouse: Warehouse
+    project: str
+    batch: BatchContext
+    on_fault: Callable[[str, Exception], None] = lambda _alert, _error: None
+    _states: Mapping[str, Sequence[State]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._states = group_by_alert(self.batch.before.states)
+
+    def __call__(self, session: Session, alert: Alert, compiled: Compiled | None) -> Observed:
+        """What the query says; whatever goes wrong with it is the alert's error.
+
+        Raises WarehouseLocked, for nothing is known then.
+        """
+        started, began_at = time.perf_counter(), datetime.now(UTC)
+        if compiled is None or compiled.sql is None:
+            words = compiled and compiled.error
+            return Observed(alert, Reading.failed(words or "the model doesn't compile"))
+        cost = _Cost()
+        reading = self._read_safely(session, alert, compiled.sql, cost)
+        return Observed(
+            alert,
+            reading,
+            sql_hash=hash_sql(compiled.sql),
+            duration_ms=round((time.perf_counter() - started) * 1000),
+            bytes_billed=cost.bytes_billed,
+            began_at=began_at,
+        )
+
+    def _read_safely(self, session: Session, alert: Alert, compiled: str, cost: _Cost) -> Reading:
+        try:
+            instant = self.warehouse.instant(self.batch.time_of(alert).as_of)
+            sql = _AS_OF.sub(lambda _: instant, compiled)
+            return self._read(session, alert, query_of(alert, sql, self.batch.run_id), cost)
+        except (QueryError, ContractError) as error:
+            return Reading.failed(str(error))
+        except WarehouseLocked:
+            raise
+        except WarehouseError as error:
+            return Reading.failed(str(error), lost=True)
+        except Exception as error:  # noqa: BLE001 - the edge of one alert: the others go on
+            self.on_fault(alert.name, error)
+            return Reading.failed(describe_fault(error))
+
+    def _read(self, session: Session, alert: Alert, query: Query, cost: _Cost) -> Reading:
+        rules = alert.rules
+        shape = known_shape(rules)
+        # A count without dimensions needs no columns: it reads one number.
+        described = None
+        if shape != "rows" or rules.dimensions:
+            described = session.describe(query)
+            shape = shape_of(rules, described.columns)
+        if shape == "status":
+            assert described is not None
+            result = session.fetch(query, ROW_CAP, status_excerpt(rules, described))
+            cost.add(result.bytes_billed)
+            return read_status(rules, result)
+        reading = self._count(session, alert, query, described, cost)
+        return self._with_samples(session, alert, query, reading, described, cost)
+
+    def _count(
+        self,
+        session: Session,
+        alert: Alert,
+        query: Query,
+        described: Described | None,
+        cost: _Cost,
+    ) -> Reading:
+        rules = alert.rules
+        excerpt = dimensions_excerpt(rules, described) if described and rules.dimensions else None
+        result = session.count(query, rules.dimensions, ROW_CAP, excerpt)
+        cost.add(result.bytes_billed)
+        if result.truncated:
+            raise ContractError(f"`dimensions` has more than {ROW_CAP:,} combinations of values")
+        try:
+            counts = {tuple(row[:-1]): int(row[-1]) for row in result.rows}
+        except TypeError:
+            raise ContractError("`dimensions` names a column of lists or mappings") from None
+        return read_counts(rules, counts)
+
+    def _with_samples(
+        self,
+        session: Session,
+        alert: Alert,
+        query: Query,
+        reading: Reading,
+        described: Described | None,
+        cost: _Cost,
+    ) -> Reading:
+        """The reading with a few violating rows in the context of each instance that fires now."""
+        rules = alert.rules
+        if not rules.samples:
+            return reading
+        states, as_of = self._states.get(alert.id, ()), self.batch.time_of(alert)
+        firing = firing_instances(apply_reading(alert, reading, states, as_of, self.project))
+        if not firing:
+            return reading
+        try:
+            excerpt = samples_excerpt(rules, described or session.describe(query))
+            result = session.sample(query, rules.dimensions, rules.samples, excerpt)
+            cost.add(result.bytes_billed)
+            samples = group_samples(rules, result)
+        except (QueryError, ContractError):
+            return note_missing_samples(reading, firing)
+        except SentinelError:
+            raise
+        except Exception as error:  # noqa: BLE001 - as below
+            # The count is sure; that it has no sample must not keep anybody from being notified.
+            self.on_fault(alert.name, error)
+            return note_missing_samples(reading, firing)
+        return add_samples(reading, firing, samples)
+
+
+@dataclass
+class QueryRunner:
+    """Runs the queries of a batch in as many threads as its options say.
+
+    `query` runs one alert's query. After `stop` is set, no further query starts.
+    """
+
+    warehouse: Warehouse
+    query: Callable[[Session, Alert, Compiled | None], Observed]
+    options: BatchOptions
+    stop: Event = field(default_factory=Event)
+
+    def __call__(
+        self, alerts: Sequence[Alert], compiled: Mapping[str, Compiled]
+    ) -> Iterator[Observed | None]:
+        """What each query observed, as it ends; None when the options' patience is over.
+
+        `compiled` is by unique id. Raises WarehouseError if the warehouse can't be reached, and
+        WarehouseLocked.
+        """
+        if not alerts:
+            return
+        threads = min(self.options.threads, len(alerts))
+        with self.warehouse.open() as session, ThreadPoolExecutor(threads) as pool:
+            finished: SimpleQueue[Observed | BaseException] = SimpleQueue()
+            waiting = iter(alerts)  # one for all threads: each takes the next
+
+            def work() -> None:
+                for alert in waiting:
+                    try:
+                        sql = compiled.get(alert.source.unique_id)
+                        finished.put(self._run(session, alert, sql))
+                    except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+                        finished.put(error)
+
+            for _ in range(threads):
+                pool.submit(work)
+            try:
+                yield from self._collect(finished, len(alerts))
+            finally:
+                self.stop.set()  # after an interrupt nothing that waits for a thread is started
+
+    def _run(self, session: Session, alert: Alert, compiled: Compiled | None) -> Observed:
+        if self.stop.is_set():
+            return Observed(alert, _STOPPED)
+        observed = self.query(session, alert, compiled)
+        failed = observed.reading.outcome in (Outcome.ALERT, Outcome.ERROR)
+        if self.options.fail_fast and failed:
+            self.stop.set()  # here, before this thread takes the next alert
+        return observed
+
+    def _collect(
+        self, finished: SimpleQueue[Observed | BaseException], count: int
+    ) -> Iterator[Observed | None]:
+        patience = None if self.warehouse.exclusive else self.options.patience
+        pause = patience.total_seconds() if patience else None
+        since = time.monotonic()
+        while count:
+            timeout = None if pause is None else max(0.0, since + pause - time.monotonic())
+            try:
+                observed = finished.get(timeout=timeout)
+            except Empty:
+                pass
+            else:
+                if isinstance(observed, BaseException):
+                    raise observed
+                yield observed
+                count -= 1
+            if pause is not None and count and time.monotonic() >= since + pause:
+                yield None
+                since = time.monotonic()
