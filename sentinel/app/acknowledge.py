@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sentinel.app.deliver import preclaim
+from sentinel.app.delivery.claims import preclaim
 from sentinel.core.alert import Alert, BrokenAlert
 from sentinel.core.evaluation import Outcome, Reading
 from sentinel.core.history import Execution, history_rows

@@ -19,7 +19,7 @@ from threading import Event as Flag
 from typing import Any
 
 from sentinel.app.alerts import Alerts
-from sentinel.app.deliver import preclaim
+from sentinel.app.delivery.claims import preclaim
 from sentinel.core.alert import Alert, BrokenAlert, Definition
 from sentinel.core.due import Slot
 from sentinel.core.errors import (

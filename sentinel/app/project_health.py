@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 
-from sentinel.app.deliver import preclaim
+from sentinel.app.delivery.claims import preclaim
 from sentinel.core.alert import BrokenAlert, Fault
 from sentinel.core.evaluation import Outcome, Reading
 from sentinel.core.history import Execution, history_rows

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sentinel.app.deliver import Delivered
+from sentinel.app.delivery.result import Delivered
 from sentinel.app.evaluate import Evaluated, Observed
 from sentinel.core.evaluation import Outcome
 from sentinel.core.lifecycle import AlertUpdate, Phase, Step

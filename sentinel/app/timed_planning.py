@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from sentinel.app.alerts import Alerts
-from sentinel.app.deliver import preclaim
+from sentinel.app.delivery.claims import preclaim
 from sentinel.app.evaluate import by_alert, changed, removed
 from sentinel.core.history import Execution, HistoryRow, history_rows
 from sentinel.core.lifecycle import AlertUpdate, EvaluationTime, State

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pytest
 
 from sentinel.app.alerts import Alerts
-from sentinel.app.deliver import LEASE
+from sentinel.app.delivery.claims import LEASE
 from sentinel.app.evaluate import BatchOptions, Evaluated, Evaluation
 from sentinel.core.errors import (
     QueryError,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sentinel.app.alerts import Alerts
-from sentinel.app.deliver import Delivered
+from sentinel.app.delivery.result import Delivered
 from sentinel.app.evaluate import Evaluated
 from sentinel.app.report import Report, report
 from sentinel.app.slots import Shard, Slotted, at_slot, due_now

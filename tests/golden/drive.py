@@ -16,7 +16,7 @@ import pytest
 
 from sentinel.app.acknowledge import Acknowledgement, acknowledge_alerts
 from sentinel.app.alerts import Alerts, select_alerts
-from sentinel.app.deliver import Delivery
+from sentinel.app.delivery.delivery import Delivery
 from sentinel.app.evaluate import BatchOptions, Evaluated, Evaluation
 from sentinel.app.project_health import record_project
 from sentinel.app.report import report

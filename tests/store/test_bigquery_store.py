@@ -12,7 +12,7 @@ import pytest
 from google.auth.transport.requests import AuthorizedSession
 from sqlalchemy import Engine, event
 
-from sentinel.app.deliver import Delivery
+from sentinel.app.delivery.delivery import Delivery
 from sentinel.app.evaluate import BatchOptions, Evaluation
 from sentinel.core.errors import StateConflict, TablesMissing
 from sentinel.core.planning import Status

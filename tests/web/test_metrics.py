@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from sentinel.app.deliver import Delivered
+from sentinel.app.delivery.result import Delivered
 from sentinel.app.evaluate import Evaluated, Observed
 from sentinel.app.timed_planning import TimedPlan
 from sentinel.core.due import Slot
