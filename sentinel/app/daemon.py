@@ -25,7 +25,8 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from sentinel.app.alerts import Alerts
 from sentinel.app.batch import BatchOptions, Evaluated
-from sentinel.app.deliver import Delivered, Delivery
+from sentinel.app.delivery.delivery import Delivery
+from sentinel.app.delivery.result import Delivered
 from sentinel.app.evaluate import Evaluation
 from sentinel.app.problems import Log, Problems, Throttle
 from sentinel.app.project_health import record_project

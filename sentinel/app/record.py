@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from sentinel.app.deliver import preclaim
+from sentinel.app.delivery.claims import preclaim
 from sentinel.core.history import Execution, HistoryRow, history_rows
 from sentinel.core.lifecycle import AlertUpdate, State
 from sentinel.core.planning import Decision, Notification, Plan, ledger_of, plan, standing

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from sentinel.app.batch import Evaluated, Observed
-from sentinel.app.deliver import Delivered
+from sentinel.app.delivery.result import Delivered
 from sentinel.core.evaluation import Outcome
 from sentinel.core.lifecycle import AlertUpdate, Phase, Step
 from sentinel.core.planning import Notification, Status

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from sentinel.app.alerts import select_alerts
 from sentinel.app.daemon import Daemon, Instruments, Loaded, Pace
-from sentinel.app.deliver import Delivery
+from sentinel.app.delivery.delivery import Delivery
 from sentinel.app.problems import Log
 from sentinel.app.threads import Threads
 from sentinel.bootstrap import Installation, ProgressReporter, introspect

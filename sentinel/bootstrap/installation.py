@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 
-from sentinel.app.deliver import Delivery
+from sentinel.app.delivery.delivery import Delivery
 from sentinel.app.evaluate import Evaluation
 from sentinel.app.timed_planning import TimedPlanning
 from sentinel.bootstrap.channels import ConfiguredChannels

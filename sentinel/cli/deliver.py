@@ -49,7 +49,7 @@ def command(**values: Any) -> int:
             revived = tuple(row.notification_id for row in dead)
             store.commit((), lambda _: Decision(Batch(revived=revived), None))
             dead = []
-        delivered = delivery(patience=values["delivery_timeout"])
+        delivered = delivery(timeout=values["delivery_timeout"])
     output.line(
         f"{len(delivered.sent)} sent, {len(delivered.waiting)} waiting, {len(delivered.dead)} dead"
     )

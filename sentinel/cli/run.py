@@ -18,7 +18,7 @@ from rich.text import Text
 from sentinel import files
 from sentinel.app.alerts import Alerts, select_alerts
 from sentinel.app.batch import BatchOptions
-from sentinel.app.deliver import Delivered
+from sentinel.app.delivery.result import Delivered
 from sentinel.app.documents import json_time
 from sentinel.app.report import Report, Result, report, title
 from sentinel.app.slots import Shard, at_slot, due_now

@@ -13,7 +13,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from sentinel import __version__
 from sentinel.app.alerts import Alerts
 from sentinel.app.batch import Evaluated
-from sentinel.app.deliver import Delivered
+from sentinel.app.delivery.result import Delivered
 from sentinel.app.timed_planning import TimedPlan
 from sentinel.core.alert import Alert
 from sentinel.core.due import Slot, start_offset

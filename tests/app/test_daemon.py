@@ -14,7 +14,8 @@ import pytest
 from sentinel.app.alerts import Alerts
 from sentinel.app.batch import Evaluated
 from sentinel.app.daemon import Daemon, Loaded, Pace
-from sentinel.app.deliver import Delivered, Delivery
+from sentinel.app.delivery.delivery import Delivery
+from sentinel.app.delivery.result import Delivered
 from sentinel.app.evaluate import Evaluation
 from sentinel.app.project_health import project_alert_id
 from sentinel.app.timed_planning import TimedPlan, TimedPlanning

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from sentinel.app.deliver import LEASE, Delivered, Delivery
+from sentinel.app.delivery.claims import LEASE
+from sentinel.app.delivery.delivery import Delivery
+from sentinel.app.delivery.result import Delivered
 from sentinel.core.errors import DeliveryError, StoreError
 from sentinel.core.lifecycle import Event, Phase
 from sentinel.core.planning import Notification, Status

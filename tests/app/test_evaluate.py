@@ -13,7 +13,7 @@ import pytest
 
 from sentinel.app.alerts import Alerts
 from sentinel.app.batch import BatchOptions, Evaluated
-from sentinel.app.deliver import LEASE
+from sentinel.app.delivery.claims import LEASE
 from sentinel.app.evaluate import Evaluation
 from sentinel.core.errors import (
     QueryError,

@@ -10,7 +10,7 @@ import duckdb
 import pytest
 
 from sentinel.app.batch import BatchOptions, Evaluated
-from sentinel.app.deliver import Delivery
+from sentinel.app.delivery.delivery import Delivery
 from sentinel.app.evaluate import Evaluation
 from sentinel.core.errors import DeliveryError
 from sentinel.core.lifecycle import Phase
@@ -160,6 +160,6 @@ def test_what_a_batch_planned_is_delivered_and_marked_in_the_same_file(shop: Sho
 def test_failures_of_several_channels_at_once_are_marked_in_the_same_file(shop: Shop) -> None:
     shop.run("revenue", "large", "by_region")
     log = FakeChannel(always=DeliveryError("down"))
-    delivered = Delivery(shop.store, {"log": log}, "me")(patience=timedelta())
+    delivered = Delivery(shop.store, {"log": log}, "me")(timeout=timedelta())
     assert len(delivered.waiting) == 3
     assert {row.last_error for row in shop.store.notifications([Status.PENDING])} == {"down"}

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from sentinel.app.batch import BatchOptions, Evaluated
-from sentinel.app.deliver import Delivered, Delivery
+from sentinel.app.delivery.delivery import Delivery
+from sentinel.app.delivery.result import Delivered
 from sentinel.app.evaluate import Evaluation
 from sentinel.app.report import Report, Result, report
 from sentinel.core.errors import DeliveryError

@@ -12,7 +12,7 @@ import pytest
 
 from sentinel.app.alerts import Alerts
 from sentinel.app.batch import Evaluated
-from sentinel.app.deliver import Delivered
+from sentinel.app.delivery.result import Delivered
 from sentinel.app.report import Report, report
 from sentinel.app.slots import Shard, Slotted, at_slot, due_now
 from sentinel.core.errors import UsageError

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sentinel.app.batch import BatchOptions
-from sentinel.app.deliver import Delivery
+from sentinel.app.delivery.delivery import Delivery
 from sentinel.app.evaluate import Evaluation
 from sentinel.core.planning import Status
 from sentinel.core.project import Compiled

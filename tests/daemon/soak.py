@@ -17,7 +17,7 @@ from typing import Any
 
 from sentinel.app.alerts import select_alerts
 from sentinel.app.daemon import Daemon, Loaded, Pace
-from sentinel.app.deliver import Delivery
+from sentinel.app.delivery.delivery import Delivery
 from sentinel.app.evaluate import Evaluation
 from sentinel.app.timed_planning import TimedPlanning
 from sentinel.core.alert import DefinitionContext

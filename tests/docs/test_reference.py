@@ -18,7 +18,7 @@ import yaml
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from sentinel.app.deliver import LEASE
+from sentinel.app.delivery.claims import LEASE
 from sentinel.app.report import EXIT_FAILED, EXIT_FIRING, EXIT_OK, EXIT_UNDELIVERABLE
 from sentinel.channels import webhook
 from sentinel.channels.contract import ChannelContext

@@ -17,7 +17,7 @@ import pytest
 from sentinel.app.acknowledge import Acknowledgement, acknowledge_alerts
 from sentinel.app.alerts import Alerts, select_alerts
 from sentinel.app.batch import BatchOptions, Evaluated
-from sentinel.app.deliver import Delivery
+from sentinel.app.delivery.delivery import Delivery
 from sentinel.app.evaluate import Evaluation
 from sentinel.app.project_health import record_project
 from sentinel.app.report import report

@@ -13,7 +13,7 @@ from google.auth.transport.requests import AuthorizedSession
 from sqlalchemy import Engine, event
 
 from sentinel.app.batch import BatchOptions
-from sentinel.app.deliver import Delivery
+from sentinel.app.delivery.delivery import Delivery
 from sentinel.app.evaluate import Evaluation
 from sentinel.core.errors import StateConflict, TablesMissing
 from sentinel.core.planning import Status

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from sentinel.app.batch import Evaluated, Observed
-from sentinel.app.deliver import Delivered
+from sentinel.app.delivery.result import Delivered
 from sentinel.app.timed_planning import TimedPlan
 from sentinel.core.due import Slot
 from sentinel.core.evaluation import Outcome, Reading

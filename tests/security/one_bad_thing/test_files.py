@@ -395,7 +395,7 @@ def test_results_that_cannot_be_written_leave_none_of_an_earlier_run(
 def test_results_are_kept_though_dbt_clean_ran_meanwhile(
     acme: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sentinel.app.deliver import Delivery
+    from sentinel.app.delivery.delivery import Delivery
 
     deliver = Delivery.__call__
 
