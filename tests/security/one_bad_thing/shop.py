@@ -13,7 +13,7 @@ from sentinel.app.evaluate import Evaluation
 from sentinel.core.evaluation import Reading
 from sentinel.core.project import Compiled
 from sentinel.ports import Store
-from sentinel.warehouses.contract import Database
+from sentinel.warehouses.contract import Database, WarehouseContext
 from tests.fakes import FakeProject, alerts_of, source
 from tests.places.place import Place
 from tests.store import made
@@ -30,7 +30,7 @@ def plugin(group: str, name: str) -> Any:
 
 def opened(kind: str, output: Mapping[str, Any], folder: Path, threads: int = 2) -> Database:
     """The warehouse of a dbt profile's output."""
-    database: Database = plugin("warehouses", kind)(output, folder, threads)
+    database: Database = plugin("warehouses", kind)(output, WarehouseContext(folder, threads))
     return database
 
 

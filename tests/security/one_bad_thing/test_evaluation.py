@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-import sentinel.app.evaluate
+import sentinel.app.record
+import sentinel.app.record_batch
 from sentinel.app.batch import BatchOptions, Evaluated
 from sentinel.app.evaluate import Evaluation
 from sentinel.app.validate import check_queries, find_in_sql
@@ -161,11 +162,18 @@ def test_an_error_of_any_kind_at_any_step_is_that_alert_s(
         assert recorded == {"a_good": "ok", "bad": "error", "c_good": "ok"}
 
 
+_DECIDING = {
+    "judge": (sentinel.app.record_batch, "apply_reading"),
+    "plan": (sentinel.app.record, "plan"),
+}
+
+
 def _break_deciding(
     monkeypatch: pytest.MonkeyPatch, step: str, error: Callable[[], BaseException]
 ) -> None:
     """Let the core fail at what was seen of `bad`, unless that is an error."""
-    whole = getattr(sentinel.app.evaluate, step)
+    module, name = _DECIDING[step]
+    whole = getattr(module, name)
 
     def broken(first: Any, *others: Any, **named: Any) -> Any:
         judged = first if step == "plan" else [_Judged(first, others[0])]
@@ -174,7 +182,7 @@ def _break_deciding(
                 raise error()
         return whole(first, *others, **named)
 
-    monkeypatch.setattr(sentinel.app.evaluate, step, broken)
+    monkeypatch.setattr(module, name, broken)
 
 
 @dataclass
