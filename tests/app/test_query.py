@@ -187,27 +187,31 @@ def test_as_many_queries_run_at_once_as_there_are_threads() -> None:
 
 def test_reading_a_result_holds_up_no_other_alert_s_query() -> None:
     """Whatever an alert's query computes on first use must not lock the others out."""
-    together = threading.Barrier(4, timeout=10)
-    alerts = tuple(alert_of(name, {"shape": "rows", "samples": 1}) for name in ("a", "b", "c", "d"))
-    warehouse = FakeWarehouse()
+    names_ = ("a", "b", "c", "d")
+    together = threading.Barrier(len(names_), timeout=10)
+    block = {"shape": "rows", "samples": 1, "dimensions": ["region"]}
+    alerts = tuple(alert_of(name, block) for name in names_)
+    warehouse, faults = FakeWarehouse(), []
 
     def meet(answer: Result) -> Result:
-        together.wait()
+        together.wait()  # breaks unless all queries are at this step at the same time
         return answer
 
-    for name in ("a", "b", "c", "d"):
-        warehouse.answers["count", f"select {name}"] = lambda: meet(counted(1))
-        warehouse.answers["describe", f"select {name}"] = lambda: meet(Result(("id",), ()))
-        warehouse.answers["sample", f"select {name}"] = lambda: meet(Result(("id",), ((1,),)))
-    options = BatchOptions(threads=4)
+    for name in names_:
+        sql = f"select {name}"
+        warehouse.answers["describe", sql] = lambda: meet(Result(("region", "id"), ()))
+        warehouse.answers["count", sql] = lambda: meet(Result(("region", "n"), (("eu", 1),)))
+        warehouse.answers["sample", sql] = lambda: meet(Result(("region", "id"), (("eu", 1),)))
+    options = BatchOptions(threads=len(names_))
     batch = BatchContext("run", Alerts(alerts, ()), Snapshot((), (), NOW), options)
-    runner = QueryRunner(warehouse, AlertQuery(warehouse, "shop", batch), options)
+    query = AlertQuery(warehouse, "shop", batch, lambda *fault: faults.append(fault))
     compiled = {
         each.source.unique_id: Compiled(each.source.unique_id, f"select {each.name}")
         for each in alerts
     }
-    observed = list(runner(alerts, compiled))
-    assert sorted(names(observed)) == ["a", "b", "c", "d"]
+    observed = list(QueryRunner(warehouse, query, options)(alerts, compiled))
+    assert sorted(names(observed)) == list(names_)
+    assert faults == []
     assert {each.reading.outcome for each in observed if each} == {Outcome.ALERT}
 
 
