@@ -12,6 +12,7 @@ from functools import cached_property
 
 from sentinel.app.delivery.delivery import Delivery
 from sentinel.app.evaluate import Evaluation
+from sentinel.app.run import Run
 from sentinel.app.timed_planning import TimedPlanning
 from sentinel.bootstrap.channels import ConfiguredChannels
 from sentinel.bootstrap.configuration import Configuration
@@ -119,6 +120,11 @@ class Installation:
             self.profile.target,
             self._reporter.fault,
         )
+
+    def run(self, elapsed: Callable[[], float]) -> Run:
+        """A run; a channel that can't be built is noticed before anything is evaluated."""
+        evaluation, delivery = self.evaluation(), self.delivery()
+        return Run(self.store, evaluation, delivery, self.timed_planning(), elapsed)
 
     def timed_planning(self) -> TimedPlanning:
         return TimedPlanning(

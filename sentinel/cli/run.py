@@ -7,21 +7,19 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from rich.text import Text
 
 from sentinel import files
-from sentinel.app.alerts import Alerts, select_alerts
-from sentinel.app.batch import BatchOptions
-from sentinel.app.delivery.result import Delivered
+from sentinel.app.alerts import select_alerts
 from sentinel.app.documents import json_time
-from sentinel.app.report import Report, Result, report, title
-from sentinel.app.slots import Shard, at_slot, due_now
+from sentinel.app.report import Report, Result, title
+from sentinel.app.run import Choice, RunRequest
+from sentinel.app.slots import Shard
 from sentinel.channels.escape import plain as clean
 from sentinel.channels.text import amount
 from sentinel.cli.options import (
@@ -36,16 +34,12 @@ from sentinel.cli.options import (
 )
 from sentinel.cli.output import Output, ago
 from sentinel.cli.people import read_moment
-from sentinel.core.due import Slot
 from sentinel.core.errors import ConfigError, UsageError
 from sentinel.core.evaluation import Outcome
 from sentinel.core.lifecycle import Phase
 from sentinel.core.planning import Notification
 from sentinel.core.severity import Severity
 from sentinel.dbt.files import private_dir, write_private
-
-if TYPE_CHECKING:
-    from sentinel.bootstrap import Installation
 
 RUN_RESULTS = "run_results.json"
 _STYLES = {
@@ -121,36 +115,26 @@ def command(**values: Any) -> int:
     with output.at_work():
         context = installation.definition_context
         selected = select_alerts(installation.project, context, read_selection(values))
-        # A channel that can't be built is found before anything is evaluated.
-        evaluate, deliver = installation.evaluation(), installation.delivery()
-        chosen = _chosen(installation, selected, values)
-        by_schedule = values["due"] or values["slot"] is not None
-        options = BatchOptions(
+        run = installation.run(lambda: time.perf_counter() - started)
+        request = RunRequest(
             threads=installation.threads,
+            holder=installation.holder,
             dry_run=values["dry_run"],
             fail_fast=values["fail_fast"],
-            triggered_by="schedule" if by_schedule else "manual",
-            holder=installation.holder,
-            slots=chosen.slots,
+            due=values["due"],
+            slot=values["slot"],
+            shard=values["shard"],
+            delivery_timeout=values["delivery_timeout"],
         )
-        evaluated = evaluate(chosen.alerts, options)
-        delivered = Delivered()
-        if not options.dry_run:
-            messages: list[str] | None = evaluated.messages
-            claimed = evaluated.claimed
-            if values["due"]:
-                tended = installation.timed_planning()(chosen.whole, installation.holder)
-                # Nothing else may be running: what an earlier run could not send is sent too.
-                messages, claimed = None, claimed + tended.claimed
-            delivered = deliver(messages, values["delivery_timeout"], claimed)
-    told = report(evaluated, delivered, time.perf_counter() - started, dry_run=options.dry_run)
+        result = run(selected, request)
+    told, choice = result.report, result.choice
     document = run_document(told)
-    if not options.dry_run:
+    if not request.dry_run:
         _keep(folder / RUN_RESULTS, document, output)
     if output.json:
         output.print_json(document)
     else:
-        print_report(output, told, "" if chosen.alerts.all else _why_nothing(chosen, values))
+        print_report(output, told, "" if choice.alerts.all else _why_nothing(choice, request))
     fail_on = None if values["fail_on"] == "never" else Severity(values["fail_on"])
     return told.exit_code(fail_on)
 
@@ -167,33 +151,11 @@ def _keep(path: Path, document: Mapping[str, Any], output: Output) -> None:
         output.log.warning(f"{error.message}; the run is recorded in the tables all the same")
 
 
-@dataclass(frozen=True)
-class _Chosen:
-    """What is evaluated, for which slots; `whole` is the share of the selection that it is of."""
-
-    alerts: Alerts
-    slots: Mapping[str, Slot]
-    whole: Alerts
-
-
-def _chosen(installation: Installation, selected: Alerts, values: Mapping[str, Any]) -> _Chosen:
-    shard: Shard | None = values["shard"]
-    whole = selected if shard is None else shard.of_alerts(selected)
-    if not values["due"] and values["slot"] is None:
-        return _Chosen(whole, {}, whole)
-    installation.store.check(writing=not values["dry_run"])
-    if values["due"]:
-        found = due_now(whole, installation.store)
-    else:
-        found = at_slot(whole, values["slot"], installation.store)
-    return _Chosen(found.alerts, found.slots, whole)
-
-
-def _why_nothing(chosen: _Chosen, values: Mapping[str, Any]) -> str:
+def _why_nothing(choice: Choice, request: RunRequest) -> str:
     """Why there was nothing to evaluate, though something is selected."""
-    if not chosen.whole.all:
-        return f"None of the selected alerts is in shard {values['shard']}."
-    if all(alert.cron is None for alert in chosen.whole.good):
+    if not choice.share.all:
+        return f"None of the selected alerts is in shard {request.shard}."
+    if all(alert.cron is None for alert in choice.share.good):
         return "Nothing is due: none of the selected alerts has a schedule."
     return "Nothing is due."
 
