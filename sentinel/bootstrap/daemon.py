@@ -8,11 +8,13 @@ from dataclasses import replace
 from datetime import timedelta
 
 from sentinel.app.alerts import select_alerts
-from sentinel.app.daemon import Daemon, Instruments, Loaded, Pace
+from sentinel.app.daemon.parts import Instruments, Intervals, LoadedProject
+from sentinel.app.daemon.supervisor import Daemon
 from sentinel.app.delivery.delivery import Delivery
 from sentinel.app.problems import Log
 from sentinel.app.threads import Threads
 from sentinel.bootstrap import Installation, ProgressReporter, introspect
+from sentinel.bootstrap.daemon_parts import assemble_daemon
 from sentinel.core.errors import ConfigError, SentinelError
 from sentinel.core.project import Selection
 from sentinel.dbt.options import DbtOptions
@@ -44,7 +46,7 @@ class DaemonSetup:
         process = self._processes.setdefault(options, DbtProcess(options, introspect))
         return ProjectSnapshot(options, process, self._selection)
 
-    def load(self) -> Loaded:
+    def load(self) -> LoadedProject:
         """Read project and configuration anew, all of it or nothing.
 
         Raises SentinelError; then the installation stays what it was.
@@ -57,7 +59,7 @@ class DaemonSetup:
             error.message = installation.redaction.withheld(error.message)
             raise
 
-    def _load(self, installation: Installation) -> Loaded:
+    def _load(self, installation: Installation) -> LoadedProject:
         settings = installation.settings
         alerts = select_alerts(
             installation.project, installation.definition_context, self._selection, may_be_none=True
@@ -66,7 +68,7 @@ class DaemonSetup:
         default = settings.defaults.get("channels") or ()
         fallback = settings.fallback_channel
         told = [default] if isinstance(default, str) else list(default)
-        loaded = Loaded(
+        loaded = LoadedProject(
             alerts,
             installation.evaluation(),
             installation.timed_planning(),
@@ -106,13 +108,13 @@ class DaemonSetup:
         settings, project, holder = first.settings, first.project.name, first.holder
         ttl = first.lease_ttl
 
-        def load() -> Loaded:
+        def load() -> LoadedProject:
             # Before it is read: what changes while it is read is noticed.
             with suppress(ConfigError):
                 self.watch(changed, threads)
             return self.load()
 
-        def deliver(loaded: Loaded) -> Delivery:
+        def deliver(loaded: LoadedProject) -> Delivery:
             return Delivery(
                 loaded.store,
                 loaded.channels,
@@ -128,8 +130,12 @@ class DaemonSetup:
             leadership = FileLeadership(lock.with_name(f"{lock.name}.{project}"))
         else:
             leadership = TableLeadership(lambda: self.installation.store, project, holder, ttl)
-        pace = Pace(settings.scheduler.plan_interval, settings.scheduler.drain_timeout, ttl)
-        return Daemon(load, leadership, deliver, instruments, log, holder, pace, threads=threads)
+        intervals = Intervals(
+            settings.scheduler.plan_interval, settings.scheduler.drain_timeout, ttl
+        )
+        return assemble_daemon(
+            load, leadership, deliver, instruments, log, holder, intervals, threads=threads
+        )
 
     def scrub(self, text: str) -> str:
         """Text without the secrets of the last good reading."""

@@ -108,7 +108,7 @@ def _serve(values: dict[str, Any], output: Output, threads: Threads, late_scrub:
             log.warning("peer refused", reason=reason, left_out=left_out or None)
 
     daemon = setup.daemon(metrics, log, lambda: daemon.reload(), threads)
-    shown = Shown(daemon.condition, lambda: daemon.loaded.store if daemon.loaded else None, metrics)
+    shown = Shown(daemon.status, lambda: daemon.loaded.store if daemon.loaded else None, metrics)
     server = WebServer(lambda: application(shown, rules, refused), host, port, refused)
     bound = server.listen()
     threads.start("web", server.serve)

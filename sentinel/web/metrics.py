@@ -116,10 +116,10 @@ class Metrics:
                 due = slot.at + start_offset(seen.alert)
                 self._lag.observe(max(0.0, (seen.began_at - due).total_seconds()))
 
-    def tended(self, tended: TimedPlan) -> None:
+    def planned(self, plan: TimedPlan) -> None:
         found = Counts(
             (str(state.phase), str(state.severity or Severity.CRITICAL))
-            for state in tended.states
+            for state in plan.states
             if state.phase is not None and state.phase is not Phase.OK
         )
         for phase in Phase:
@@ -127,7 +127,7 @@ class Metrics:
                 if phase is not Phase.OK:
                     number = found[str(phase), str(severity)]
                     self._instances.labels(str(phase), str(severity)).set(number)
-        failing = sum(state.health is Health.FAILING for state in tended.states)
+        failing = sum(state.health is Health.FAILING for state in plan.states)
         self._failing.set(failing)
 
     def outbox(self, outbox: Outbox, now: datetime) -> None:

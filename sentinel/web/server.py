@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from sentinel.app.daemon import Condition
+from sentinel.app.daemon.parts import DaemonStatus
 from sentinel.app.documents import history_document, json_time, status_document
 from sentinel.core.duration import parse_duration
 from sentinel.core.errors import ConfigError, SentinelError
@@ -41,7 +41,7 @@ _BACKLOG = 128
 class Shown:
     """What there is to show; `store` is None until the project was read."""
 
-    condition: Callable[[], Condition]
+    condition: Callable[[], DaemonStatus]
     store: Callable[[], Store | None]
     metrics: Metrics
 
@@ -103,7 +103,7 @@ def application(shown: Shown, rules: Rules, refused: Callable[[str], None]) -> S
     )
 
 
-def ready_document(condition: Condition) -> dict[str, object]:
+def ready_document(condition: DaemonStatus) -> dict[str, object]:
     """What /readyz says. The reasons are in the log: they may name what outsiders needn't know."""
     return {
         "ready": condition.ready,

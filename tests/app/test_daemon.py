@@ -13,12 +13,14 @@ import pytest
 
 from sentinel.app.alerts import Alerts
 from sentinel.app.batch import Evaluated
-from sentinel.app.daemon import Daemon, Loaded, Pace
+from sentinel.app.daemon.parts import Intervals, LoadedProject
+from sentinel.app.daemon.supervisor import Daemon
 from sentinel.app.delivery.delivery import Delivery
 from sentinel.app.delivery.result import Delivered
 from sentinel.app.evaluate import Evaluation
 from sentinel.app.project_health import project_alert_id
 from sentinel.app.timed_planning import TimedPlan, TimedPlanning
+from sentinel.bootstrap.daemon_parts import assemble_daemon
 from sentinel.core.due import Slot
 from sentinel.core.errors import (
     ConfigError,
@@ -86,7 +88,7 @@ class Counted:
     def evaluated(self, part: Evaluated, slots: Mapping[str, Slot]) -> None:
         self.outcomes.update(str(judged.reading.outcome) for judged in part.judgements)
 
-    def tended(self, tended: TimedPlan) -> None: ...
+    def planned(self, plan: TimedPlan) -> None: ...
 
     def delivered(self, delivered: Delivered) -> None: ...
 
@@ -117,13 +119,13 @@ class Rig:
     def __post_init__(self) -> None:
         self.store = MemoryStore(self.clock, tables=self.tables)
 
-    def load(self) -> Loaded:
+    def load(self) -> LoadedProject:
         if self.broken:
             raise self.broken
         alerts = alerts_of(*self.sources)
         known = frozenset(alert.id for alert in alerts.all) | {project_alert_id("shop")}
         project = FakeProject(self.sources)
-        return Loaded(
+        return LoadedProject(
             replace(alerts, known=known),
             Evaluation(project, self.warehouse, self.store, routing=ROUTING),
             TimedPlanning(self.store, "shop", ROUTING),
@@ -132,18 +134,18 @@ class Rig:
             ROUTING,
             {"log": self.channel},
             threads=4,
-            told=("log",),
+            health_channels=("log",),
         )
 
     def daemon(self, holder: str = "one", ttl: timedelta = timedelta(seconds=30)) -> Daemon:
-        made = Daemon(
+        made = assemble_daemon(
             self.load,
             TableLeadership(lambda: self.store, "shop", holder, ttl),
             lambda loaded: Delivery(loaded.store, loaded.channels, holder),
             self.counted,
             self.log,
             holder,
-            Pace(lease_ttl=ttl),
+            Intervals(lease_ttl=ttl),
             clock=self.clock.now,
         )
         self.daemons.append(made)
@@ -157,7 +159,7 @@ class Rig:
         for each in daemons or self.daemons:
             each.elect()
             each.start_due()
-            each.settle()
+            each.parts.batches.settle()
 
     def recorded(self, alert: str = "revenue") -> list[tuple[datetime | None, str, int]]:
         """(slot, outcome, missed) of each evaluation, in order."""
@@ -179,7 +181,7 @@ def rig() -> Iterator[Rig]:
     rig = Rig(sources=[source("revenue", {"schedule": "* * * * *"})])
     yield rig
     for each in rig.daemons:
-        each._batches.shutdown()
+        each.parts.batches.shutdown()
 
 
 # -- slots -------------------------------------------------------------------------------------
@@ -188,21 +190,21 @@ def rig() -> Iterator[Rig]:
 def test_each_slot_is_evaluated_once(rig: Rig) -> None:
     daemon = rig.daemon()
     daemon.start_due()
-    daemon.settle()
+    daemon.parts.batches.settle()
     for _ in range(3):
         rig.tick()
         daemon.start_due()
-        daemon.settle()
+        daemon.parts.batches.settle()
     assert rig.recorded() == [(NOW + n * MINUTE, "ok", 0) for n in range(4)]
 
 
 def test_an_evaluation_speaks_for_its_slot(rig: Rig) -> None:
     daemon = rig.daemon()
     daemon.start_due()
-    daemon.settle()
+    daemon.parts.batches.settle()
     rig.clock.pass_by(timedelta(seconds=75))
     daemon.start_due()
-    daemon.settle()
+    daemon.parts.batches.settle()
     rows = [row for row in rig.tables.history.values() if row.slot == NOW + MINUTE]
     assert [row.as_of for row in rows] == [NOW + MINUTE]
     assert rig.warehouse.asked[-1][1] == "select revenue"
@@ -219,7 +221,7 @@ def test_after_a_stall_the_latest_slot_runs_and_the_missed_are_counted(rig: Rig)
 def test_a_daemon_that_starts_catches_up_and_repeats_nothing(rig: Rig) -> None:
     rig.daemon("one")
     rig.tick(after=timedelta())
-    rig.daemons.pop()._leadership.let_go()
+    rig.daemons.pop().parts.election.let_go()
     rig.clock.pass_by(5 * MINUTE)
     rig.daemon("two")
     rig.tick(after=timedelta())
@@ -229,12 +231,11 @@ def test_a_daemon_that_starts_catches_up_and_repeats_nothing(rig: Rig) -> None:
 def test_what_another_process_has_recorded_meanwhile_is_recorded_once(rig: Rig) -> None:
     daemon = rig.daemon()
     other = rig.daemon("other", ttl=timedelta(seconds=0))
-    other._leading = True
-    other._fill()
+    other.parts.election._lead(None)
     rig.clock.pass_by(MINUTE)
     for each in (daemon, other):
         each.start_due()
-        each.settle()
+        each.parts.batches.settle()
     assert [slot for slot, _, _ in rig.recorded()] == [NOW + MINUTE]
 
 
@@ -244,7 +245,7 @@ def test_an_alert_still_running_at_its_next_slot_is_skipped_and_holds_up_nobody(
     rig.sources.append(source("quick", {"schedule": "* * * * *"}))
     held = threading.Event()
     rig.warehouse.answers["select revenue"] = lambda: held.wait(20) and status("OK")
-    monkeypatch.setattr("sentinel.app.daemon._PATIENCE", timedelta(milliseconds=20))
+    monkeypatch.setattr("sentinel.app.daemon.batches._LINGER", timedelta(milliseconds=20))
     daemon = rig.daemon()
     daemon.start_due()
     _until(lambda: len(rig.recorded("quick")) == 1)
@@ -255,7 +256,7 @@ def test_an_alert_still_running_at_its_next_slot_is_skipped_and_holds_up_nobody(
     [skipped] = [row for row in rig.tables.history.values() if row.outcome is Outcome.SKIPPED]
     assert skipped.error == "still running for its slot 2026-01-02T09:00:00Z"
     held.set()
-    daemon.settle()
+    daemon.parts.batches.settle()
     assert [slot for slot, outcome, _ in rig.recorded() if outcome == "ok"] == [NOW]
     rig.tick()
     assert rig.recorded()[-1] == (NOW + 2 * MINUTE, "ok", 1), "what was skipped was missed"
@@ -264,7 +265,7 @@ def test_an_alert_still_running_at_its_next_slot_is_skipped_and_holds_up_nobody(
 def test_what_is_quick_is_recorded_before_what_is_slow(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sentinel.app.daemon._PATIENCE", timedelta(milliseconds=20))
+    monkeypatch.setattr("sentinel.app.daemon.batches._LINGER", timedelta(milliseconds=20))
     rig.sources.append(source("quick", {"schedule": "* * * * *"}))
     held = threading.Event()
     rig.warehouse.answers["select revenue"] = lambda: held.wait(20) and status("OK")
@@ -273,7 +274,7 @@ def test_what_is_quick_is_recorded_before_what_is_slow(
     _until(lambda: bool(rig.recorded("quick")))
     assert rig.recorded() == []
     held.set()
-    daemon.settle()
+    daemon.parts.batches.settle()
     assert rig.recorded() == [(NOW, "ok", 0)]
     runs = {row.run_id for row in rig.tables.history.values()}
     assert len(runs) == 1, "it is one batch all the same"
@@ -289,7 +290,7 @@ def test_an_alert_without_a_schedule_is_left_to_people(rig: Rig) -> None:
 def test_a_broken_definition_is_told_once_and_over_when_it_is_mended(rig: Rig) -> None:
     rig.sources.append(source("wrong", {"schedule": "* * * * *", "severity": "awful"}))
     daemon = rig.daemon()
-    daemon.settle()
+    daemon.parts.batches.settle()
     assert rig.recorded("wrong") == [(None, "error", 0)]
     rig.tick()
     _reload(daemon)
@@ -309,7 +310,7 @@ def test_a_run_by_hand_uses_no_slot_up(rig: Rig) -> None:
 
     loaded.evaluation(loaded.alerts, BatchOptions(threads=1))
     daemon.start_due()
-    daemon.settle()
+    daemon.parts.batches.settle()
     # The slot lies before what was seen by hand: it goes into history, and is due no more.
     assert {slot for slot, _, _ in rig.recorded()} == {NOW, None, NOW + MINUTE}
     rig.tick()
@@ -347,20 +348,20 @@ def test_what_was_recorded_before_the_clock_was_set_back_is_not_recorded_again(r
 
 def test_one_leads_and_the_others_stand_by_until_its_lease_runs_out(rig: Rig) -> None:
     one, two = rig.daemon("one"), rig.daemon("two")
-    assert [each.condition().leading for each in rig.daemons] == [True, False]
-    assert two.condition().ready, "standing by is its work"
+    assert [each.status().leading for each in rig.daemons] == [True, False]
+    assert two.status().ready, "standing by is its work"
     rig.tick(two)
     assert rig.recorded(), "the other one's lease has run out"
-    assert two.condition().leading
+    assert two.status().leading
     one.elect()
-    assert not one.condition().leading
+    assert not one.status().leading
 
 
 def test_a_leader_that_gives_up_is_followed_at_once(rig: Rig) -> None:
     one, two = rig.daemon("one"), rig.daemon("two")
-    one._leadership.let_go()
+    one.parts.election.let_go()
     two.elect()
-    assert two.condition().leading
+    assert two.status().leading
 
 
 def test_the_commit_of_a_leader_that_was_stopped_is_fenced_off(rig: Rig) -> None:
@@ -374,12 +375,12 @@ def test_the_commit_of_a_leader_that_was_stopped_is_fenced_off(rig: Rig) -> None
     rig.warehouse.answers["select revenue"] = status("OK")
     two.elect()
     two.start_due()
-    two.settle()
+    two.parts.batches.settle()
     held.set()
-    one.settle()
+    one.parts.batches.settle()
     assert rig.recorded() == [(NOW + MINUTE, "ok", 0)]
     assert rig.told() == []
-    assert not one.condition().leading
+    assert not one.status().leading
     assert "standing by" in rig.log.of("warning")
 
 
@@ -400,9 +401,9 @@ def test_a_thousand_slots_with_stops_and_other_leaders_are_recorded_once_each(ri
             each.elect()
             each.start_due()
             if chance.random() < 0.5:
-                each.settle()
+                each.parts.batches.settle()
         for each in awake:
-            each.settle()
+            each.parts.batches.settle()
     rows = rig.recorded()
     slots = [slot for slot, outcome, _ in rows if outcome != "skipped"]
     assert len(slots) == len(set(slots)) > 600
@@ -426,15 +427,15 @@ def test_a_project_that_cannot_be_read_keeps_the_last_good_one_and_is_told_once(
     rig.tick()
     assert rig.recorded() == [(NOW + MINUTE, "ok", 0)]
     assert rig.told() == [("dbt_project", "error")]
-    assert daemon.condition().problems == {"project": "models/a.sql: no such model"}
-    assert daemon.condition().ready
+    assert daemon.status().problems == {"project": "models/a.sql: no such model"}
+    assert daemon.status().ready
     assert rig.log.of("error") == ["models/a.sql: no such model"]
     [head] = [s for s in rig.tables.states.values() if s.alert == "dbt_project"]
     assert head.health is Health.FAILING
     rig.broken = None
     _reload(daemon)
     assert rig.told()[1:] == [("dbt_project", "error_resolved")]
-    assert daemon.condition().problems == {}
+    assert daemon.status().problems == {}
     assert [s.alert for s in rig.tables.states.values()] == ["revenue"]
 
 
@@ -449,13 +450,13 @@ def test_while_the_project_cannot_be_read_no_alert_is_taken_for_removed(rig: Rig
     _reload(daemon)
     for _ in range(10):
         rig.tick()
-        daemon.tend()
+        daemon.plan_timed()
     assert ("stock", "resolved") not in rig.told()
     rig.broken = None
     _reload(daemon)
     for _ in range(10):
         rig.tick()
-        daemon.tend()
+        daemon.plan_timed()
     assert rig.told()[-1] == ("stock", "resolved")
 
 
@@ -465,9 +466,9 @@ def test_a_batch_under_way_ends_on_the_definitions_it_began_with(rig: Rig) -> No
     daemon = rig.daemon()
     daemon.start_due()
     rig.sources[0] = source("revenue", {"schedule": "* * * * *", "severity": "info"})
-    daemon._read_anew()
+    daemon.parts.project.load_again()
     held.set()
-    daemon.settle()
+    daemon.parts.batches.settle()
     [row] = rig.tables.notifications.values()
     assert row.payload["severity"] == "critical"
 
@@ -481,7 +482,7 @@ def test_new_schedules_hold_from_the_reload_on(rig: Rig) -> None:
     rig.tick()
     assert len(rig.recorded()) == 1
     assert rig.recorded("new") == [(NOW + 2 * MINUTE, "ok", 0)]
-    assert daemon.condition().alerts == 2
+    assert daemon.status().alerts == 2
 
 
 def test_configuration_that_is_wrong_at_the_start_is_for_a_person(rig: Rig) -> None:
@@ -493,7 +494,7 @@ def test_configuration_that_is_wrong_at_the_start_is_for_a_person(rig: Rig) -> N
 def test_a_project_that_cannot_be_read_at_the_start_is_read_when_it_can_be(rig: Rig) -> None:
     rig.broken = ProjectError("wrong")
     daemon = rig.daemon()
-    condition = daemon.condition()
+    condition = daemon.status()
     assert (condition.alive, condition.ready, condition.problems) == (
         True, False, {"project": "wrong"},
     )  # fmt: skip
@@ -501,7 +502,7 @@ def test_a_project_that_cannot_be_read_at_the_start_is_read_when_it_can_be(rig: 
     _reload(daemon)
     rig.tick()
     assert rig.recorded() == [(NOW + MINUTE, "ok", 0)]
-    assert daemon.condition().ready
+    assert daemon.status().ready
 
 
 # -- what fails --------------------------------------------------------------------------------
@@ -517,7 +518,7 @@ def test_a_locked_database_is_no_outcome_and_the_slot_stays_due(rig: Rig) -> Non
     assert rig.recorded() == [], "it waits a moment"
     rig.tick(after=timedelta(seconds=1))
     assert rig.recorded() == [(NOW, "ok", 0)]
-    assert daemon.condition().ready
+    assert daemon.status().ready
 
 
 def test_a_lost_warehouse_is_an_error_of_its_alerts_told_once(rig: Rig) -> None:
@@ -529,11 +530,11 @@ def test_a_lost_warehouse_is_an_error_of_its_alerts_told_once(rig: Rig) -> None:
     messages = {row.message_id for row in rig.tables.notifications.values()}
     assert sorted(rig.told()) == [("revenue", "error"), ("stock", "error")]
     assert len(messages) == 1
-    assert daemon.condition().problems == {"warehouse": "connection refused"}
-    assert not daemon.condition().ready
+    assert daemon.status().problems == {"warehouse": "connection refused"}
+    assert not daemon.status().ready
     rig.warehouse.unreachable = None
     rig.tick()
-    assert daemon.condition().ready
+    assert daemon.status().ready
     assert sorted(rig.told()[2:]) == [("revenue", "error_resolved"), ("stock", "error_resolved")]
 
 
@@ -549,18 +550,18 @@ def test_a_lost_store_is_said_once_and_its_slots_are_recorded_when_it_is_back(
     for _ in range(3):
         rig.tick()
     assert rig.log.of("error") == ["no connection"]
-    assert daemon.condition().problems == {"store": "no connection"}
-    assert not daemon.condition().ready
+    assert daemon.status().problems == {"store": "no connection"}
+    assert not daemon.status().ready
     monkeypatch.undo()
     rig.tick()
     assert rig.recorded() == [(NOW + 4 * MINUTE, "ok", 0)]
-    assert daemon.condition().problems == {}
+    assert daemon.status().problems == {}
 
 
 def test_missing_tables_keep_it_from_leading_and_name_the_command(rig: Rig) -> None:
     rig.store.missing = True
     daemon = rig.daemon()
-    assert (daemon.condition().leading, daemon.condition().ready) == (False, False)
+    assert (daemon.status().leading, daemon.status().ready) == (False, False)
     [(_, event, fields)] = [each for each in rig.log.said if each[0] == "error"]
     assert (event, fields["concerns"]) == ("problem", "store")
     assert (fields["error"], fields["hint"]) == ("there are no tables", "`dbt run` makes them")
@@ -568,7 +569,7 @@ def test_missing_tables_keep_it_from_leading_and_name_the_command(rig: Rig) -> N
     daemon.elect()
     rig.tick()
     assert rig.recorded() == [(NOW + MINUTE, "ok", 0)]
-    assert daemon.condition().ready
+    assert daemon.status().ready
 
 
 def test_a_fault_in_one_batch_ends_nothing_else(rig: Rig) -> None:
@@ -582,7 +583,7 @@ def test_a_fault_in_one_batch_ends_nothing_else(rig: Rig) -> None:
     rig.warehouse.answers.clear()
     rig.tick()
     assert rig.recorded() == [(NOW + MINUTE, "error", 0), (NOW + 2 * MINUTE, "ok", 0)]
-    assert daemon.condition().alive
+    assert daemon.status().alive
 
 
 # -- what comes by time ------------------------------------------------------------------------
@@ -597,7 +598,7 @@ def test_reminders_come_without_a_query(rig: Rig) -> None:
     asked = len(rig.warehouse.asked)
     for _ in range(12):
         rig.clock.pass_by(MINUTE)
-        daemon.tend()
+        daemon.plan_timed()
         _sent(rig)
     assert rig.told() == [("revenue", "firing"), ("revenue", "reminder")]
     assert len(rig.warehouse.asked) == asked
@@ -610,7 +611,7 @@ def test_tending_writes_nothing_while_nothing_is_to_tell(rig: Rig) -> None:
     rig.tick()
     commits, rows = rig.store.commits, len(rig.tables.history)
     for _ in range(5):
-        daemon.tend()
+        daemon.plan_timed()
     assert (rig.store.commits, len(rig.tables.history)) == (commits, rows)
     assert rig.counted.depth == Outbox(1, NOW + MINUTE)
 
@@ -626,7 +627,7 @@ def test_a_silence_of_another_process_is_seen_by_the_next_look(rig: Rig) -> None
     rig.store.add_silence(silence("model.shop.revenue", ends_at=NOW + 20 * MINUTE))
     for minute in range(1, 30):
         rig.clock.pass_by(MINUTE)
-        daemon.tend()
+        daemon.plan_timed()
         if minute < 20:
             assert rig.told() == [("revenue", "firing")]
         _sent(rig)
@@ -642,17 +643,19 @@ def test_it_works_by_itself_until_it_is_asked_to_stop(rig: Rig) -> None:
     beats: list[bool] = []
     load = rig.load
     rig.load = lambda: replace(  # type: ignore[method-assign]  # a daemon with a heartbeat
-        load(), heartbeat=lambda: beats.append(True), beat=timedelta(milliseconds=10)
+        load(),
+        heartbeat=lambda: beats.append(True),
+        heartbeat_interval=timedelta(milliseconds=10),
     )
     rig.clock.now = lambda: datetime.now(UTC)  # type: ignore[method-assign]  # the real one
-    daemon = Daemon(
+    daemon = assemble_daemon(
         rig.load,
         TableLeadership(lambda: rig.store, "shop", "me", MINUTE),
         lambda loaded: Delivery(loaded.store, loaded.channels, "me"),
         rig.counted,
         rig.log,
         "me",
-        Pace(plan_interval=timedelta(seconds=1), lease_ttl=MINUTE),
+        Intervals(plan_interval=timedelta(seconds=1), lease_ttl=MINUTE),
     )
     daemon.load_first()
     thread = threading.Thread(target=daemon.run)
@@ -662,7 +665,7 @@ def test_it_works_by_itself_until_it_is_asked_to_stop(rig: Rig) -> None:
     _until(lambda: len(beats) > 3)
     daemon.reload()
     _until(lambda: len(rig.counted.readings) == 2)
-    assert daemon.condition().ready
+    assert daemon.status().ready
     daemon.stop()
     thread.join(30)
     assert not thread.is_alive()
@@ -678,10 +681,10 @@ def test_it_beats_only_while_it_leads_and_is_ready(rig: Rig) -> None:
     rig.load = lambda: replace(load(), heartbeat=lambda: beats.append(True))  # type: ignore[method-assign]  # with a heartbeat
     one, two = rig.daemon("one"), rig.daemon("two")
     for each in (one, two):
-        each._beat_once()
+        each.parts.heartbeat.beat()
     assert len(beats) == 1, "who stands by is silent"
-    one._problems.found("warehouse", "it is lost")
-    one._beat_once()
+    one.parts.problems.found("warehouse", "it is lost")
+    one.parts.heartbeat.beat()
     assert len(beats) == 1
 
 
@@ -702,8 +705,8 @@ def test_every_line_of_a_batch_carries_run_alert_and_slot(rig: Rig) -> None:
 
 
 def _reload(daemon: Daemon) -> None:
-    daemon._read_anew()
-    daemon.settle()
+    daemon.parts.project.load_again()
+    daemon.parts.batches.settle()
 
 
 def _sent(rig: Rig) -> None:

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from sentinel.app.alerts import select_alerts
-from sentinel.app.daemon import Daemon, Loaded, Pace
+from sentinel.app.daemon.parts import Intervals, LoadedProject
 from sentinel.app.delivery.delivery import Delivery
 from sentinel.app.evaluate import Evaluation
 from sentinel.app.timed_planning import TimedPlanning
+from sentinel.bootstrap.daemon_parts import assemble_daemon
 from sentinel.core.alert import DefinitionContext
 from sentinel.core.evaluation import Described, Excerpt
 from sentinel.core.project import AlertSource, Selection
@@ -144,10 +145,10 @@ def soak(place: Place, number: int, slots: int) -> Measured:
     stub, clock = Stub(), Moving()
     alerts = sources(number)
 
-    def load() -> Loaded:
+    def load() -> LoadedProject:
         project = FakeProject(alerts)
         around = DefinitionContext(defaults={"channels": ["log"]}, routing=ROUTING)
-        return Loaded(
+        return LoadedProject(
             select_alerts(project, around, Selection()),
             Evaluation(project, stub, store, routing=ROUTING),
             TimedPlanning(store, "shop", ROUTING),
@@ -159,42 +160,42 @@ def soak(place: Place, number: int, slots: int) -> Measured:
         )
 
     ttl = timedelta(hours=1)
-    daemon = Daemon(
+    daemon = assemble_daemon(
         load,
         TableLeadership(lambda: store, "shop", "me", ttl),
         lambda loaded: Delivery(loaded.store, loaded.channels, "me"),
         Metrics(),
         Silent(),
         "me",
-        Pace(lease_ttl=ttl),
+        Intervals(lease_ttl=ttl),
         clock=lambda: clock.moment,
     )
     daemon.load_first()
     daemon.elect()
     daemon.start_due()
-    daemon.settle()
+    daemon.parts.batches.settle()
     loaded = memory_mib()
     first = len(stub.began)
     settled = loaded
     for minute in range(slots):
         clock.moment += MINUTE
         daemon.start_due()
-        daemon.settle()
-        daemon.tend()
+        daemon.parts.batches.settle()
+        daemon.plan_timed()
         if minute == slots // 3:
             settled = memory_mib()
     ended, seen = memory_mib(), len(stub.began)
     # All of them are due at once.
     alerts[:] = [_every_minute(each) for each in alerts]
-    daemon._read_anew()
+    daemon.parts.project.load_again()
     stub.began.clear()
     stub.pause = _QUERY_S
     clock.moment += MINUTE
     started = time.monotonic()
     daemon.start_due()
-    daemon.settle()
+    daemon.parts.batches.settle()
     lags = sorted(began - started for began in sorted(stub.began)[:1_000])
-    daemon._batches.shutdown()
+    daemon.parts.batches.shutdown()
     due = sum(
         1 for minute in range(1, slots + 1) for each in range(number) if each % 60 == minute % 60
     )

@@ -16,7 +16,7 @@ from sentinel.web.server import Shown, application
 from tests.app.test_daemon import Rig
 from tests.docs.pages import ROOT, reference
 
-SAYS = {"debug", "info", "warning", "error", "say", "entry"}
+SAYS = {"debug", "info", "warning", "error", "say", "write", "entry"}
 
 
 def said(path: str) -> dict[str, set[str]]:
@@ -41,9 +41,10 @@ def said(path: str) -> dict[str, set[str]]:
 
 def test_every_event_of_the_log_is_described_with_its_fields() -> None:
     there_are: dict[str, set[str]] = {}
-    modules = ("app/daemon", "app/problems", "app/threads", "cli/daemon", "cli/logs", "cli/output")
-    for module in modules:
-        for event, fields in said(f"sentinel/{module}.py").items():
+    others = ("app/problems", "app/threads", "cli/daemon", "cli/logs", "cli/output")
+    parts = (str(path.relative_to(ROOT)) for path in (ROOT / "sentinel/app/daemon").glob("*.py"))
+    for path in (*parts, *(f"sentinel/{module}.py" for module in others)):
+        for event, fields in said(path).items():
             there_are[event] = there_are.get(event, set()) | fields
     rows = reference("logs").sections["Events"].rows()
     described = {row[0].strip("`"): set(re.findall(r"`(\w+)`", row[2])) for row in rows}
@@ -71,7 +72,7 @@ def test_every_metric_is_described_with_its_labels() -> None:
 def test_every_path_is_described() -> None:
     rig = Rig()
     store: Store = rig.store
-    shown = Shown(lambda: rig.daemon().condition(), lambda: store, Metrics())
+    shown = Shown(lambda: rig.daemon().status(), lambda: store, Metrics())
     paths = {route.path for route in application(shown, Rules(None, True), print).routes}  # type: ignore[attr-defined]
     rows = [row for row in reference("http").rows() if row[0].startswith("`/")]
     assert {row[0].strip("`") for row in rows} == paths

@@ -61,7 +61,7 @@ def used() -> Metrics:
         state("b", "y", phase=Phase.PENDING),
         state("c", health=Health.FAILING),
     )
-    metrics.tended(TimedPlan(NOW, standing))
+    metrics.planned(TimedPlan(NOW, standing))
     metrics.outbox(Outbox(3, NOW - timedelta(seconds=90), 1), NOW)
     sent = notification("e", channel="mail:team@example.com")
     metrics.delivered(Delivered(sent=(sent,), dead=(notification("f", channel="hook"),)))
@@ -97,7 +97,7 @@ def test_each_thing_that_happened_is_counted() -> None:
 
 def test_what_no_longer_stands_is_counted_no_more() -> None:
     metrics = used()
-    metrics.tended(TimedPlan(NOW))
+    metrics.planned(TimedPlan(NOW))
     metrics.outbox(Outbox(), NOW)
     metrics.leads(False)
     assert value(metrics, "instances", phase="firing", severity="warning") == 0

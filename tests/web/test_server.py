@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from sentinel.app.daemon import Condition
+from sentinel.app.daemon.parts import DaemonStatus
 from sentinel.core.errors import ConfigError, StoreError
 from sentinel.core.evaluation import Outcome
 from sentinel.core.hosts import LOOPBACK
@@ -26,14 +26,14 @@ from sentinel.web.server import Shown, WebServer, application, on_loopback
 from tests.fakes import NOW, MemoryStore, notification, state, write
 from tests.store.contract import history_row
 
-WELL = Condition(True, True, True, 3, NOW, NOW + timedelta(minutes=1), {})
+WELL = DaemonStatus(True, True, True, 3, NOW, NOW + timedelta(minutes=1), {})
 
 
 @dataclass
 class Site:
     """A server and what it shows."""
 
-    condition: Condition = WELL
+    condition: DaemonStatus = WELL
     store: Store | None = field(default_factory=MemoryStore)
     port: int = 0
     refused: list[str] = field(default_factory=list)

@@ -18,6 +18,11 @@ from typing import Any
 import pytest
 from werkzeug.wrappers import Response
 
+from sentinel.app.daemon.deliveries import DeliveryLoop
+from sentinel.app.daemon.heartbeat import Heartbeat
+from sentinel.app.daemon.jobs import Jobs
+from sentinel.app.daemon.reloading import ProjectLoader
+from sentinel.app.daemon.supervisor import Daemon
 from sentinel.app.threads import Threads
 from sentinel.channels.contract import ChannelContext
 from sentinel.channels.registry import build_channel
@@ -159,13 +164,20 @@ def test_no_log_call_raises(step: Any, raised: Exception) -> None:
 
 # -- the daemon's threads ----------------------------------------------------------------------------
 
-WORKS = ("keep_scheduling", "keep_leading", "keep_loaded", "keep_delivering", "beat")
+# Each thread's name, and the method that is its work.
+WORKS: dict[str, tuple[type, str]] = {
+    "keep_scheduling": (Jobs, "keep_scheduling"),
+    "keep_leading": (Daemon, "_keep_leading"),
+    "keep_loaded": (ProjectLoader, "keep_loaded"),
+    "keep_delivering": (DeliveryLoop, "keep_delivering"),
+    "beat": (Heartbeat, "keep_beating"),
+}
 RAISED = (RuntimeError("once"), MemoryError(), RecursionError(), SystemExit(1), KeyboardInterrupt())
 
 
 @contextmanager
 def working(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.setattr("sentinel.app.daemon._PULSE_S", 0.02)
+    monkeypatch.setattr("sentinel.app.daemon.supervisor._PULSE_S", 0.02)
     daemon = rig.daemon()
     daemon._threads.pause_s = 0.02
     thread = threading.Thread(target=daemon.run, daemon=True)
@@ -190,21 +202,20 @@ def test_a_thread_that_ends_is_started_anew(
     monkeypatch: pytest.MonkeyPatch, name: str, raised: BaseException
 ) -> None:
     rig = Rig()
-    daemon_type = type(rig.daemon())
-    works = getattr(daemon_type, f"_{name}")
+    owner, method = WORKS[name]
+    works = getattr(owner, method)
     begun: list[None] = []
 
-    def once(self: Any) -> None:
+    def once(self: Any, *args: Any) -> None:
         begun.append(None)
         if len(begun) == 1:
             raise raised
-        works(self)
+        works(self, *args)
 
-    once.__name__ = f"_{name}"
-    monkeypatch.setattr(daemon_type, f"_{name}", once)
+    monkeypatch.setattr(owner, method, once)
     with working(rig, monkeypatch) as daemon:
         until(lambda: len(begun) == 2, "it is started anew")
-        assert daemon.condition().alive
+        assert daemon.status().alive
     assert any("started anew" in error for error in rig.log.of("error"))
 
 
@@ -214,15 +225,15 @@ def test_a_thread_that_cannot_be_kept_running_ends_liveness(
 ) -> None:
     rig = Rig()
 
-    def fail(_: Any) -> None:
+    def fail(*_: Any) -> None:
         raise RuntimeError("always")
 
-    fail.__name__ = f"_{name}"
-    monkeypatch.setattr(type(rig.daemon()), f"_{name}", fail)
+    owner, method = WORKS[name]
+    monkeypatch.setattr(owner, method, fail)
     with working(rig, monkeypatch) as daemon:
         daemon._threads.lost_s = 0.2
-        until(lambda: not daemon.condition().alive, "it isn't alive without it")
-        assert not daemon.condition().ready
+        until(lambda: not daemon.status().alive, "it isn't alive without it")
+        assert not daemon.status().ready
 
 
 def test_a_thread_that_returns_too_early_is_started_anew() -> None:
@@ -258,14 +269,14 @@ def test_what_no_thread_was_to_be_had_for_is_still_due(monkeypatch: pytest.Monke
 
     rig = Rig(sources=[source("revenue", {"schedule": "* * * * *"})])
     daemon = rig.daemon()
-    submit = daemon._batches.submit
+    submit = daemon.parts.batches._pool.submit
 
     def refuse(*_: Any) -> Any:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(daemon._batches, "submit", refuse)
+    monkeypatch.setattr(daemon.parts.batches._pool, "submit", refuse)
     rig.tick()
-    monkeypatch.setattr(daemon._batches, "submit", submit)
+    monkeypatch.setattr(daemon.parts.batches._pool, "submit", submit)
     before = len(rig.recorded())
     rig.tick()
     assert len(rig.recorded()) > before
