@@ -17,7 +17,7 @@ from google.cloud import bigquery
 from sqlalchemy import Connection, RowMapping, text
 
 from sentinel.store.catalog import Names, Relation
-from sentinel.store.sql import Change, Taking
+from sentinel.store.dialect import Change, Taking
 from sentinel.store.tables import Kind
 
 _CASTS: dict[Kind, str] = {

@@ -72,7 +72,9 @@ def missing_privileges(granted: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(name for name in _PRIVILEGES if not granted[name])
 
 
-def judge(table: Table[Any], relation: str, found: Relation | None, *, writing: bool) -> None:
+def check_relation(
+    table: Table[Any], relation: str, found: Relation | None, *, writing: bool
+) -> None:
     """Raises TablesMissing, TablesForeign, TablesOutdated or TablesReadOnly."""
     if found is None:
         raise TablesMissing(f"the table {relation} doesn't exist yet", hint=_MAKE_TABLES)

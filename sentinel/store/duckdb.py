@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from sqlalchemy import Connection, text
 
 from sentinel.store.catalog import Names, Relation
-from sentinel.store.sql import Returning
+from sentinel.store.dialect import Returning
 from sentinel.store.tables import Kind
 
 _TYPES: dict[Kind, str] = {

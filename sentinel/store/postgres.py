@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from sqlalchemy import Connection, text
 
 from sentinel.store.catalog import Names, Relation, missing_privileges
-from sentinel.store.sql import Returning
+from sentinel.store.dialect import Returning
 from sentinel.store.tables import Kind
 
 _TYPES: dict[Kind, str] = {

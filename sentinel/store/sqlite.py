@@ -14,7 +14,7 @@ from sqlalchemy import Connection, RowMapping, text
 from sqlalchemy.exc import OperationalError
 
 from sentinel.store.catalog import Names, Relation
-from sentinel.store.sql import Change, Returning, Taking
+from sentinel.store.dialect import Change, Returning, Taking
 from sentinel.store.tables import Kind, to_text
 
 # A NUL ends a text in SQLite's JSON functions. It travels as char(1, 2), and char(1) itself as

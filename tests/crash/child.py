@@ -41,6 +41,7 @@ def arm(point: str) -> None:
     from sentinel.app.query import AlertQuery
     from sentinel.channels.webhook import WebhookChannel
     from sentinel.dbt.project import DbtProject
+    from sentinel.store.recording import Recording
     from sentinel.store.sql import SqlStore
 
     match point:
@@ -49,7 +50,7 @@ def arm(point: str) -> None:
         case "after_query":
             after(AlertQuery, "_read")
         case "in_transaction":
-            after(SqlStore, "_write")
+            after(Recording, "_write")
         case "after_commit":
             after(SqlStore, "commit")
         case "after_claim":

@@ -12,8 +12,9 @@ import jinja2
 import yaml
 
 from sentinel.core.project import StoreTables
+from sentinel.store.dialect import Dialect
 from sentinel.store.duckdb import DuckDbDialect
-from sentinel.store.sql import Dialect, SqlStore
+from sentinel.store.sql import SqlStore
 from sentinel.warehouses.contract import Database
 
 MODELS = Path(__file__).parents[2] / "dbt_package" / "models" / "tables"

@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from sentinel.core.errors import QueryError, StoreError, TablesMissing, TablesOutdated
 from sentinel.core.planning import Status
 from sentinel.ports import Attempt, Batch, Decision, HistoryQuery, Pruned, Query, Snapshot
+from sentinel.store.database import StoreDatabase
 from sentinel.store.postgres import PostgresDialect
 from sentinel.store.sql import SqlStore
 from sentinel.warehouses.contract import WarehouseContext
@@ -224,13 +225,13 @@ def test_a_snapshot_is_of_one_moment(emptied: PostgresPlace) -> None:
     original = store_of(emptied)
 
     def rows(*arguments: Any) -> Any:
-        found = SqlStore._rows(*arguments)
+        found = StoreDatabase.rows(*arguments)
         if not seen:
             seen.append(Snapshot((), (), store.now()))
             write(store, Batch(notifications=(notification("e"),)))
         return found
 
-    original._rows = rows  # type: ignore[method-assign,assignment]  # to write between its two reads
+    original._database.rows = rows  # type: ignore[method-assign,assignment]  # to write between its two reads
     assert original.snapshot().ledger == ()
     assert len(store.snapshot().ledger) == 1
 

@@ -14,9 +14,10 @@ import pytest
 
 from sentinel.core.errors import StoreError, TablesForeign, TablesMissing
 from sentinel.store.bigquery import BigQueryDialect
+from sentinel.store.dialect import Dialect
 from sentinel.store.duckdb import DuckDbDialect
 from sentinel.store.postgres import PostgresDialect
-from sentinel.store.sql import Dialect, SqlStore
+from sentinel.store.sql import SqlStore
 from sentinel.store.sqlite import SqliteDialect
 from sentinel.warehouses.bigquery import BigQuery
 from sentinel.warehouses.contract import Database, WarehouseContext
