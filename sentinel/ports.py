@@ -273,21 +273,15 @@ class Pruned:
     silences: int
 
 
-class Store(Protocol):
-    """The tables that dbt manages, for one project. Every method raises StoreError if it can't.
-
-    WarehouseLocked says that another process holds the database: nothing was written.
-    """
-
-    def check(self, *, writing: bool = False) -> None:
-        """Whether these are the tables that the dbt package made here, with the columns known here.
-
-        Raises TablesMissing, TablesForeign or TablesOutdated; `writing` says that rows will be
-        written, and raises TablesReadOnly if they can't be.
-        """
+class StoreClock(Protocol):
+    """The clock that all decisions go by."""
 
     def now(self) -> datetime:
         """The store's clock, in UTC: the one that all decisions go by."""
+
+
+class StateReader(StoreClock, Protocol):
+    """The rows of state and ledger."""
 
     def snapshot(
         self, alert_ids: Iterable[str] | None = None, episodes: Iterable[str] = ()
@@ -295,6 +289,17 @@ class Store(Protocol):
         """State and ledger of these alerts, or of all, and the silences in force.
 
         The ledger holds their open episodes, and `episodes` besides.
+        """
+
+
+class StateStore(StateReader, Protocol):
+    """What evaluation, planning and acknowledgement need: to read, decide and record."""
+
+    def check(self, *, writing: bool = False) -> None:
+        """Whether these are the tables that the dbt package made here, with the columns known here.
+
+        Raises TablesMissing, TablesForeign or TablesOutdated; `writing` says that rows will be
+        written, and raises TablesReadOnly if they can't be.
         """
 
     def active_alert_ids(self) -> frozenset[str]:
@@ -317,6 +322,10 @@ class Store(Protocol):
         longer holds.
         """
 
+
+class HistoryReader(Protocol):
+    """What happened, and what is still to be sent."""
+
     def history(self, query: HistoryQuery) -> Sequence[HistoryRow]:
         """Rows of sentinel_history."""
 
@@ -327,6 +336,10 @@ class Store(Protocol):
 
     def outbox(self) -> Outbox:
         """How much is in the outbox."""
+
+
+class DeliveryStore(StateReader, Protocol):
+    """The outbox, as delivery needs it."""
 
     def claim(
         self,
@@ -357,12 +370,17 @@ class Store(Protocol):
         """
 
     @property
-    def lease_ttl(self) -> timedelta:
-        """How long a lease lasts unless the configuration says otherwise."""
-
-    @property
     def linger(self) -> timedelta:
         """How long `mark` is worth waiting for further attempts; zero where writing is cheap."""
+
+    def notifications(
+        self, statuses: Iterable[Status], limit: int = 1_000
+    ) -> Sequence[Notification]:
+        """Rows of the outbox in these statuses, the oldest first."""
+
+
+class SilenceStore(StoreClock, Protocol):
+    """Silences."""
 
     def silences(self, at: datetime | None = None) -> Sequence[Silence]:
         """The silences in force at a moment, or all of them, the oldest first."""
@@ -372,6 +390,10 @@ class Store(Protocol):
 
     def end_silences(self, silence_ids: Iterable[str], by: str) -> frozenset[str]:
         """End silences now. Gives the ids of those that were not over yet."""
+
+
+class LeaseStore(Protocol):
+    """Leases, by the store's clock."""
 
     def lead(self, name: str, holder: str, ttl: timedelta) -> Lease | None:
         """Take a lease, or keep it for another `ttl`; None while another holder's has not run out.
@@ -385,11 +407,29 @@ class Store(Protocol):
     def lease(self, name: str) -> Lease | None:
         """A lease as it stands, run out or not; None if nobody ever held it."""
 
+    @property
+    def lease_ttl(self) -> timedelta:
+        """How long a lease lasts unless the configuration says otherwise."""
+
+
+class Retention(Protocol):
+    """Deletes what is old."""
+
     def prune(self, before: datetime) -> Pruned:
         """Delete history, finished notifications and ended silences that are older.
 
         History and notifications of an episode that is still open stay, as old as they are.
         """
+
+
+class Store(
+    StateStore, HistoryReader, DeliveryStore, SilenceStore, LeaseStore, Retention, Protocol
+):
+    """The tables that dbt manages, for one project: all of the above.
+
+    Every method raises StoreError if it can't. WarehouseLocked says that another process holds the
+    database: nothing was written.
+    """
 
 
 class Leadership(Protocol):

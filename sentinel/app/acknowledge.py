@@ -14,7 +14,7 @@ from sentinel.core.lifecycle import AlertUpdate, EvaluationTime, State, acknowle
 from sentinel.core.planning import Notification, Status
 from sentinel.core.routing import Routing
 from sentinel.core.silence import dimension_text
-from sentinel.ports import Decision, Snapshot, Store
+from sentinel.ports import Decision, Snapshot, StateStore
 
 KIND = "acknowledgement"
 
@@ -44,7 +44,7 @@ class Acknowledgement:
 
 
 def acknowledge_alerts(
-    store: Store,
+    store: StateStore,
     project: str,
     routing: Routing,
     alerts: Sequence[Alert | BrokenAlert],

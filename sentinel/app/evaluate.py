@@ -20,7 +20,7 @@ from sentinel.core.errors import WarehouseError, WarehouseLocked
 from sentinel.core.evaluation import Outcome, Reading
 from sentinel.core.project import Compiled
 from sentinel.core.routing import Routing
-from sentinel.ports import Project, Snapshot, Store, Warehouse
+from sentinel.ports import Project, Snapshot, StateStore, Warehouse
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Evaluation:
 
     project: Project
     warehouse: Warehouse
-    store: Store
+    store: StateStore
     scrub: Callable[[str], str] = str
     progress: Callable[[int, int, str], None] = field(default=lambda *_: None)
     routing: Routing | None = None

@@ -19,7 +19,7 @@ from sentinel.core.planning import Notification
 from sentinel.core.project import AlertSource
 from sentinel.core.routing import Recipients, Routing
 from sentinel.core.severity import Severity
-from sentinel.ports import Decision, Snapshot, Store
+from sentinel.ports import Decision, Snapshot, StateStore
 
 NAME = "dbt_project"
 
@@ -30,7 +30,7 @@ def project_alert_id(project: str) -> str:
 
 
 def record_project(
-    store: Store,
+    store: StateStore,
     project: str,
     error: str | None,
     channels: Sequence[str],

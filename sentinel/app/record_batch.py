@@ -16,7 +16,7 @@ from sentinel.core.history import Execution
 from sentinel.core.lifecycle import AlertUpdate, State, apply_reading
 from sentinel.core.planning import Notification, Plan, Status
 from sentinel.core.routing import Routing
-from sentinel.ports import Decision, Snapshot, Store
+from sentinel.ports import Decision, Snapshot, StateStore
 
 _RECORDED_BEFORE = Reading(Outcome.SKIPPED, error="its slot was recorded before")
 _UNFINISHED = (Status.PENDING, Status.CLAIMED, Status.DEAD)
@@ -129,7 +129,7 @@ class BatchRecorder:
     errors with the name of the alert that causes them.
     """
 
-    store: Store
+    store: StateStore
     project: str
     routing: Routing | None
     batch: BatchContext

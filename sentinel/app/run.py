@@ -15,7 +15,7 @@ from sentinel.app.slots import Shard, at_slot, due_now
 from sentinel.app.timed_planning import TimedPlan
 from sentinel.core.due import Slot
 from sentinel.core.planning import Notification
-from sentinel.ports import Store
+from sentinel.ports import StateStore
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Deliver(Protocol):
 class Run:
     """The use case. `elapsed` gives the seconds since the command began."""
 
-    store: Store
+    store: StateStore
     evaluate: Callable[[Alerts, BatchOptions], Evaluated]
     deliver: Deliver
     plan_by_time: Callable[[Alerts, str], TimedPlan]

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from sentinel.core.errors import UsageError
 from sentinel.core.silence import Silence
-from sentinel.ports import Store
+from sentinel.ports import SilenceStore
 
 _SHOWN = 8
 
@@ -28,7 +28,7 @@ class SilenceRequest:
     ends_at: datetime
 
 
-def silence(store: Store, project: str, wish: SilenceRequest, now: datetime) -> Silence:
+def silence(store: SilenceStore, project: str, wish: SilenceRequest, now: datetime) -> Silence:
     """Make a silence. Raises UsageError if it would end before it starts, or is over already."""
     starts_at = wish.starts_at or now
     if wish.ends_at <= starts_at:
@@ -60,7 +60,9 @@ class Ended:
     over: tuple[Silence, ...]
 
 
-def unsilence(store: Store, words: Sequence[str], names: Mapping[str, str], by: str) -> Ended:
+def unsilence(
+    store: SilenceStore, words: Sequence[str], names: Mapping[str, str], by: str
+) -> Ended:
     """End silences, each named by the beginning of its id or by the one alert that it is of.
 
     `names` are alerts' names by id. Raises UsageError if a word names none, or more than one.

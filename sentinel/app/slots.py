@@ -13,7 +13,7 @@ from sentinel.core.due import Slot, due_slot, last_slot, last_slots, this_slot
 from sentinel.core.errors import UsageError
 from sentinel.core.lifecycle import Health
 from sentinel.core.values import isoformat
-from sentinel.ports import Snapshot, Store
+from sentinel.ports import Snapshot, StateReader
 
 # A scheduler's clock may be a little ahead of the store's.
 _AHEAD = timedelta(minutes=1)
@@ -28,7 +28,7 @@ class Slotted:
     slots: dict[str, Slot] = field(default_factory=dict)
 
 
-def due_now(alerts: Alerts, store: Store) -> Slotted:
+def due_now(alerts: Alerts, store: StateReader) -> Slotted:
     """Those alerts that are due by the store's clock, each for its latest slot.
 
     A definition that is wrong has no schedule: it is due until its error is recorded.
@@ -51,7 +51,7 @@ def due_now(alerts: Alerts, store: Store) -> Slotted:
     return Slotted(replace(chosen, broken=broken), slots)
 
 
-def at_slot(alerts: Alerts, moment: datetime, store: Store) -> Slotted:
+def at_slot(alerts: Alerts, moment: datetime, store: StateReader) -> Slotted:
     """All the alerts, for one slot. Raises UsageError if it has not come yet."""
     snapshot = _snapshot(alerts, store)
     now = snapshot.now
@@ -68,7 +68,7 @@ def at_slot(alerts: Alerts, moment: datetime, store: Store) -> Slotted:
     return Slotted(alerts, slots)
 
 
-def _snapshot(alerts: Alerts, store: Store) -> Snapshot:
+def _snapshot(alerts: Alerts, store: StateReader) -> Snapshot:
     """The store, of these alerts under all the ids that their rows may go by."""
     return store.snapshot(row_ids(alerts.all))
 

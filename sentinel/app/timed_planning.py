@@ -13,7 +13,7 @@ from sentinel.core.history import Execution
 from sentinel.core.lifecycle import AlertUpdate, EvaluationTime, State
 from sentinel.core.planning import Notification, Plan, Status, standing
 from sentinel.core.routing import Routing
-from sentinel.ports import Decision, Lease, Snapshot, Store
+from sentinel.ports import Decision, Lease, Snapshot, StateStore
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class TimedPlan:
 class TimedPlanning:
     """The use case. `target` is the dbt target of the project."""
 
-    store: Store
+    store: StateStore
     project: str
     routing: Routing
     target: str | None = None

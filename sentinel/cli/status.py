@@ -22,7 +22,7 @@ from sentinel.cli.output import Output, ago, count, shown_time
 from sentinel.core.evaluation import Outcome
 from sentinel.core.lifecycle import Health, Phase, State
 from sentinel.core.planning import Notification, Status
-from sentinel.ports import HistoryQuery, Snapshot, Store
+from sentinel.ports import HistoryQuery, HistoryReader, Snapshot
 
 _STYLES = {Phase.FIRING: "bold red", Phase.RECOVERING: "yellow", Phase.PENDING: "yellow"}
 
@@ -55,7 +55,7 @@ def command(**values: Any) -> int:
     return 0
 
 
-def _errors(store: Store, snapshot: Snapshot) -> dict[str, str]:
+def _errors(store: HistoryReader, snapshot: Snapshot) -> dict[str, str]:
     """Why the alerts that fail do: the last error of each, by alert id."""
     failing = [state for state in snapshot.states if state.error_count > 0]
     if not failing:

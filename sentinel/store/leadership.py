@@ -9,14 +9,14 @@ from pathlib import Path
 
 from sentinel import files
 from sentinel.core.errors import StoreError
-from sentinel.ports import Lease, Store
+from sentinel.ports import Lease, LeaseStore
 
 
 class TableLeadership:
     """By a row of sentinel_leases. `store` gives the store as it is configured now."""
 
     def __init__(
-        self, store: Callable[[], Store], project: str, holder: str, ttl: timedelta
+        self, store: Callable[[], LeaseStore], project: str, holder: str, ttl: timedelta
     ) -> None:
         self._store = store
         self._name = f"daemon:{project}"

@@ -14,7 +14,7 @@ from sentinel.core.errors import (
     StateConflict,
     WarehouseLocked,
 )
-from sentinel.ports import Store
+from sentinel.ports import StateStore
 
 
 class FaultLog:
@@ -48,7 +48,7 @@ class RecordingErrors:
         self._on_lease_lost = on_lease_lost
 
     @contextmanager
-    def handled(self, store: Store, on_retry: Callable[[str], None]) -> Iterator[None]:
+    def handled(self, store: StateStore, on_retry: Callable[[str], None]) -> Iterator[None]:
         """Handle any error of the block.
 
         `on_retry` gets the reason why nothing was recorded where nobody has to do anything about it.
@@ -67,7 +67,7 @@ class RecordingErrors:
             self._faults(error)
 
 
-def _cause(store: Store, error: SentinelError) -> SentinelError:
+def _cause(store: StateStore, error: SentinelError) -> SentinelError:
     """The store's problem; where tables are missing or outdated, with the command that makes them."""
     try:
         store.check()

@@ -11,7 +11,7 @@ from sentinel.app.delivery.channel_queue import LONGEST_RETRY_AFTER
 from sentinel.core.errors import DeliveryError
 from sentinel.core.planning import ENDS, Notification, Status, handed_on, retry_at
 from sentinel.core.values import cut
-from sentinel.ports import Attempt, Channel, Message, Receipt, Store
+from sentinel.ports import Attempt, Channel, Message, Receipt, StateReader
 
 _DEAD_AFTER = timedelta(hours=24)
 _DEAD_TRIES = 5
@@ -27,7 +27,7 @@ class Attempts:
     not deliver. Every method raises StoreError.
     """
 
-    store: Store
+    store: StateReader
     scrub: Callable[[str], str]
     fallback: str | None = None
 

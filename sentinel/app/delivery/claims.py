@@ -9,7 +9,7 @@ from datetime import datetime
 from sentinel.core.lifecycle import State
 from sentinel.core.planning import Notification, Status, muted
 from sentinel.core.transport import SEND_DEADLINE
-from sentinel.ports import Message, Snapshot, Store
+from sentinel.ports import DeliveryStore, Message, Snapshot
 
 LEASE = SEND_DEADLINE * 3
 # A message that is started later than this is given back: its delivery ends well before its claim.
@@ -68,7 +68,7 @@ class Claims:
     method raises StoreError.
     """
 
-    store: Store
+    store: DeliveryStore
     holder: str
     follows: Callable[[str], bool]
 

@@ -17,7 +17,7 @@ from sentinel.app.delivery.driver import Driver, Resources
 from sentinel.app.delivery.result import Delivered
 from sentinel.core.errors import StoreError, WarehouseError
 from sentinel.core.planning import Notification, Status
-from sentinel.ports import Channel, Store
+from sentinel.ports import Channel, DeliveryStore
 
 DELIVERY_TIMEOUT = timedelta(minutes=1)
 # While it serves, it waits so long for answers, and after an error.
@@ -34,7 +34,7 @@ class Delivery:
 
     def __init__(
         self,
-        store: Store,
+        store: DeliveryStore,
         channels: Mapping[str, Channel],
         holder: str,
         scrub: Callable[[str], str] = str,
@@ -77,7 +77,7 @@ class Delivery:
         return driver.tally.delivered()
 
     def configure(
-        self, store: Store, channels: Mapping[str, Channel], fallback: str | None
+        self, store: DeliveryStore, channels: Mapping[str, Channel], fallback: str | None
     ) -> None:
         """Use these from the next turn on. What is being sent ends on the channels before."""
         self._resources = self._make_resources(store, channels, fallback)
@@ -133,7 +133,7 @@ class Delivery:
             _report(driver, on_delivered)
 
     def _make_resources(
-        self, store: Store, channels: Mapping[str, Channel], fallback: str | None
+        self, store: DeliveryStore, channels: Mapping[str, Channel], fallback: str | None
     ) -> Resources:
         def follows(name: str) -> bool:
             channel = channels.get(name)

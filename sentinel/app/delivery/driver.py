@@ -13,7 +13,7 @@ from sentinel.app.delivery.claims import PARALLEL_SENDS, START_WITHIN, Claims
 from sentinel.app.delivery.result import Delivered, Tally
 from sentinel.core.errors import DeliveryError, StoreError, WarehouseError
 from sentinel.core.planning import Status
-from sentinel.ports import Attempt, Message, Receipt, Store
+from sentinel.ports import Attempt, DeliveryStore, Message, Receipt
 
 _CLAIM_LOST = "its claim had run out, and another process has taken it over"
 
@@ -22,7 +22,7 @@ _CLAIM_LOST = "its claim had run out, and another process has taken it over"
 class Resources:
     """What a driver works with until the next reload."""
 
-    store: Store
+    store: DeliveryStore
     claims: Claims
     attempts: Attempts
 
