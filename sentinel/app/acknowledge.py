@@ -1,4 +1,4 @@
-"""Acknowledging: somebody looks after an episode, and nobody is reminded of it any more."""
+"""Acknowledgement: someone takes over an episode, which stops reminders and escalations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KIND = "acknowledgement"
 
 @dataclass(frozen=True)
 class Acknowledged:
-    """What came of it: rows that are acknowledged now, those that were before, who is told."""
+    """Rows that were acknowledged now, those that were before, and the new notifications."""
 
     now: tuple[State, ...] = ()
     before: tuple[State, ...] = ()
@@ -37,6 +37,7 @@ class Acknowledgement:
     dimensions: Mapping[str, str] | None = None
 
     def covers(self, state: State) -> bool:
+        """Whether an instance has the values of `dimensions`, written as text."""
         wanted = self.dimensions or {}
         return all(
             dimension_text(state.dimensions.get(name)) == value for name, value in wanted.items()
@@ -48,10 +49,13 @@ def acknowledge_alerts(
     project: str,
     routing: Routing,
     alerts: Sequence[Alert | BrokenAlert],
-    wish: Acknowledgement,
+    request: Acknowledgement,
     holder: str,
 ) -> Acknowledged:
-    """Acknowledge the open episodes of alerts, in one transaction."""
+    """Acknowledge the open episodes of alerts, in one transaction.
+
+    `holder` claims the new notifications. Raises StoreError.
+    """
     recorder = Recorder(project, routing, holder)
     run_id = uuid.uuid4().hex
 
@@ -60,9 +64,9 @@ def acknowledge_alerts(
         entries: list[Entry] = []
         before: list[State] = []
         for alert in alerts:
-            rows = [s for s in snapshot.states if s.alert_id in alert.row_ids and wish.covers(s)]
+            rows = [s for s in snapshot.states if s.alert_id in alert.row_ids and request.covers(s)]
             before += [s for s in rows if s.acked_at and s.phase is not None and s.phase.open]
-            steps = acknowledge(rows, wish.by, wish.comment, snapshot.now)
+            steps = acknowledge(rows, request.by, request.comment, snapshot.now)
             if steps:
                 update = AlertUpdate(alert, Reading(Outcome.SKIPPED), steps, kind=KIND)
                 entries.append(Entry(update, cause))
@@ -76,5 +80,5 @@ def acknowledge_alerts(
 
 
 def claimed(rows: Sequence[Notification]) -> list[Notification]:
-    """Those of new notifications that this process has claimed by making them."""
+    """Those of new notifications that this process claimed when it recorded them."""
     return [row for row in rows if row.status is Status.CLAIMED]

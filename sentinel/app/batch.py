@@ -82,19 +82,19 @@ class Evaluated:
     """A batch as it was recorded, or as it would have been on a dry run.
 
     `unfinished` are older notifications of these alerts' open episodes that are not sent, or dead,
-    `removals` what became of alerts that are no longer in the project. Of the alerts in `before`
-    (their ids) the slot was recorded already, so that nothing was recorded now. Those in `unrecorded`
-    have an error that could not be recorded either: they are still due.
+    `removals` what became of alerts that are no longer in the project. The slots of the alerts in
+    `recorded_before` (their ids) were recorded already, so that nothing was recorded now. Those in
+    `unrecorded` have an error that could not be recorded either: they are still due.
     """
 
     run_id: str
     started_at: datetime
     observed: tuple[Observed, ...]
-    judgements: tuple[AlertUpdate, ...]
+    updates: tuple[AlertUpdate, ...]
     plan: Plan
     unfinished: tuple[Notification, ...] = ()
     removals: tuple[AlertUpdate, ...] = ()
-    before: frozenset[str] = frozenset()
+    recorded_before: frozenset[str] = frozenset()
     unrecorded: frozenset[str] = frozenset()
 
     @property
@@ -120,7 +120,7 @@ def join_parts(parts: Sequence[Evaluated]) -> Evaluated:
     return replace(
         parts[0],
         observed=tuple(each for part in parts for each in part.observed),
-        judgements=tuple(each for part in parts for each in part.judgements),
+        updates=tuple(each for part in parts for each in part.updates),
         plan=Plan(
             tuple(each for plan in plans for each in plan.notifications),
             tuple(each for plan in plans for each in plan.superseded),
@@ -129,6 +129,6 @@ def join_parts(parts: Sequence[Evaluated]) -> Evaluated:
         ),
         unfinished=tuple(each for part in parts for each in part.unfinished),
         removals=tuple(each for part in parts for each in part.removals),
-        before=frozenset().union(*(part.before for part in parts)),
+        recorded_before=frozenset().union(*(part.recorded_before for part in parts)),
         unrecorded=frozenset().union(*(part.unrecorded for part in parts)),
     )

@@ -1,7 +1,7 @@
-"""A dbt project that can't be read is told like an alert that can't be evaluated.
+"""A dbt project that can't be read notifies like an alert that can't be evaluated.
 
-Its row in the state is the head of an alert of its own, so that it is told once, by whichever
-daemon notices, is seen in `status`, and is told to be over when the project can be read again.
+It has a row in the state, as the head of an alert of its own: so it notifies once, whichever daemon
+notices, appears in `status`, and a recovery notification follows when it can be read again.
 """
 
 from __future__ import annotations
@@ -39,19 +39,15 @@ def record_project(
 ) -> Sequence[Notification]:
     """Record that a project can't be read, for this reason, or that it can (None).
 
-    Gives the notifications that are to be sent, claimed by `holder`; `channels` are told. Nothing
-    is written where nothing has changed. Raises StoreError.
+    Returns the new notifications, of `channels`, claimed by `holder`. Nothing is written unless it
+    changed. Raises StoreError.
     """
     identity = project_alert_id(project)
     failing = any(state.health is Health.FAILING for state in store.snapshot({identity}).states)
     if failing == (error is not None):
         return ()
     reading = Reading(Outcome.OK) if error is None else Reading.failed(error)
-    alert = BrokenAlert(
-        AlertSource(identity, NAME, "dbt_project.yml", {}),
-        () if error is None else (Fault((), error),),
-        Recipients(dict.fromkeys(Severity, tuple(channels))),
-    )
+    alert = _project_alert(identity, error, channels)
     recorder = Recorder(project, routing, holder)
     run_id = uuid.uuid4().hex
 
@@ -66,3 +62,12 @@ def record_project(
         return Decision(batch, record.plan.notifications)
 
     return store.commit({identity}, decide)
+
+
+def _project_alert(identity: str, error: str | None, channels: Sequence[str]) -> BrokenAlert:
+    """The project as an alert: without a query, with its error as its only fault."""
+    return BrokenAlert(
+        AlertSource(identity, NAME, "dbt_project.yml", {}),
+        () if error is None else (Fault((), error),),
+        Recipients(dict.fromkeys(Severity, tuple(channels))),
+    )

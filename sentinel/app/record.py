@@ -38,7 +38,10 @@ class Entry:
         yield from (row for row in (*steps, *self.update.noted) if row.state_key not in dropped)
 
     def history(self, decisions: Sequence[Decision]) -> Iterator[HistoryRow]:
-        """A row for each instance that changed, and for each other one with a notification."""
+        """A row for each instance that changed, and for each other one with a notification.
+
+        `decisions` are those on this alert.
+        """
         if self.unchanged:
             others: Iterable[State] = (step.after for step in self.update.steps)
         else:
@@ -84,7 +87,7 @@ class Recorder:
         planned = self._plan(entries, snapshot)
         batch = Batch(
             tuple(row for each in entries for row in each.states()),
-            tuple(row for each in entries for row in each.history(planned.decisions)),
+            tuple(_history(entries, planned)),
             planned.notifications,
             planned.superseded,
             planned.revived,
@@ -113,3 +116,11 @@ class Recorder:
 
     def _renewed_lease(self, now: datetime) -> Lease | None:
         return self.lease and replace(self.lease, expires_at=now + self.lease_ttl)
+
+
+def _history(entries: Iterable[Entry], planned: Plan) -> Iterator[HistoryRow]:
+    decisions: dict[str, list[Decision]] = {}
+    for each in planned.decisions:
+        decisions.setdefault(each.alert_id, []).append(each)
+    for entry in entries:
+        yield from entry.history(decisions.get(entry.update.alert.id, ()))

@@ -230,7 +230,7 @@ class BatchRecorder:
         return replace(
             self._nothing(),
             observed=(failed,),
-            judgements=(update,),
+            updates=(update,),
             unrecorded=frozenset({failed.alert.id}),
         )
 

@@ -111,7 +111,7 @@ def report(
     """What a batch came to, once its messages were sent or tried."""
     results = [
         _result(evaluated, delivered, seen, judged, step, dry_run=dry_run)
-        for seen, judged in zip(evaluated.observed, evaluated.judgements, strict=True)
+        for seen, judged in zip(evaluated.observed, evaluated.updates, strict=True)
         for step in (*_shown(judged), *_still_open(judged))
     ]
     dead = [

@@ -1,4 +1,4 @@
-"""What comes by time and needs no query: reminders, escalations, ends of silences, removals."""
+"""Time-based notifications need no query: reminders, escalations, ends of silences, removals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sentinel.ports import Decision, Lease, Snapshot, StateStore
 
 @dataclass(frozen=True)
 class TimedPlan:
-    """What stands and what was planned: `states` are rows of alerts that aren't calm."""
+    """What was planned, and `states`: the rows of active alerts."""
 
     now: datetime
     states: tuple[State, ...] = ()
@@ -27,7 +27,7 @@ class TimedPlan:
 
     @property
     def claimed(self) -> list[Notification]:
-        """The new notifications that are claimed by who is about to send them."""
+        """The new notifications that the holder has claimed."""
         return [row for row in self.plan.notifications if row.status is Status.CLAIMED]
 
     @property
@@ -52,9 +52,9 @@ class TimedPlanning:
         lease: Lease | None = None,
         lease_ttl: timedelta = timedelta(),
     ) -> TimedPlan:
-        """Plan for alerts as they stand, and record what there is to tell; mostly nothing.
+        """Plan for alerts as they are, and record new notifications; mostly there are none.
 
-        Raises StoreError, and LeaseLost as a commit does.
+        `holder` claims them. Raises StoreError, and LeaseLost as a commit does.
         """
         ids = self.store.active_alert_ids()
         if alerts.known is not None:
@@ -62,22 +62,24 @@ class TimedPlanning:
         recorder = Recorder(self.project, self.routing, holder, lease, lease_ttl)
         run_id = uuid.uuid4().hex
 
-        def compose(snapshot: Snapshot) -> tuple[Record, TimedPlan]:
-            time = EvaluationTime(snapshot.now, snapshot.now, target=self.target)
-            states = group_by_alert(snapshot.states)
-            current = [standing(a, states[a.id]) for a in alerts.all if a.id in states]
-            others = frozenset(each.alert.id for each in current)
-            removals = tuple(update_orphaned_alerts(alerts, states, time, others))
-            cause = Execution(run_id, "plan", time)
-            entries = [Entry(update, cause, unchanged=True) for update in current]
-            entries += [Entry(update, cause) for update in removals]
-            record = recorder.compose(entries, snapshot)
-            return record, TimedPlan(snapshot.now, snapshot.states, record.plan, removals)
-
         def decide(snapshot: Snapshot) -> Decision[TimedPlan]:
-            record, timed = compose(snapshot)
+            record, timed = self._compose(recorder, run_id, alerts, snapshot)
             return Decision(record.batch, timed)
 
-        record, timed = compose(self.store.snapshot(ids))
+        record, timed = self._compose(recorder, run_id, alerts, self.store.snapshot(ids))
         # A transaction only to find that nothing is due would be the most frequent one of all.
         return timed if record.empty else self.store.commit(ids, decide)
+
+    def _compose(
+        self, recorder: Recorder, run_id: str, alerts: Alerts, snapshot: Snapshot
+    ) -> tuple[Record, TimedPlan]:
+        time = EvaluationTime(snapshot.now, snapshot.now, target=self.target)
+        states = group_by_alert(snapshot.states)
+        current = [standing(a, states[a.id]) for a in alerts.all if a.id in states]
+        others = frozenset(each.alert.id for each in current)
+        removals = tuple(update_orphaned_alerts(alerts, states, time, others))
+        cause = Execution(run_id, "plan", time)
+        entries = [Entry(update, cause, unchanged=True) for update in current]
+        entries += [Entry(update, cause) for update in removals]
+        record = recorder.compose(entries, snapshot)
+        return record, TimedPlan(snapshot.now, snapshot.states, record.plan, removals)

@@ -105,7 +105,7 @@ class Metrics:
     # -- told by the daemon ------------------------------------------------------------------------
 
     def evaluated(self, part: Evaluated, slots: Mapping[str, Slot]) -> None:
-        for seen, judged in zip(part.observed, part.judgements, strict=True):
+        for seen, judged in zip(part.observed, part.updates, strict=True):
             self._evaluations.labels(str(judged.reading.outcome)).inc()
             if seen.duration_ms is not None:
                 self._query.observe(seen.duration_ms / 1000)

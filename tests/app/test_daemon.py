@@ -86,7 +86,7 @@ class Counted:
     depth: Outbox | None = None
 
     def evaluated(self, part: Evaluated, slots: Mapping[str, Slot]) -> None:
-        self.outcomes.update(str(judged.reading.outcome) for judged in part.judgements)
+        self.outcomes.update(str(judged.reading.outcome) for judged in part.updates)
 
     def planned(self, plan: TimedPlan) -> None: ...
 

@@ -141,7 +141,7 @@ def test_results_come_by_name_however_the_queries_ended() -> None:
     it = shop("c", "a", "b")
     evaluated = it.run(threads=3)
     assert [seen.alert.name for seen in evaluated.observed] == ["a", "b", "c"]
-    assert [judged.alert.name for judged in evaluated.judgements] == ["a", "b", "c"]
+    assert [judged.alert.name for judged in evaluated.updates] == ["a", "b", "c"]
 
 
 def test_progress_is_told_for_each_alert() -> None:
@@ -267,7 +267,7 @@ def test_a_dry_run_judges_and_writes_nothing() -> None:
     it.answer("revenue", ALERT)
     evaluated = it.run(dry_run=True)
     assert outcomes(evaluated) == {"revenue": "alert", "broken": "error"}
-    assert [judged.steps[0].after.phase for judged in evaluated.judgements][1] is Phase.FIRING
+    assert [judged.steps[0].after.phase for judged in evaluated.updates][1] is Phase.FIRING
     assert {row.event for row in evaluated.plan.notifications} == {"firing", "error"}
     assert it.store.commits == 0
     assert it.store.tables == Tables()
@@ -362,7 +362,7 @@ def test_after_a_lost_race_the_same_observation_is_judged_again_without_a_query(
     assert it.warehouse.asked_for("fetch") == ["select revenue"]
     assert it.state("revenue").version == 2
     assert it.state("revenue").phase is Phase.FIRING
-    [judged] = evaluated.judgements
+    [judged] = evaluated.updates
     assert judged.steps[0].before.version == 1
     assert len(it.outbox) == 1
 

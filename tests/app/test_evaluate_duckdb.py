@@ -112,7 +112,7 @@ def test_a_batch_reads_and_is_recorded_in_the_same_file(shop: Shop) -> None:
 
 def test_as_of_is_the_time_of_the_store_s_clock_when_the_batch_began(shop: Shop) -> None:
     evaluated = shop.run("fresh")
-    [judged] = evaluated.judgements
+    [judged] = evaluated.updates
     [seen] = judged.reading.observations
     assert seen.context == {
         "past": True,

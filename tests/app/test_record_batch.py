@@ -104,7 +104,7 @@ def test_a_slot_that_is_recorded_already_changes_and_notifies_nothing() -> None:
     it.record(slots=slots)
     before = it.store.snapshot()
     again = it.record(Reading(Outcome.ALERT, FIRES.observations), slots=slots)
-    assert again.before == {"model.shop.revenue"}
+    assert again.recorded_before == {"model.shop.revenue"}
     assert it.store.snapshot() == before
     assert len(it.store.history(HistoryQuery())) == 1
     assert again.plan.notifications == ()
@@ -125,7 +125,7 @@ def test_an_alert_that_can_t_be_recorded_gets_an_error_and_the_others_are_record
     evaluated = it.record()
     assert it.outcomes == {**dict.fromkeys(names, "alert"), "c": "error"}
     assert it.faults == [("c", "ValueError")]
-    [error] = [each.reading.error for each in evaluated.judgements if each.alert.name == "c"]
+    [error] = [each.reading.error for each in evaluated.updates if each.alert.name == "c"]
     assert error is not None
     assert "can't be recorded" in error
     assert "***" in error, "without secrets"

@@ -172,7 +172,7 @@ def test_a_second_run_for_a_slot_neither_records_nor_tells() -> None:
     it.answer("revenue", status("OK"))
     again = run_slot(it, NOW)
     assert (len(rows(it)), len(it.outbox), it.state("revenue")) == (1, 1, before)
-    assert again.before == {"model.shop.revenue"}
+    assert again.recorded_before == {"model.shop.revenue"}
     [result] = told(again).results
     assert (result.outcome, result.message) == (Outcome.SKIPPED, "its slot was recorded before")
     assert (result.phase, result.events) == (Phase.FIRING, ())

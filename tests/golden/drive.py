@@ -121,7 +121,11 @@ class Story:
         document = run_document(told)
         for each in document["results"]:
             each["duration_ms"] = each["duration_ms"] is not None
-        return {"document": document, "exit": told.exit_code(None), "before": evaluated.before}
+        return {
+            "document": document,
+            "exit": told.exit_code(None),
+            "before": evaluated.recorded_before,
+        }
 
     def plan_by_time(self, fenced: bool = False) -> Any:
         planning = TimedPlanning(self.store, PROJECT, self.routing, TARGET)

@@ -257,7 +257,7 @@ def without_known(alerts: Alerts, problems: Problems) -> Alerts:
 def log_part(log: Log, part: Evaluated, slots: Mapping[str, Slot]) -> None:
     """One entry per evaluation, and one for the part as a whole."""
     counts: dict[str, int] = {}
-    for observed, update in zip(part.observed, part.judgements, strict=True):
+    for observed, update in zip(part.observed, part.updates, strict=True):
         alert, outcome = observed.alert, update.reading.outcome
         counts[str(outcome)] = counts.get(str(outcome), 0) + 1
         events = [str(each.event) for step in update.steps for each in step.transitions]
