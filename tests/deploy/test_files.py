@@ -11,8 +11,10 @@ from typing import Any
 
 import click
 import pytest
+import yaml
 from starlette.routing import Route
 
+from sentinel import __version__
 from sentinel.cli.main import COMMANDS, cli
 from sentinel.config.settings import SchedulerSettings, WebSettings
 from sentinel.web.access import Rules
@@ -52,6 +54,15 @@ def understood(words: list[str]) -> None:
     command = cli.get_command(click.Context(cli), name)
     assert command is not None
     command.make_context(name, rest)
+
+
+# -- a release ---------------------------------------------------------------------------------
+
+
+def test_everything_that_states_the_version_states_the_same() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    package = yaml.safe_load((ROOT / "dbt_project.yml").read_text())
+    assert __version__ == project["version"] == package["version"]
 
 
 # -- the image ---------------------------------------------------------------------------------
