@@ -7,6 +7,36 @@ BIN := $(VENV)/bin
 DBT_VERSIONS := 1.9 1.10 1.12
 # The tests that meet what differs between versions of dbt; the others don't know which there is.
 DBT_TESTS := $(wildcard tests/dbt/test_*.py) tests/dbt/setup/test_with_dbt.py tests/package/test_tables.py tests/cli/test_run.py
+# Each worker takes tests file by file, and takes over from the others once it has none left.
+PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
+FAST_TESTS := tests/core tests/app tests/config tests/channels
+# What `make test` leaves to `make test-slow`; .ci/run calls both.
+SLOW_TESTS := \
+	tests/cli/test_canary.py \
+	tests/cli/test_slots.py \
+	tests/crash \
+	tests/daemon \
+	tests/dbt/setup/test_with_dbt.py \
+	tests/dbt/test_engines.py \
+	tests/dbt/test_picture.py \
+	tests/docs/test_tutorial.py \
+	tests/package \
+	tests/sample \
+	tests/security/bounds/test_deployment.py \
+	tests/security/bounds/test_rendering.py \
+	tests/security/deliveries/test_deadlines.py \
+	tests/security/nothing_forged/test_logs.py \
+	tests/security/one_bad_thing/test_files.py \
+	tests/security/one_bad_thing/test_http_server.py \
+	tests/security/one_bad_thing/test_logs.py \
+	tests/security/one_bad_thing/test_memory.py \
+	tests/security/own_tables \
+	tests/security/read_only/test_compilation.py \
+	tests/store/test_bigquery_store.py \
+	tests/warehouses/test_adapter.py
+# With COVERAGE=1, both record the lines they reach, for `make coverage-report`.
+COVERAGE ?=
+COV := $(if $(COVERAGE),--cov --cov-append --cov-report=)
 COMPILE_ALONE := $(BIN)/uv pip compile --universal --generate-hashes --no-strip-extras \
 	--no-emit-index-url --no-header --quiet
 COMPILE := $(COMPILE_ALONE) pyproject.toml
@@ -18,7 +48,7 @@ export DO_NOT_TRACK := 1
 # The tests start hundreds of processes: none of them should compile dbt anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: audit sbom digests help setup setup-places demo test lint unit coverage crash-test chaos-test security-fuzz soak format lock test-dbt test-orchestrators clean
+.PHONY: audit sbom digests help setup setup-places demo test test-fast test-one test-slow lint unit coverage coverage-report crash-test chaos-test security-fuzz soak format lock test-dbt test-orchestrators clean
 .PRECIOUS: .venv-dbt-%/.ready
 
 help: ## What can be made
@@ -43,12 +73,28 @@ lint: setup ## Style, types, the direction of imports, SQL, deployment
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
 	$(BIN)/kubernetes-validate --strict --quiet deploy/kubernetes/*.yaml
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/zizmor --offline --quiet --no-progress .github/workflows
 
-unit: setup setup-places ## The tests
-	$(BIN)/python -m pytest -n auto --dist loadscope
+unit: setup setup-places ## The tests, without those of `make test-slow`
+	$(PYTEST) $(COV) $(SLOW_TESTS:%=--ignore=%)
 
-coverage: setup setup-places ## The tests, and which lines they reach: 90 % at the least
-	$(BIN)/python -m pytest -n auto --dist loadscope --cov --cov-report=term --cov-fail-under=90
+test-slow: setup setup-places ## The tests that are slow by nature: dbt builds on every warehouse, crashes, daemons under attack
+	$(PYTEST) $(COV) $(SLOW_TESTS)
+
+test-fast: setup ## The tests of core, app, config and channels: for the inner loop
+	$(PYTEST) $(FAST_TESTS)
+
+T ?= tests/core
+
+test-one: setup ## One test, file or folder: make test-one T=tests/core/test_values.py
+	$(BIN)/python -m pytest $(T)
+
+coverage: ## All tests, and the lines they reach: at least 90 %
+	rm -f .coverage .coverage.*
+	$(MAKE) unit test-slow coverage-report COVERAGE=1
+
+coverage-report: setup ## Fails if the tests since `rm .coverage` reached less than 90 % of the lines
+	$(BIN)/coverage report --fail-under=90
 
 N ?= 200
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
-# How the reasons of expected skips begin. A test whose service is missing isn't one: it fails.
+# The beginnings of the reasons for expected skips: programs of the system that `make` doesn't install.
+# Where the environment says that they are there, as .ci/run does, no skip is expected.
+PROGRAMS_INSTALLED = "SENTINEL_TEST_PROGRAMS_INSTALLED"
 EXPECTED: tuple[str, ...] = (
-    "prometheus-alertmanager is not installed",
-    "promtool is not installed",
+    ()
+    if os.environ.get(PROGRAMS_INSTALLED)
+    else ("prometheus-alertmanager is not installed", "promtool is not installed")
 )
 
 

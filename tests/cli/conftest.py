@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ import duckdb
 import pytest
 
 from sentinel.cli.main import main
+from sentinel.dbt.answer_cache import AnswerCache
+from sentinel.dbt.options import DbtOptions
+from sentinel.dbt.project_files import ProjectFiles
 
 PROJECT = """\
 # Acme's warehouse.
@@ -143,8 +146,22 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert ran.code == 0, ran.err
     project.write("sentinel.yml", SENTINEL)
     project.query(f"create table orders as {ORDERS}")
+    ran = project.sentinel("list")
+    assert ran.code == 0, ran.err
     patch.undo()
     return root
+
+
+def copy_parsed(template: Path, root: Path) -> None:
+    """Copy a project with what dbt has answered about it, so that dbt needn't parse the copy."""
+    shutil.copytree(template, root, symlinks=True)
+    project_files = ProjectFiles(DbtOptions.from_environment({}, root), os.environ, root)
+    cache, project = AnswerCache(project_files, print), project_files.project()
+    kept = cache.load()
+    assert kept.answers and kept.tables, "the template was not parsed"
+    kept.answers.stamp = cache.stamp("project", project, None)
+    kept.tables = replace(kept.tables, stamp=cache.stamp("base", project, None))
+    cache.save()
 
 
 @pytest.fixture
@@ -153,7 +170,7 @@ def acme(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     for name in [name for name in os.environ if name.startswith(("DBT_", "SENTINEL_"))]:
         monkeypatch.delenv(name)
     root = tmp_path / "acme"
-    shutil.copytree(template, root, symlinks=True)
+    copy_parsed(template, root)
     yield Project(root, monkeypatch)
 
 
