@@ -11,11 +11,11 @@ from typing import Generic, Protocol, TypeVar
 from sentinel.core.evaluation import Described as Described
 from sentinel.core.evaluation import Excerpt, Outcome, Result
 from sentinel.core.history import HistoryRow
-from sentinel.core.lifecycle import State
 from sentinel.core.planning import Notification, Status
 from sentinel.core.project import AlertSource, Compiled, Location, Selection, StoreTables
 from sentinel.core.routing import Traits
 from sentinel.core.silence import Silence
+from sentinel.core.state import State
 
 T = TypeVar("T")
 

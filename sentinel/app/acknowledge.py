@@ -10,10 +10,11 @@ from sentinel.app.record import Entry, Recorder
 from sentinel.core.alert import Alert, BrokenAlert, row_ids
 from sentinel.core.evaluation import Outcome, Reading
 from sentinel.core.history import Execution
-from sentinel.core.lifecycle import AlertUpdate, EvaluationTime, State, acknowledge
+from sentinel.core.lifecycle import AlertUpdate, acknowledge
 from sentinel.core.planning import Notification, Status
 from sentinel.core.routing import Routing
 from sentinel.core.silence import dimension_text
+from sentinel.core.state import EvaluationTime, State
 from sentinel.ports import Decision, Snapshot, StateStore
 
 KIND = "acknowledgement"

@@ -10,8 +10,9 @@ from sentinel.app.alerts import Alerts
 from sentinel.core.alert import Alert, BrokenAlert
 from sentinel.core.due import Slot
 from sentinel.core.evaluation import Reading
-from sentinel.core.lifecycle import AlertUpdate, EvaluationTime
+from sentinel.core.lifecycle import AlertUpdate
 from sentinel.core.planning import Notification, Plan, Status
+from sentinel.core.state import EvaluationTime
 from sentinel.ports import Lease, Snapshot
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from sentinel.core.alert import Alert, BrokenAlert, DefinitionContext, parse_definitions, suggest
 from sentinel.core.errors import NothingSelected, UsageError
-from sentinel.core.lifecycle import State, gone
 from sentinel.core.project import Selection
+from sentinel.core.removal import gone
+from sentinel.core.state import State
 from sentinel.ports import Project
 
 

@@ -11,9 +11,9 @@ from datetime import datetime
 from typing import Any
 
 from sentinel.core.history import HistoryRow
-from sentinel.core.lifecycle import Phase, State
 from sentinel.core.planning import Notification
 from sentinel.core.silence import Silence
+from sentinel.core.state import Phase, State
 from sentinel.core.values import isoformat, plain
 from sentinel.ports import Snapshot
 

@@ -7,8 +7,8 @@ from typing import Literal
 
 from sentinel.core.alert import Alert, BrokenAlert, DefinitionContext
 from sentinel.core.history import HistoryRow
-from sentinel.core.lifecycle import State
 from sentinel.core.planning import Notification, Status
+from sentinel.core.state import State
 from sentinel.ports import HistoryQuery, Snapshot, Store
 
 # What each reason means; tests/app/test_explain.py holds that none is missing.

@@ -14,11 +14,12 @@ from sentinel.app.record import Entry, Recorder
 from sentinel.core.alert import BrokenAlert, Fault
 from sentinel.core.evaluation import Outcome, Reading
 from sentinel.core.history import Execution
-from sentinel.core.lifecycle import EvaluationTime, Health, apply_reading
+from sentinel.core.lifecycle import apply_reading
 from sentinel.core.planning import Notification
 from sentinel.core.project import AlertSource
 from sentinel.core.routing import Recipients, Routing
 from sentinel.core.severity import Severity
+from sentinel.core.state import EvaluationTime, Health
 from sentinel.ports import Decision, Snapshot, StateStore
 
 NAME = "dbt_project"

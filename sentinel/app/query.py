@@ -37,8 +37,9 @@ from sentinel.core.evaluation import (
     shape_of,
     status_excerpt,
 )
-from sentinel.core.lifecycle import State, apply_reading
+from sentinel.core.lifecycle import apply_reading
 from sentinel.core.project import Compiled
+from sentinel.core.state import State
 from sentinel.ports import Query, Session, Warehouse
 
 _AS_OF = re.compile(r"/\*sentinel:as_of\*/.*?/\*sentinel:end\*/", re.DOTALL)

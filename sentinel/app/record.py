@@ -12,9 +12,10 @@ from datetime import datetime, timedelta
 
 from sentinel.app.delivery.claims import preclaim
 from sentinel.core.history import Execution, HistoryRow, history_rows
-from sentinel.core.lifecycle import AlertUpdate, State
+from sentinel.core.lifecycle import AlertUpdate
 from sentinel.core.planning import Decision, Notification, Plan, ledger_of, plan, standing
 from sentinel.core.routing import Routing
+from sentinel.core.state import State
 from sentinel.ports import Batch, Lease, Snapshot
 
 

@@ -13,9 +13,10 @@ from sentinel.core.alert import row_ids
 from sentinel.core.errors import SentinelError, StoreError
 from sentinel.core.evaluation import Outcome, Reading
 from sentinel.core.history import Execution
-from sentinel.core.lifecycle import AlertUpdate, State, apply_reading
+from sentinel.core.lifecycle import AlertUpdate, apply_reading
 from sentinel.core.planning import Notification, Plan, Status
 from sentinel.core.routing import Routing
+from sentinel.core.state import State
 from sentinel.ports import Decision, Snapshot, StateStore
 
 _RECORDED_BEFORE = Reading(Outcome.SKIPPED, error="its slot was recorded before")

@@ -6,7 +6,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from sentinel.app.alerts import Alerts
 from sentinel.core.evaluation import Outcome, Reading
-from sentinel.core.lifecycle import AlertUpdate, EvaluationTime, State, gone, judge_removed, kept
+from sentinel.core.lifecycle import AlertUpdate
+from sentinel.core.removal import gone, kept, mark_removed
+from sentinel.core.state import EvaluationTime, State
 
 
 def group_by_alert(states: Iterable[State]) -> dict[str, list[State]]:
@@ -40,4 +42,4 @@ def update_orphaned_alerts(
             continue
         disabled = alerts.off.get(alert_id)
         reason = "disabled" if disabled else "removed"
-        yield judge_removed(disabled or gone(rows[0]), rows, time, reason)
+        yield mark_removed(disabled or gone(rows[0]), rows, time, reason)

@@ -11,9 +11,10 @@ from typing import Any
 from sentinel.app.batch import Evaluated, Observed
 from sentinel.app.delivery.result import Delivered
 from sentinel.core.evaluation import Outcome
-from sentinel.core.lifecycle import AlertUpdate, Phase, Step
+from sentinel.core.lifecycle import AlertUpdate
 from sentinel.core.planning import Notification, Status
 from sentinel.core.severity import Severity
+from sentinel.core.state import Phase, Step
 
 EXIT_OK = 0
 EXIT_FIRING = 1

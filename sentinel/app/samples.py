@@ -8,7 +8,8 @@ from typing import Any
 
 from sentinel.core.alert import Definition
 from sentinel.core.evaluation import Reading, Result, read_dimensions, read_sample
-from sentinel.core.lifecycle import AlertUpdate, Event
+from sentinel.core.lifecycle import AlertUpdate
+from sentinel.core.state import Event
 from sentinel.core.values import instance_name
 
 Samples = Mapping[str, list[dict[str, Any]]]

@@ -11,7 +11,7 @@ from sentinel.app.alerts import Alerts
 from sentinel.core.alert import Alert, BrokenAlert, row_ids
 from sentinel.core.due import Slot, due_slot, last_slot, last_slots, this_slot
 from sentinel.core.errors import UsageError
-from sentinel.core.lifecycle import Health
+from sentinel.core.state import Health
 from sentinel.core.values import isoformat
 from sentinel.ports import Snapshot, StateReader
 

@@ -23,8 +23,8 @@ from sentinel.channels.http import (
 )
 from sentinel.channels.text import details, headline, link
 from sentinel.core.alert import PositiveDuration
-from sentinel.core.lifecycle import Event
 from sentinel.core.routing import Traits
+from sentinel.core.state import Event
 from sentinel.core.values import hash_id, isoformat, to_json
 from sentinel.ports import Message, Receipt
 

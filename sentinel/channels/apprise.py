@@ -17,9 +17,9 @@ from sentinel.channels.escape import cut, line, unpinged
 from sentinel.channels.template import Template
 from sentinel.channels.text import EACH, brief, details, title
 from sentinel.core.errors import DeliveryError
-from sentinel.core.lifecycle import Event
 from sentinel.core.planning import Notification
 from sentinel.core.routing import Traits
+from sentinel.core.state import Event
 from sentinel.core.transport import TransportSettings
 from sentinel.ports import Message, Receipt
 

@@ -28,8 +28,8 @@ from sentinel.channels.template import Template
 from sentinel.channels.text import brief, details, headline, link, title
 from sentinel.core.alert import Names
 from sentinel.core.errors import DeliveryError
-from sentinel.core.lifecycle import Event
 from sentinel.core.routing import Traits
+from sentinel.core.state import Event
 from sentinel.core.transport import TransportSettings
 from sentinel.core.values import hash_id
 from sentinel.ports import Message, Receipt

@@ -20,9 +20,9 @@ from sentinel.channels.http import (
 )
 from sentinel.channels.text import brief, details, link, title
 from sentinel.core.errors import DeliveryError
-from sentinel.core.lifecycle import Event
 from sentinel.core.planning import FIRED_AND_RESOLVED, Notification
 from sentinel.core.routing import Traits
+from sentinel.core.state import Event
 from sentinel.ports import Message, Receipt
 
 _URL = "https://events.pagerduty.com/v2/enqueue"

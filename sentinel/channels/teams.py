@@ -22,8 +22,8 @@ from sentinel.channels.http import (
 )
 from sentinel.channels.template import Template
 from sentinel.channels.text import EACH, brief, details, fitted, link, title
-from sentinel.core.lifecycle import Event
 from sentinel.core.routing import Traits
+from sentinel.core.state import Event
 from sentinel.ports import Message, Receipt
 
 # Teams takes 28 KB, the card and what is around it.

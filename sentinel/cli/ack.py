@@ -22,7 +22,7 @@ from sentinel.cli.options import (
 )
 from sentinel.cli.people import author, author_option, dimension_option
 from sentinel.core.errors import NothingSelected, UsageError
-from sentinel.core.lifecycle import State
+from sentinel.core.state import State
 
 
 @click.command("ack", cls=DbtCommand)

@@ -24,9 +24,9 @@ from sentinel.cli.options import (
 from sentinel.cli.output import Output, ago, count, shown_time
 from sentinel.core.alert import Alert
 from sentinel.core.history import HistoryRow
-from sentinel.core.lifecycle import Health, Phase, State
 from sentinel.core.planning import Status
 from sentinel.core.project import Selection
+from sentinel.core.state import Health, Phase, State
 
 _FROM = {
     "own": "its own",

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sentinel.core.alert import Alert
-from sentinel.core.lifecycle import State
 from sentinel.core.schedule import jitter_offset
+from sentinel.core.state import State
 
 
 @dataclass(frozen=True)

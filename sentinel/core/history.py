@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from sentinel.core.evaluation import Outcome
-from sentinel.core.lifecycle import AlertUpdate, EvaluationTime, Step
+from sentinel.core.lifecycle import AlertUpdate
 from sentinel.core.planning import Decision
+from sentinel.core.state import EvaluationTime, Step
 from sentinel.core.values import hash_id, isoformat
 
 

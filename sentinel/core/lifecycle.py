@@ -14,145 +14,25 @@ An error moves no phase: it neither resets nor promotes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from enum import StrEnum
-from typing import Any
 
 from sentinel.core.alert import Alert, BrokenAlert, Definition
 from sentinel.core.evaluation import Observation, Outcome, Reading, absent_count
-from sentinel.core.project import AlertSource
+from sentinel.core.health import advance_health
 from sentinel.core.severity import Severity
+from sentinel.core.state import (
+    EvaluationTime,
+    Event,
+    Health,
+    Phase,
+    State,
+    StateChange,
+    Step,
+    Transition,
+    state_key,
+)
 from sentinel.core.values import hash_id, isoformat
-
-WAREHOUSE_LOST = "warehouse_lost"
-# How long an alert has to be gone from the project before its episodes end.
-REMOVED_AFTER = timedelta(minutes=5)
-
-
-class Phase(StrEnum):
-    OK = "ok"
-    PENDING = "pending"
-    FIRING = "firing"
-    RECOVERING = "recovering"
-
-    @property
-    def open(self) -> bool:
-        """Whether an episode is under way."""
-        return self in (Phase.FIRING, Phase.RECOVERING)
-
-
-class Health(StrEnum):
-    HEALTHY = "healthy"
-    FAILING = "failing"
-
-
-class Event(StrEnum):
-    """What a notification tells; TEST is told of no alert, to try a channel."""
-
-    FIRING = "firing"
-    SEVERITY = "severity"
-    REMINDER = "reminder"
-    ESCALATION = "escalation"
-    ACKNOWLEDGED = "acknowledged"
-    RESOLVED = "resolved"
-    ERROR = "error"
-    ERROR_RESOLVED = "error_resolved"
-    TEST = "test"
-
-
-@dataclass(frozen=True)
-class State:
-    """One row of sentinel_state: the columns, in their order.
-
-    A row is an instance (`phase` set), the head of an alert (instance '', `health` set), or both:
-    without `dimensions` the head is the instance, as soon as an evaluation has seen it.
-    """
-
-    state_key: str
-    project: str
-    alert_id: str
-    unique_id: str
-    alert: str
-    instance: str = ""
-    dimensions: Mapping[str, Any] = field(default_factory=dict)
-    phase: Phase | None = None
-    phase_since: datetime | None = None
-    held_s: int = 0
-    alert_count: int = 0
-    severity: Severity | None = None
-    peak_severity: Severity | None = None
-    episode_id: str | None = None
-    episode_started: datetime | None = None
-    incident_id: str | None = None
-    last_as_of: datetime | None = None
-    last_slot: datetime | None = None
-    last_outcome: Outcome | None = None
-    actual_value: float | None = None
-    threshold: float | None = None
-    message: str | None = None
-    health: Health | None = None
-    health_since: datetime | None = None
-    error_count: int = 0
-    health_episode_id: str | None = None
-    acked_at: datetime | None = None
-    acked_by: str | None = None
-    ack_comment: str | None = None
-    missing_since: datetime | None = None
-    removed_since: datetime | None = None
-    version: int = 0
-    updated_at: datetime | None = None
-    target: str | None = None
-
-    @property
-    def is_head(self) -> bool:
-        return self.instance == ""
-
-
-def state_key(project: str, alert_id: str, instance: str) -> str:
-    """The key of a row of sentinel_state."""
-    return hash_id(project, alert_id, instance)
-
-
-@dataclass(frozen=True)
-class Transition:
-    """A change worth telling: of which episode, and the named reason for it."""
-
-    event: Event
-    reason: str
-    episode_id: str
-    started: datetime
-    severity: Severity
-
-
-@dataclass(frozen=True)
-class EvaluationTime:
-    """When an evaluation speaks: the time it is for, the slot it was due, the store's clock.
-
-    `missed_slots` were due since the last one and never evaluated: what held before them is not
-    known to have held through them. `target` is the dbt target whose project evaluates.
-    """
-
-    as_of: datetime
-    now: datetime
-    slot: datetime | None = None
-    missed_slots: int = 0
-    target: str | None = None
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one evaluation did to one row: for history, and for those who are told.
-
-    `observation` is None where nothing was seen of the instance itself.
-    """
-
-    before: State
-    after: State
-    outcome: Outcome
-    transitions: tuple[Transition, ...] = ()
-    observation: Observation | None = None
-    recorded_only: bool = False
 
 
 def advance(
@@ -193,9 +73,6 @@ def advance(
     return Step(state, after, seen.outcome, transitions, seen)
 
 
-_Moved = tuple[State, tuple[Transition, ...]]
-
-
 def _alerting(
     state: State,
     seen: Observation,
@@ -205,7 +82,7 @@ def _alerting(
     reason: str,
     *,
     counts: bool,
-) -> _Moved:
+) -> StateChange:
     match state.phase:
         case Phase.FIRING | Phase.RECOVERING:
             return _still_firing(state, seen, tick)
@@ -225,7 +102,7 @@ def _alerting(
     return pending, ()
 
 
-def _fire(state: State, seen: Observation, tick: EvaluationTime, reason: str) -> _Moved:
+def _fire(state: State, seen: Observation, tick: EvaluationTime, reason: str) -> StateChange:
     episode = hash_id(state.state_key, isoformat(tick.as_of), str(state.version))
     firing = replace(
         _enter(state, Phase.FIRING, tick),
@@ -238,7 +115,7 @@ def _fire(state: State, seen: Observation, tick: EvaluationTime, reason: str) ->
     return firing, (Transition(Event.FIRING, reason, episode, tick.as_of, seen.severity),)
 
 
-def _still_firing(state: State, seen: Observation, tick: EvaluationTime) -> _Moved:
+def _still_firing(state: State, seen: Observation, tick: EvaluationTime) -> StateChange:
     assert state.episode_id and state.episode_started and state.peak_severity
     firing = replace(_enter(state, Phase.FIRING, tick), severity=seen.severity)
     if seen.severity.rank <= state.peak_severity.rank:
@@ -251,7 +128,7 @@ def _still_firing(state: State, seen: Observation, tick: EvaluationTime) -> _Mov
 
 def _good(
     state: State, rules: Definition, tick: EvaluationTime, held: timedelta, reason: str
-) -> _Moved:
+) -> StateChange:
     match state.phase:
         case Phase.FIRING:
             waited = timedelta()
@@ -260,12 +137,12 @@ def _good(
         case _:
             return replace(_enter(state, Phase.OK, tick), severity=None), ()
     if reason or waited >= rules.keep_firing_for:
-        return _resolve(state, tick, reason or "recovered")
+        return resolve_episode(state, tick, reason or "recovered")
     recovering = replace(_enter(state, Phase.RECOVERING, tick), held_s=_seconds(waited))
     return recovering, ()
 
 
-def _resolve(state: State, tick: EvaluationTime, reason: str) -> _Moved:
+def resolve_episode(state: State, tick: EvaluationTime, reason: str) -> StateChange:
     assert state.episode_id and state.episode_started
     told_as = state.peak_severity or state.severity or Severity.CRITICAL
     resolved = Transition(Event.RESOLVED, reason, state.episode_id, state.episode_started, told_as)
@@ -293,54 +170,6 @@ def _enter(state: State, phase: Phase, tick: EvaluationTime) -> State:
     if state.phase is phase and state.phase_since:
         return state
     return replace(state, phase=phase, phase_since=tick.as_of, held_s=0, alert_count=0)
-
-
-def advance_health(
-    head: State, outcome: Outcome, rules: Definition, tick: EvaluationTime, *, lost: bool = False
-) -> _Moved:
-    """The next health of an alert, and whether that is worth telling.
-
-    `lost`: it can't be evaluated since the warehouse is lost, as all others of its batch.
-    """
-    if outcome is not Outcome.ERROR:
-        healthy = replace(
-            head,
-            health=Health.HEALTHY,
-            health_since=head.health_since if head.health is Health.HEALTHY else tick.as_of,
-            error_count=0,
-            health_episode_id=None,
-        )
-        if head.health is not Health.FAILING or head.health_episode_id is None:
-            return healthy, ()
-        assert head.health_since
-        return healthy, (
-            Transition(
-                Event.ERROR_RESOLVED,
-                "evaluated_again",
-                head.health_episode_id,
-                head.health_since,
-                rules.severity,
-            ),
-        )
-    counted = replace(
-        head, error_count=head.error_count + 1, health=head.health or Health.HEALTHY,
-        health_since=head.health_since or tick.as_of,
-    )  # fmt: skip
-    if head.health is Health.FAILING or counted.error_count < rules.error_after:
-        return counted, ()
-    episode = hash_id(head.state_key, "health", isoformat(tick.as_of), str(head.version))
-    failing = replace(
-        counted, health=Health.FAILING, health_since=tick.as_of, health_episode_id=episode
-    )
-    return failing, (
-        Transition(
-            Event.ERROR,
-            WAREHOUSE_LOST if lost else "evaluation_failed",
-            episode,
-            tick.as_of,
-            rules.severity,
-        ),
-    )
 
 
 @dataclass(frozen=True)
@@ -453,54 +282,6 @@ def _counts(alert: Alert | BrokenAlert, state: State, tick: EvaluationTime) -> b
         return True
     cron = alert.cron if isinstance(alert, Alert) else None
     return cron is None or cron.latest_until(tick.as_of) > state.last_as_of
-
-
-def judge_removed(
-    alert: Alert | BrokenAlert, states: Iterable[State], tick: EvaluationTime, reason: str
-) -> AlertUpdate:
-    """The rows of an alert that is no longer in the project, or is disabled there.
-
-    The first time that is only noted. Seen again at least five minutes later (`REMOVED_AFTER`), its
-    episodes are resolved, for this `reason`, and its rows go.
-    """
-    rows = tuple(states)
-    nothing = Reading(Outcome.SKIPPED)
-    noted = [state.removed_since for state in rows if state.removed_since]
-    if not noted or tick.now - min(noted) < REMOVED_AFTER:
-        since = min(noted, default=tick.now)
-        marked = tuple(
-            replace(state, removed_since=since, updated_at=tick.now)
-            for state in rows
-            if state.removed_since is None
-        )
-        return AlertUpdate(alert, nothing, (), marked, kind="removal")
-    steps: list[Step] = []
-    for state in rows:
-        after = state
-        transitions: tuple[Transition, ...] = ()
-        if state.phase is not None and state.phase.open:
-            after, transitions = _resolve(state, tick, reason)
-        if state.health_episode_id is not None:
-            after, healed = advance_health(after, Outcome.OK, BROKEN_RULES, tick)
-            transitions = (*transitions, *(replace(each, reason=reason) for each in healed))
-        if transitions:
-            steps.append(Step(state, after, Outcome.SKIPPED, transitions))
-    return AlertUpdate(alert, nothing, tuple(steps), dropped=rows, kind="removal")
-
-
-def gone(state: State) -> BrokenAlert:
-    """An alert of which nothing is left but its rows."""
-    source = AlertSource(state.unique_id, state.alert, "", {"id": state.alert_id})
-    return BrokenAlert(source, ())
-
-
-def kept(states: Iterable[State], tick: EvaluationTime) -> tuple[State, ...]:
-    """Rows that were noted as removed, of an alert that is in the project after all."""
-    return tuple(
-        replace(state, removed_since=None, updated_at=tick.now)
-        for state in states
-        if state.removed_since is not None
-    )
 
 
 def acknowledge(

@@ -16,18 +16,11 @@ from typing import Any
 
 from sentinel.core.alert import Alert, BrokenAlert, Definition
 from sentinel.core.evaluation import Observation, Outcome, Reading
-from sentinel.core.lifecycle import (
-    BROKEN_RULES,
-    WAREHOUSE_LOST,
-    AlertUpdate,
-    Event,
-    State,
-    Step,
-    Transition,
-)
+from sentinel.core.lifecycle import BROKEN_RULES, AlertUpdate
 from sentinel.core.routing import Routing, Traits
 from sentinel.core.severity import Severity
 from sentinel.core.silence import Silence
+from sentinel.core.state import WAREHOUSE_LOST, Event, State, Step, Transition
 from sentinel.core.values import bounded, hash_id, isoformat, to_json
 
 

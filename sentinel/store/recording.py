@@ -11,7 +11,7 @@ from typing import TypeVar
 from sqlalchemy import Connection, text
 
 from sentinel.core.evaluation import Outcome
-from sentinel.core.lifecycle import State
+from sentinel.core.state import State
 from sentinel.ports import (
     Batch,
     Decision,

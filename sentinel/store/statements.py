@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from sqlalchemy import Connection
 
-from sentinel.core.lifecycle import State
+from sentinel.core.state import State
 from sentinel.ports import (
     Lease,
 )

@@ -18,8 +18,8 @@ from sentinel.app.timed_planning import TimedPlan
 from sentinel.core.alert import Alert
 from sentinel.core.due import Slot, start_offset
 from sentinel.core.evaluation import Outcome
-from sentinel.core.lifecycle import Health, Phase
 from sentinel.core.severity import Severity
+from sentinel.core.state import Health, Phase
 from sentinel.ports import Outbox
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST

@@ -13,10 +13,10 @@ from sentinel.app.acknowledge import (
     acknowledge_alerts,
     claimed,
 )
-from sentinel.core.lifecycle import Event, Phase, State
 from sentinel.core.planning import Status
 from sentinel.core.routing import Routing, Traits
 from sentinel.core.severity import Severity
+from sentinel.core.state import Event, Phase, State
 from sentinel.core.values import to_json
 from sentinel.ports import Batch, HistoryQuery
 from tests.fakes import NOW, MemoryStore, alerts_of, notification, source, state, write

@@ -31,9 +31,9 @@ from sentinel.core.errors import (
     WarehouseLocked,
 )
 from sentinel.core.evaluation import Outcome
-from sentinel.core.lifecycle import Health, Phase
 from sentinel.core.project import AlertSource
 from sentinel.core.routing import Routing, Traits
+from sentinel.core.state import Health, Phase
 from sentinel.ports import Outbox
 from sentinel.store.leadership import TableLeadership
 from tests.fakes import (

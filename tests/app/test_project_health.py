@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sentinel.app.project_health import project_alert_id, record_project
-from sentinel.core.lifecycle import Event, Health
 from sentinel.core.planning import Notification, Status
 from sentinel.core.routing import Routing, Traits
+from sentinel.core.state import Event, Health
 from sentinel.ports import Attempt, Batch, HistoryQuery
 from tests.fakes import MemoryStore, mark, state, write
 

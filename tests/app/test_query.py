@@ -18,8 +18,8 @@ from sentinel.core.alert import Alert
 from sentinel.core.due import Slot
 from sentinel.core.errors import QueryError, WarehouseError, WarehouseLocked
 from sentinel.core.evaluation import Outcome, Reading, Result
-from sentinel.core.lifecycle import Phase, State
 from sentinel.core.project import Compiled
+from sentinel.core.state import Phase, State
 from sentinel.ports import Session, Snapshot
 from tests.fakes import NOW, FakeWarehouse, alerts_of, counted, source, state, status
 

@@ -16,9 +16,9 @@ from sentinel.app.report import Report, Result, report
 from sentinel.core.errors import DeliveryError
 from sentinel.core.evaluation import Outcome
 from sentinel.core.evaluation import Result as Rows
-from sentinel.core.lifecycle import Phase
 from sentinel.core.project import AlertSource
 from sentinel.core.severity import Severity
+from sentinel.core.state import Phase
 from sentinel.ports import HistoryQuery
 from tests.fakes import (
     NOW,

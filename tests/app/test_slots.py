@@ -18,8 +18,8 @@ from sentinel.app.slots import Shard, Slotted, at_slot, due_now
 from sentinel.core.errors import UsageError
 from sentinel.core.evaluation import Outcome, Result
 from sentinel.core.history import HistoryRow
-from sentinel.core.lifecycle import Health, Phase
 from sentinel.core.severity import Severity
+from sentinel.core.state import Health, Phase
 from sentinel.ports import HistoryQuery
 from tests.app.test_evaluate import ALERT, Shop, shop
 from tests.fakes import NOW, alerts_of, refused, source, state, status

@@ -11,10 +11,10 @@ import pytest
 from sentinel.app.alerts import Alerts
 from sentinel.app.timed_planning import TimedPlan, TimedPlanning
 from sentinel.core.errors import LeaseLost
-from sentinel.core.lifecycle import Event, Phase, State
 from sentinel.core.planning import Notification, Status
 from sentinel.core.routing import Routing, Traits
 from sentinel.core.severity import Severity
+from sentinel.core.state import Event, Phase, State
 from sentinel.ports import Batch, HistoryQuery, Lease
 from tests.fakes import NOW, MemoryStore, alerts_of, notification, silence, source, state, write
 

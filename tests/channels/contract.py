@@ -13,8 +13,8 @@ import pytest
 from sentinel.channels.contract import ChannelContext
 from sentinel.channels.registry import build_channel, channel_types
 from sentinel.core.errors import ConfigError, DeliveryError
-from sentinel.core.lifecycle import Event
 from sentinel.core.project import Location
+from sentinel.core.state import Event
 from sentinel.ports import Channel, Receipt
 from tests.fakes import message, notification, payload
 

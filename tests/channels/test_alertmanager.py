@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from sentinel.core.lifecycle import Event
+from sentinel.core.state import Event
 from sentinel.core.values import instance_name
 from tests.fakes import message, notification, payload
 

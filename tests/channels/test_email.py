@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sentinel.core.errors import ConfigError, DeliveryError
-from sentinel.core.lifecycle import Event
+from sentinel.core.state import Event
 from tests.fakes import message, notification, payload
 
 from .by_http import many

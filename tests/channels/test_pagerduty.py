@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sentinel.core.lifecycle import Event
+from sentinel.core.state import Event
 from sentinel.ports import Message
 from tests.fakes import message, notification, payload
 

@@ -12,7 +12,7 @@ import pytest
 from werkzeug.wrappers import Response
 
 from sentinel.core.errors import ConfigError, DeliveryError
-from sentinel.core.lifecycle import Event
+from sentinel.core.state import Event
 from sentinel.ports import Message
 from tests.fakes import message, notification, payload
 

@@ -21,7 +21,7 @@ from werkzeug.wrappers import Response
 from sentinel import __version__
 from sentinel.channels.http import Answer, Transport
 from sentinel.core.errors import ConfigError, DeliveryError
-from sentinel.core.lifecycle import Event
+from sentinel.core.state import Event
 from tests.fakes import message, notification, payload
 
 from .contract import SECRET, RemoteChannelContract, RemoteUnderTest, build

@@ -18,12 +18,13 @@ from sentinel.core.alert import (
     parse_definitions,
 )
 from sentinel.core.evaluation import Observation, Outcome, Reading, Result
-from sentinel.core.lifecycle import AlertUpdate, EvaluationTime, State, acknowledge, apply_reading
+from sentinel.core.lifecycle import AlertUpdate, acknowledge, apply_reading
 from sentinel.core.planning import Notification, Plan, Status, ledger_of, plan, standing
 from sentinel.core.project import AlertSource
 from sentinel.core.routing import Recipients, Routing, Traits
 from sentinel.core.severity import Severity
 from sentinel.core.silence import Silence
+from sentinel.core.state import EvaluationTime, State
 from sentinel.core.values import instance_name
 
 # The same examples in every run, and no clock that judges a slow machine.

@@ -9,7 +9,7 @@ import pytest
 
 from sentinel.core.alert import Alert
 from sentinel.core.due import Slot, Timetable, due_slot, last_slot, last_slots, start_offset
-from sentinel.core.lifecycle import State
+from sentinel.core.state import State
 from tests.fakes import alerts_of, source
 
 MINUTE = timedelta(minutes=1)

@@ -9,8 +9,8 @@ import pytest
 
 from sentinel.core.evaluation import Outcome, Reading
 from sentinel.core.history import Execution, HistoryRow, history_rows
-from sentinel.core.lifecycle import EvaluationTime
 from sentinel.core.planning import Decision
+from sentinel.core.state import EvaluationTime
 from tests.core.builders import Seen, Story, alerting, at, failed, make_alert, ok, read
 
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from sentinel.core.alert import Alert
 from sentinel.core.evaluation import Outcome, Reading, read_counts
-from sentinel.core.lifecycle import EvaluationTime, Event, Health, Phase, State, apply_reading
+from sentinel.core.lifecycle import apply_reading
 from sentinel.core.severity import Severity
+from sentinel.core.state import EvaluationTime, Event, Health, Phase, State
 from tests.core.builders import (
     Seen,
     Story,

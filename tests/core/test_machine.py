@@ -12,18 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from sentinel.core.evaluation import Observation, Outcome, Reading
-from sentinel.core.lifecycle import (
-    AlertUpdate,
-    EvaluationTime,
-    Event,
-    Phase,
-    State,
-    acknowledge,
-    apply_reading,
-)
+from sentinel.core.lifecycle import AlertUpdate, acknowledge, apply_reading
 from sentinel.core.planning import Notification, Plan, Status, ledger_of, muted, plan, standing
 from sentinel.core.severity import Severity
 from sentinel.core.silence import Silence
+from sentinel.core.state import EvaluationTime, Event, Phase, State
 
 from .builders import NOON, ROUTING, make_alert, read
 

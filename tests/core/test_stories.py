@@ -9,11 +9,12 @@ import pytest
 
 from sentinel.core.alert import Alert, DefinitionContext, parse_definitions
 from sentinel.core.evaluation import Outcome, Reading
-from sentinel.core.lifecycle import EvaluationTime, Phase, apply_reading
+from sentinel.core.lifecycle import apply_reading
 from sentinel.core.planning import MOST_IN_ONE, Status, handed_on, plan
 from sentinel.core.project import Owner
 from sentinel.core.routing import Route, Routing, Traits
 from sentinel.core.severity import Severity
+from sentinel.core.state import EvaluationTime, Phase
 
 from .builders import ROUTING, Story, alerting, at, failed, make_alert, make_source, ok, read
 

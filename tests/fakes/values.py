@@ -8,11 +8,11 @@ from typing import Any
 
 from sentinel.app.alerts import Alerts
 from sentinel.core.alert import DefinitionContext, parse_definitions
-from sentinel.core.lifecycle import Event, State, state_key
 from sentinel.core.planning import Notification, Status
 from sentinel.core.project import AlertSource
 from sentinel.core.routing import Routing, Traits
 from sentinel.core.silence import Silence
+from sentinel.core.state import Event, State, state_key
 from sentinel.core.values import hash_id
 from sentinel.ports import (
     Message,

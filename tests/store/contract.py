@@ -16,10 +16,10 @@ import pytest
 from sentinel.core.errors import LeaseLost, StateConflict
 from sentinel.core.evaluation import Outcome
 from sentinel.core.history import HistoryRow
-from sentinel.core.lifecycle import Event, Health, Phase, State
 from sentinel.core.planning import Notification, Status
 from sentinel.core.severity import Severity
 from sentinel.core.silence import Silence
+from sentinel.core.state import Event, Health, Phase, State
 from sentinel.ports import Attempt, Batch, Decision, HistoryQuery, Outbox, Pruned, Snapshot, Store
 from tests.fakes import mark, notification, state, write
 

@@ -15,9 +15,10 @@ from sentinel.app.delivery.result import Delivered
 from sentinel.app.timed_planning import TimedPlan
 from sentinel.core.due import Slot
 from sentinel.core.evaluation import Outcome, Reading
-from sentinel.core.lifecycle import AlertUpdate, Health, Phase
+from sentinel.core.lifecycle import AlertUpdate
 from sentinel.core.planning import Plan
 from sentinel.core.severity import Severity
+from sentinel.core.state import Health, Phase
 from sentinel.ports import Outbox
 from sentinel.web.metrics import Metrics
 from tests.fakes import NOW, alerts_of, notification, source, state

@@ -18,7 +18,7 @@ from sentinel.app.daemon.parts import DaemonStatus
 from sentinel.core.errors import ConfigError, StoreError
 from sentinel.core.evaluation import Outcome
 from sentinel.core.hosts import LOOPBACK
-from sentinel.core.lifecycle import Phase
+from sentinel.core.state import Phase
 from sentinel.ports import Batch, Store
 from sentinel.web.access import Rules
 from sentinel.web.metrics import Metrics

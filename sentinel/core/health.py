@@ -1,0 +1,66 @@
+"""Health: whether an alert can be evaluated."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sentinel.core.alert import Definition
+from sentinel.core.evaluation import Outcome
+from sentinel.core.state import (
+    WAREHOUSE_LOST,
+    EvaluationTime,
+    Event,
+    Health,
+    State,
+    StateChange,
+    Transition,
+)
+from sentinel.core.values import hash_id, isoformat
+
+
+def advance_health(
+    head: State, outcome: Outcome, rules: Definition, tick: EvaluationTime, *, lost: bool = False
+) -> StateChange:
+    """The next health of an alert, and whether that is worth telling.
+
+    `lost`: it can't be evaluated since the warehouse is lost, as all others of its batch.
+    """
+    if outcome is not Outcome.ERROR:
+        healthy = replace(
+            head,
+            health=Health.HEALTHY,
+            health_since=head.health_since if head.health is Health.HEALTHY else tick.as_of,
+            error_count=0,
+            health_episode_id=None,
+        )
+        if head.health is not Health.FAILING or head.health_episode_id is None:
+            return healthy, ()
+        assert head.health_since
+        return healthy, (
+            Transition(
+                Event.ERROR_RESOLVED,
+                "evaluated_again",
+                head.health_episode_id,
+                head.health_since,
+                rules.severity,
+            ),
+        )
+    counted = replace(
+        head, error_count=head.error_count + 1, health=head.health or Health.HEALTHY,
+        health_since=head.health_since or tick.as_of,
+    )  # fmt: skip
+    if head.health is Health.FAILING or counted.error_count < rules.error_after:
+        return counted, ()
+    episode = hash_id(head.state_key, "health", isoformat(tick.as_of), str(head.version))
+    failing = replace(
+        counted, health=Health.FAILING, health_since=tick.as_of, health_episode_id=episode
+    )
+    return failing, (
+        Transition(
+            Event.ERROR,
+            WAREHOUSE_LOST if lost else "evaluation_failed",
+            episode,
+            tick.as_of,
+            rules.severity,
+        ),
+    )
