@@ -11,7 +11,7 @@ from typing import Generic, Protocol, TypeVar
 from sentinel.core.evaluation import Described as Described
 from sentinel.core.evaluation import Excerpt, Outcome, Result
 from sentinel.core.history import HistoryRow
-from sentinel.core.planning import Notification, Status
+from sentinel.core.notification import Notification, Status
 from sentinel.core.project import AlertSource, Compiled, Location, Selection, StoreTables
 from sentinel.core.routing import Traits
 from sentinel.core.silence import Silence

@@ -11,7 +11,7 @@ from sentinel.core.alert import Alert, BrokenAlert, row_ids
 from sentinel.core.evaluation import Outcome, Reading
 from sentinel.core.history import Execution
 from sentinel.core.lifecycle import AlertUpdate, acknowledge
-from sentinel.core.planning import Notification, Status
+from sentinel.core.notification import Notification, Status
 from sentinel.core.routing import Routing
 from sentinel.core.silence import dimension_text
 from sentinel.core.state import EvaluationTime, State

@@ -11,7 +11,8 @@ from sentinel.core.alert import Alert, BrokenAlert
 from sentinel.core.due import Slot
 from sentinel.core.evaluation import Reading
 from sentinel.core.lifecycle import AlertUpdate
-from sentinel.core.planning import Notification, Plan, Status
+from sentinel.core.notification import Notification, Status
+from sentinel.core.planning import Plan
 from sentinel.core.state import EvaluationTime
 from sentinel.ports import Lease, Snapshot
 

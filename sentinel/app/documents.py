@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from sentinel.core.history import HistoryRow
-from sentinel.core.planning import Notification
+from sentinel.core.notification import Notification
 from sentinel.core.silence import Silence
 from sentinel.core.state import Phase, State
 from sentinel.core.values import isoformat, plain

@@ -7,7 +7,7 @@ from typing import Literal
 
 from sentinel.core.alert import Alert, BrokenAlert, DefinitionContext
 from sentinel.core.history import HistoryRow
-from sentinel.core.planning import Notification, Status
+from sentinel.core.notification import Notification, Status
 from sentinel.core.state import State
 from sentinel.ports import HistoryQuery, Snapshot, Store
 

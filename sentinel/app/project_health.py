@@ -15,7 +15,7 @@ from sentinel.core.alert import BrokenAlert, Fault
 from sentinel.core.evaluation import Outcome, Reading
 from sentinel.core.history import Execution
 from sentinel.core.lifecycle import apply_reading
-from sentinel.core.planning import Notification
+from sentinel.core.notification import Notification
 from sentinel.core.project import AlertSource
 from sentinel.core.routing import Recipients, Routing
 from sentinel.core.severity import Severity

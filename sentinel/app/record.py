@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 from sentinel.app.delivery.claims import preclaim
 from sentinel.core.history import Execution, HistoryRow, history_rows
 from sentinel.core.lifecycle import AlertUpdate
-from sentinel.core.planning import Decision, Notification, Plan, ledger_of, plan, standing
+from sentinel.core.notification import Notification, ledger_of
+from sentinel.core.planning import Decision, Plan, plan, standing
 from sentinel.core.routing import Routing
 from sentinel.core.state import State
 from sentinel.ports import Batch, Lease, Snapshot

@@ -14,7 +14,8 @@ from sentinel.core.errors import SentinelError, StoreError
 from sentinel.core.evaluation import Outcome, Reading
 from sentinel.core.history import Execution
 from sentinel.core.lifecycle import AlertUpdate, apply_reading
-from sentinel.core.planning import Notification, Plan, Status
+from sentinel.core.notification import Notification, Status
+from sentinel.core.planning import Plan
 from sentinel.core.routing import Routing
 from sentinel.core.state import State
 from sentinel.ports import Decision, Snapshot, StateStore

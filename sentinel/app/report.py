@@ -12,7 +12,7 @@ from sentinel.app.batch import Evaluated, Observed
 from sentinel.app.delivery.result import Delivered
 from sentinel.core.evaluation import Outcome
 from sentinel.core.lifecycle import AlertUpdate
-from sentinel.core.planning import Notification, Status
+from sentinel.core.notification import Notification, Status
 from sentinel.core.severity import Severity
 from sentinel.core.state import Phase, Step
 

@@ -14,7 +14,7 @@ from sentinel.app.report import Report, report
 from sentinel.app.slots import Shard, at_slot, due_now
 from sentinel.app.timed_planning import TimedPlan
 from sentinel.core.due import Slot
-from sentinel.core.planning import Notification
+from sentinel.core.notification import Notification
 from sentinel.ports import StateStore
 
 

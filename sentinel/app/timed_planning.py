@@ -11,7 +11,8 @@ from sentinel.app.record import Entry, Record, Recorder
 from sentinel.app.removal import group_by_alert, update_orphaned_alerts
 from sentinel.core.history import Execution
 from sentinel.core.lifecycle import AlertUpdate
-from sentinel.core.planning import Notification, Plan, Status, standing
+from sentinel.core.notification import Notification, Status
+from sentinel.core.planning import Plan, standing
 from sentinel.core.routing import Routing
 from sentinel.core.state import EvaluationTime, State
 from sentinel.ports import Decision, Lease, Snapshot, StateStore

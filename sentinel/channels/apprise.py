@@ -17,7 +17,7 @@ from sentinel.channels.escape import cut, line, unpinged
 from sentinel.channels.template import Template
 from sentinel.channels.text import EACH, brief, details, title
 from sentinel.core.errors import DeliveryError
-from sentinel.core.planning import Notification
+from sentinel.core.notification import Notification
 from sentinel.core.routing import Traits
 from sentinel.core.state import Event
 from sentinel.core.transport import TransportSettings

@@ -20,7 +20,7 @@ from sentinel.channels.http import (
 )
 from sentinel.channels.text import brief, details, link, title
 from sentinel.core.errors import DeliveryError
-from sentinel.core.planning import FIRED_AND_RESOLVED, Notification
+from sentinel.core.notification import FIRED_AND_RESOLVED, Notification
 from sentinel.core.routing import Traits
 from sentinel.core.state import Event
 from sentinel.ports import Message, Receipt

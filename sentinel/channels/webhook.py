@@ -27,7 +27,7 @@ from sentinel.channels.http import (
 )
 from sentinel.channels.template import Template
 from sentinel.core.errors import DeliveryError
-from sentinel.core.planning import Notification
+from sentinel.core.notification import Notification
 from sentinel.core.routing import Traits
 from sentinel.core.values import isoformat, to_json
 from sentinel.ports import Message, Receipt

@@ -17,7 +17,7 @@ from sentinel.cli.options import (
     read_output,
 )
 from sentinel.cli.output import count
-from sentinel.core.planning import Status
+from sentinel.core.notification import Status
 from sentinel.ports import Batch, Decision
 
 _MOST = 10_000

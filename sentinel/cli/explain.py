@@ -24,7 +24,7 @@ from sentinel.cli.options import (
 from sentinel.cli.output import Output, ago, count, shown_time
 from sentinel.core.alert import Alert
 from sentinel.core.history import HistoryRow
-from sentinel.core.planning import Status
+from sentinel.core.notification import Status
 from sentinel.core.project import Selection
 from sentinel.core.state import Health, Phase, State
 

@@ -13,7 +13,7 @@ from sentinel.cli.options import DbtCommand, dbt_options, open_installation, rea
 from sentinel.cli.output import fail
 from sentinel.core.alert import suggest
 from sentinel.core.errors import DeliveryError, UsageError
-from sentinel.core.planning import example
+from sentinel.core.payload import example_notification
 from sentinel.ports import Message
 
 
@@ -39,7 +39,7 @@ def command(**values: Any) -> int:
         )
     channel, _ = installation.channels.build(name)
     installation.show_warnings()
-    row = example(installation.project.name, name, uuid.uuid4().hex, datetime.now(UTC))
+    row = example_notification(installation.project.name, name, uuid.uuid4().hex, datetime.now(UTC))
     try:
         channel.send(Message(row.message_id, name, (row,)))
     except DeliveryError as error:

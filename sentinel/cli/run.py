@@ -36,7 +36,7 @@ from sentinel.cli.output import Output, ago
 from sentinel.cli.people import read_moment
 from sentinel.core.errors import ConfigError, UsageError
 from sentinel.core.evaluation import Outcome
-from sentinel.core.planning import Notification
+from sentinel.core.notification import Notification
 from sentinel.core.severity import Severity
 from sentinel.core.state import Phase
 from sentinel.dbt.files import private_dir, write_private

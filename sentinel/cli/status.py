@@ -20,7 +20,7 @@ from sentinel.cli.options import (
 )
 from sentinel.cli.output import Output, ago, count, shown_time
 from sentinel.core.evaluation import Outcome
-from sentinel.core.planning import Notification, Status
+from sentinel.core.notification import Notification, Status
 from sentinel.core.state import Health, Phase, State
 from sentinel.ports import HistoryQuery, HistoryReader, Snapshot
 

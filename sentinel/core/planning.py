@@ -6,85 +6,34 @@ outbox, whose payload is frozen here.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from enum import StrEnum
-from typing import Any
 
-from sentinel.core.alert import Alert, BrokenAlert, Definition
-from sentinel.core.evaluation import Observation, Outcome, Reading
-from sentinel.core.lifecycle import BROKEN_RULES, AlertUpdate
+from sentinel.core.alert import Alert, BrokenAlert
+from sentinel.core.case import Case, cases_of
+from sentinel.core.evaluation import Outcome, Reading
+from sentinel.core.lifecycle import AlertUpdate
+from sentinel.core.notification import (
+    FIRED_AND_RESOLVED,
+    MOST_IN_ONE,
+    OPENING,
+    Ledger,
+    Notification,
+    Status,
+)
+from sentinel.core.payload import payload_of
 from sentinel.core.routing import Routing, Traits
 from sentinel.core.severity import Severity
 from sentinel.core.silence import Silence
 from sentinel.core.state import WAREHOUSE_LOST, Event, State, Step, Transition
-from sentinel.core.values import bounded, hash_id, isoformat, to_json
+from sentinel.core.values import hash_id
 
-
-class Status(StrEnum):
-    """What became of a notification."""
-
-    PENDING = "pending"
-    CLAIMED = "claimed"
-    SENT = "sent"
-    DEAD = "dead"
-    SUPERSEDED = "superseded"
-    CANCELLED = "cancelled"
-
-    @property
-    def finished(self) -> bool:
-        return self not in (Status.PENDING, Status.CLAIMED)
-
-
-# The most notifications in one message: what a chat still shows whole.
-MOST_IN_ONE = 50
-FIRED_AND_RESOLVED = "fired_and_resolved"
-# What tells a channel that an episode is open.
-_OPENING = (Event.FIRING, Event.SEVERITY, Event.REMINDER, Event.ESCALATION)
-ENDS = (Event.RESOLVED, Event.ERROR_RESOLVED)
 # Numbers of an escalation are apart by this, so that `n` still tells which one it is.
 _STEP = 100
 _EARLY = timedelta(seconds=30)
 _NEXT = timedelta(microseconds=1)
-
-
-@dataclass(frozen=True)
-class Notification:
-    """One row of sentinel_notifications: the columns, in their order."""
-
-    notification_id: str
-    message_id: str
-    project: str
-    channel: str
-    event: Event
-    n: int
-    episode_id: str
-    alert_id: str
-    instance: str
-    incident_id: str | None
-    reason: str
-    payload: Mapping[str, Any]
-    status: Status
-    created_at: datetime
-    not_before: datetime
-    attempts: int = 0
-    claimed_by: str | None = None
-    claim_token: int | None = None
-    claim_until: datetime | None = None
-    recipients_done: Sequence[str] = ()
-    remote_ref: str | None = None
-    last_error: str | None = None
-    sent_at: datetime | None = None
-
-    @property
-    def urgency(self) -> tuple[int, int, str, str]:
-        """A sort key within a message: what is open before what is over, the worst first."""
-        over = self.event in ENDS
-        rank = Severity(self.payload["severity"]).rank
-        return (int(over), -rank, self.payload["alert"], self.instance)
 
 
 @dataclass(frozen=True)
@@ -110,50 +59,6 @@ class Plan:
     superseded: tuple[str, ...] = ()
     decisions: tuple[Decision, ...] = ()
     revived: tuple[str, ...] = ()
-
-
-Ledger = Mapping[tuple[str, str], Sequence[Notification]]
-
-
-def ledger_of(rows: Iterable[Notification]) -> Ledger:
-    """The rows of the outbox by episode and channel."""
-    ledger: dict[tuple[str, str], list[Notification]] = {}
-    for row in rows:
-        ledger.setdefault((row.episode_id, row.channel), []).append(row)
-    return ledger
-
-
-@dataclass(frozen=True)
-class _Case:
-    """One row of the state, and what an evaluation did to it, if there was one just now."""
-
-    judged: AlertUpdate
-    before: State
-    after: State
-    changes: Mapping[Event, Transition]
-    seen: Observation | None = None
-
-    @property
-    def alert(self) -> Alert | BrokenAlert:
-        return self.judged.alert
-
-    @property
-    def rules(self) -> Definition:
-        return self.alert.rules if isinstance(self.alert, Alert) else BROKEN_RULES
-
-    def wants(self, event: str) -> bool:
-        return event in self.rules.notify_on
-
-
-def _cases(judged: AlertUpdate) -> Iterator[_Case]:
-    """The rows to plan for. What went into history only changes nothing, and is left aside."""
-    taken = [step for step in judged.steps if not step.recorded_only]
-    for step in taken:
-        changes = {change.event: change for change in step.transitions}
-        yield _Case(judged, step.before, step.after, changes, step.observation)
-    if taken:
-        for state in judged.unseen:
-            yield _Case(judged, state, state, {})
 
 
 @dataclass
@@ -203,14 +108,14 @@ class _Planner:
         )
 
     def decide(
-        self, case: _Case, channel: str, event: Event, reason: str, *, told: bool = False
+        self, case: Case, channel: str, event: Event, reason: str, *, told: bool = False
     ) -> None:
         after = case.after
         self.decisions.append(
             Decision(after.alert_id, after.instance, channel, event, told, reason)
         )
 
-    def repeat(self, case: _Case, channel: str, event: Event, told: Sequence[Notification]) -> None:
+    def repeat(self, case: Case, channel: str, event: Event, told: Sequence[Notification]) -> None:
         """Nothing new to tell; a failed send never counts as told.
 
         What is dead is tried again once an hour, as long as there is its channel.
@@ -229,7 +134,7 @@ class _Planner:
             reason = "already_told"
         self.decide(case, channel, event, reason)
 
-    def tell(self, case: _Case, channel: str, change: Transition, reason: str, n: int = 0) -> None:
+    def tell(self, case: Case, channel: str, change: Transition, reason: str, n: int = 0) -> None:
         taken = {
             row.n
             for row in self.ledger.get((change.episode_id, channel), ())
@@ -254,7 +159,7 @@ class _Planner:
                 instance=case.after.instance,
                 incident_id=case.after.incident_id or case.before.incident_id,
                 reason=reason,
-                payload=_payload(case, change, self.now, reason),
+                payload=payload_of(case, change, self.now, reason),
                 status=Status.PENDING,
                 created_at=created_at,
                 not_before=self.now,
@@ -325,7 +230,7 @@ def plan(
     """
     planner = _Planner(ledger, now, project, silences, routing)
     for judged in judgements:
-        for case in _cases(judged):
+        for case in cases_of(judged):
             _plan_phase(planner, case)
             _plan_health(planner, case)
     return planner.plan()
@@ -340,7 +245,7 @@ def standing(alert: Alert | BrokenAlert, states: Iterable[State]) -> AlertUpdate
 # -- an episode of the phase -------------------------------------------------------------------
 
 
-def _plan_phase(planner: _Planner, case: _Case) -> None:
+def _plan_phase(planner: _Planner, case: Case) -> None:
     if Event.RESOLVED in case.changes:
         _plan_resolved(planner, case, case.changes[Event.RESOLVED])
         return
@@ -359,17 +264,17 @@ def _plan_phase(planner: _Planner, case: _Case) -> None:
     # Whoever was told once hears the rest of it, also if the routes have changed since.
     for channel in planner.channels_of(after.episode_id):
         known = planner.traits(channel) is not None
-        if channel not in base and known and planner.told(after.episode_id, channel, *_OPENING):
+        if channel not in base and known and planner.told(after.episode_id, channel, *OPENING):
             _plan_channel(planner, case, channel, after.episode_id, silenced=silenced)
     _plan_escalations(planner, case, after.episode_id, silenced=silenced)
 
 
 def _plan_channel(
-    planner: _Planner, case: _Case, channel: str, episode: str, *, silenced: bool
+    planner: _Planner, case: Case, channel: str, episode: str, *, silenced: bool
 ) -> None:
     """What one channel has to know of an episode that is under way."""
     after = case.after
-    told = planner.told(episode, channel, *_OPENING)
+    told = planner.told(episode, channel, *OPENING)
     risen = told and _risen(after, told)
     due = told and not risen and _reminder_due(case, told, planner.now)
     event = Event.SEVERITY if risen else Event.REMINDER if due else Event.FIRING
@@ -402,7 +307,7 @@ def _risen(state: State, told: Sequence[Notification]) -> bool:
     return state.peak_severity is not None and state.peak_severity.rank > known
 
 
-def _reminder_due(case: _Case, told: Sequence[Notification], now: datetime) -> bool:
+def _reminder_due(case: Case, told: Sequence[Notification], now: datetime) -> bool:
     """Whether it is time to remind: what was told last has arrived, an interval ago.
 
     A little early counts: plans come by slots, and a slot later is a whole slot later.
@@ -414,7 +319,7 @@ def _reminder_due(case: _Case, told: Sequence[Notification], now: datetime) -> b
 
 
 def _plan_acknowledged(
-    planner: _Planner, case: _Case, channel: str, episode: str, told: Sequence[Notification]
+    planner: _Planner, case: Case, channel: str, episode: str, told: Sequence[Notification]
 ) -> None:
     """A channel that keeps acknowledgements is told of one, silence or not."""
     traits, after = planner.traits(channel), case.after
@@ -425,7 +330,7 @@ def _plan_acknowledged(
         planner.tell(case, channel, change, change.reason)
 
 
-def _plan_escalations(planner: _Planner, case: _Case, episode: str, *, silenced: bool) -> None:
+def _plan_escalations(planner: _Planner, case: Case, episode: str, *, silenced: bool) -> None:
     after = case.after
     assert after.episode_started
     for place, escalation in enumerate(case.rules.escalations):
@@ -452,12 +357,12 @@ def _going_on(state: State, event: Event, reason: str) -> Transition:
     return Transition(event, reason, state.episode_id, state.episode_started, severity)
 
 
-def _plan_resolved(planner: _Planner, case: _Case, change: Transition) -> None:
+def _plan_resolved(planner: _Planner, case: Case, change: Transition) -> None:
     """Whoever was told of firing is told of resolved; who wasn't yet gets both in one message."""
     base = case.alert.recipients.at(change.severity)
     silenced = planner.silenced(case.before)
     for channel in dict.fromkeys((*base, *planner.channels_of(change.episode_id))):
-        told = planner.told(change.episode_id, channel, *_OPENING)
+        told = planner.told(change.episode_id, channel, *OPENING)
         if not told:
             if case.wants(Event.FIRING) or not case.wants(Event.RESOLVED):
                 reason = "silenced" if silenced else "firing_never_told"
@@ -474,7 +379,7 @@ def _plan_resolved(planner: _Planner, case: _Case, change: Transition) -> None:
 
 def _plan_end(
     planner: _Planner,
-    case: _Case,
+    case: Case,
     channel: str,
     change: Transition,
     told: Sequence[Notification],
@@ -506,7 +411,7 @@ def _arrived(told: Sequence[Notification], unsent: Sequence[Notification]) -> bo
 # -- an episode of the health ------------------------------------------------------------------
 
 
-def _plan_health(planner: _Planner, case: _Case) -> None:
+def _plan_health(planner: _Planner, case: Case) -> None:
     if Event.ERROR_RESOLVED in case.changes:
         _plan_error_resolved(planner, case, case.changes[Event.ERROR_RESOLVED])
         return
@@ -527,7 +432,7 @@ def _plan_health(planner: _Planner, case: _Case) -> None:
             planner.tell(case, channel, failed, failed.reason)
 
 
-def _failing(case: _Case) -> Transition:
+def _failing(case: Case) -> Transition:
     """The error of a health episode that is already under way."""
     head = case.after
     assert head.health_episode_id and head.health_since
@@ -537,7 +442,7 @@ def _failing(case: _Case) -> Transition:
     )
 
 
-def _plan_error_resolved(planner: _Planner, case: _Case, change: Transition) -> None:
+def _plan_error_resolved(planner: _Planner, case: Case, change: Transition) -> None:
     """Told where the error was told, or may have been: an answer can be lost on its way."""
     for channel in planner.channels_of(change.episode_id):
         told = planner.told(change.episode_id, channel, Event.ERROR)
@@ -553,180 +458,3 @@ def _plan_error_resolved(planner: _Planner, case: _Case, change: Transition) -> 
 
 
 # -- what is sent ------------------------------------------------------------------------------
-
-
-def _payload(case: _Case, change: Transition, now: datetime, reason: str) -> dict[str, Any]:
-    """The message of an event as data: what every channel renders, frozen when planned.
-
-    Times are ISO 8601 in UTC, values are numbers or null. It is as the store gives it back, in its
-    order too: what is sent at once and what is sent after a crash are the same bytes.
-    """
-    alert, after, seen = case.alert, case.after, case.seen
-    good = alert if isinstance(alert, Alert) else None
-    acked = case.after if after.acked_at else case.before
-    told = {
-        "event": str(change.event),
-        "reason": reason,
-        "alert": alert.name,
-        "alert_id": alert.id,
-        "unique_id": alert.source.unique_id,
-        "instance": after.instance,
-        "dimensions": bounded(after.dimensions),
-        "severity": str(change.severity),
-        "phase": after.phase and str(after.phase),
-        "since": isoformat(change.started),
-        "as_of": isoformat(after.last_as_of or now),
-        "actual_value": after.actual_value,
-        "threshold": after.threshold,
-        "failures": seen.failures if seen else None,
-        "message": case.judged.reading.error if change.event is Event.ERROR else after.message,
-        "context": dict(seen.context) if seen else {},
-        "description": good.description if good else alert.source.description,
-        "owner": good.owner if good else None,
-        "runbook": good.rules.runbook if good else None,
-        "tags": list(alert.source.tags),
-        "path": alert.source.path,
-        "depends_on": list(alert.source.depends_on),
-        "exposures": list(alert.source.exposures),
-        "acknowledged": {
-            "by": acked.acked_by,
-            "at": isoformat(acked.acked_at),
-            "comment": acked.ack_comment,
-        }
-        if acked.acked_at
-        else None,
-        "episode_id": change.episode_id,
-        "project": after.project,
-    }
-    frozen: dict[str, Any] = json.loads(to_json(told))
-    return frozen
-
-
-def example(project: str, channel: str, key: str, now: datetime) -> Notification:
-    """A notification of no alert, to try a channel: all that one may hold is there."""
-    told = {
-        "event": str(Event.TEST),
-        "reason": "test",
-        "alert": "example_alert",
-        "alert_id": "model.example.example_alert",
-        "unique_id": "model.example.example_alert",
-        "instance": "",
-        "dimensions": {},
-        "severity": str(Severity.INFO),
-        "phase": "firing",
-        "since": isoformat(now),
-        "as_of": isoformat(now),
-        "actual_value": 12.0,
-        "threshold": 10.0,
-        "failures": None,
-        "message": "This is a test: no alert fires.",
-        "context": {"note": "a further column of the query"},
-        "description": "What an alert means when it fires.",
-        "owner": "whoever looks after it",
-        "runbook": "https://example.com/runbook",
-        "tags": [],
-        "path": "models/alerts/example_alert.sql",
-        "depends_on": ["model.example.orders"],
-        "exposures": ["example_dashboard"],
-        "acknowledged": None,
-        "episode_id": key,
-        "project": project,
-    }
-    return Notification(
-        notification_id=key,
-        message_id=key,
-        project=project,
-        channel=channel,
-        event=Event.TEST,
-        n=0,
-        episode_id=key,
-        alert_id="model.example.example_alert",
-        instance="",
-        incident_id=None,
-        reason="test",
-        payload=told,
-        status=Status.PENDING,
-        created_at=now,
-        not_before=now,
-    )
-
-
-def handed_on(
-    dead: Iterable[Notification],
-    fallback: str,
-    now: datetime,
-    ledger: Iterable[Notification] = (),
-) -> list[Notification]:
-    """The rows that tell a fallback channel of a dead message, as one message.
-
-    `ledger` are the rows of these episodes. The end of an episode is left out where the fallback
-    was told of its beginning for the same channel, and so is told of its end anyway.
-    """
-    known = [
-        row for row in ledger if row.channel == fallback and row.status is not Status.CANCELLED
-    ]
-    rows = [
-        replace(
-            row,
-            notification_id=hash_id(row.notification_id, fallback),
-            channel=fallback,
-            n=row.n,
-            reason="undeliverable",
-            payload={
-                **row.payload,
-                "undeliverable": {"channel": row.channel, "error": row.last_error},
-            },
-            status=Status.PENDING,
-            created_at=now,
-            not_before=now,
-            attempts=0,
-            claimed_by=None,
-            claim_token=None,
-            claim_until=None,
-            recipients_done=(),
-            remote_ref=None,
-            last_error=None,
-            sent_at=None,
-        )
-        for row in dead
-        if not _ends_anyway(row, known)
-    ]
-    message_id = hash_id("message", *sorted(row.notification_id for row in rows))
-    return [replace(row, message_id=message_id) for row in rows]
-
-
-def _ends_anyway(row: Notification, known: Sequence[Notification]) -> bool:
-    mine = [each for each in known if each.episode_id == row.episode_id]
-    return (
-        row.event in ENDS
-        and any((each.payload.get("undeliverable") or {}).get("channel") == row.channel
-                for each in mine)
-        and any(each.event is row.event and not each.payload.get("undeliverable") for each in mine)
-    )  # fmt: skip
-
-
-def muted(
-    row: Notification, state: State | None, silences: Sequence[Silence], now: datetime
-) -> str:
-    """Why a notification that is about to be sent no longer is to be; '' if it is.
-
-    `state` is the row of its instance as it is now.
-    """
-    if row.event in (Event.REMINDER, Event.ESCALATION) and state and state.acked_at:
-        return "acknowledged"
-    if row.event in (*_OPENING, Event.ERROR) and not row.payload.get("undeliverable"):
-        names = (row.alert_id, row.payload["unique_id"])
-        where = row.payload["dimensions"] if row.event is not Event.ERROR else {}
-        if any(each.mutes(names, where, now) for each in silences):
-            return "silenced"
-    return ""
-
-
-def retry_at(now: datetime, attempt: int, spread: float) -> datetime:
-    """When to try again: exponential backoff with full jitter, at most ten minutes.
-
-    `attempt` counts from 1, `spread` is a random number in [0, 1). The formula is "full jitter" of
-    Marc Brooker, Exponential Backoff And Jitter (AWS Architecture Blog, 2015).
-    """
-    ceiling = min(2.0 ** min(attempt, 10), 600.0)
-    return now + timedelta(seconds=max(0.5, spread * ceiling))

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from sentinel.core.planning import Notification
+from sentinel.core.notification import Notification
 from sentinel.ports import (
     Attempt,
 )

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from sentinel.core.history import HistoryRow
-from sentinel.core.planning import Notification, Status
+from sentinel.core.notification import Notification, Status
 from sentinel.ports import (
     HistoryQuery,
     Outbox,

@@ -13,7 +13,7 @@ from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin, 
 
 from sentinel.core.errors import StoreError
 from sentinel.core.history import HistoryRow
-from sentinel.core.planning import Notification
+from sentinel.core.notification import Notification
 from sentinel.core.silence import Silence
 from sentinel.core.state import State
 from sentinel.core.values import cut, to_json

@@ -24,7 +24,7 @@ from sentinel.app.daemon.parts import DaemonStatus
 from sentinel.app.documents import history_document, json_time, status_document
 from sentinel.core.duration import parse_duration
 from sentinel.core.errors import ConfigError, SentinelError
-from sentinel.core.planning import Status
+from sentinel.core.notification import Status
 from sentinel.ports import HistoryQuery, Store
 from sentinel.web.access import Access, Rules
 from sentinel.web.limits import HEADERS, LONGEST_HEAD, BoundedProtocol, Busy, Places, Turns

@@ -13,7 +13,7 @@ from sentinel.app.acknowledge import (
     acknowledge_alerts,
     claimed,
 )
-from sentinel.core.planning import Status
+from sentinel.core.notification import Status
 from sentinel.core.routing import Routing, Traits
 from sentinel.core.severity import Severity
 from sentinel.core.state import Event, Phase, State

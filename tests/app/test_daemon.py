@@ -711,7 +711,7 @@ def _reload(daemon: Daemon) -> None:
 
 def _sent(rig: Rig) -> None:
     """All messages so far have arrived."""
-    from sentinel.core.planning import Status
+    from sentinel.core.notification import Status
 
     for key, row in rig.tables.notifications.items():
         if not row.status.finished:

@@ -14,7 +14,7 @@ from sentinel.app.delivery.claims import LEASE
 from sentinel.app.delivery.delivery import Delivery
 from sentinel.app.delivery.result import Delivered
 from sentinel.core.errors import DeliveryError, StoreError
-from sentinel.core.planning import Notification, Status
+from sentinel.core.notification import Notification, Status
 from sentinel.core.routing import Traits
 from sentinel.core.state import Event, Phase
 from sentinel.core.transport import SEND_DEADLINE

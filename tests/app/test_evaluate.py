@@ -23,7 +23,7 @@ from sentinel.core.errors import (
     WarehouseLocked,
 )
 from sentinel.core.evaluation import Outcome, Result
-from sentinel.core.planning import Notification, Status
+from sentinel.core.notification import Notification, Status
 from sentinel.core.project import AlertSource, Compiled
 from sentinel.core.state import Event, Phase, State
 from sentinel.ports import Attempt, Batch, Decision, HistoryQuery, Snapshot

@@ -13,7 +13,7 @@ from sentinel.app.batch import BatchOptions, Evaluated
 from sentinel.app.delivery.delivery import Delivery
 from sentinel.app.evaluate import Evaluation
 from sentinel.core.errors import DeliveryError
-from sentinel.core.planning import Status
+from sentinel.core.notification import Status
 from sentinel.core.project import AlertSource, Compiled
 from sentinel.core.state import Phase
 from sentinel.ports import HistoryQuery, Store

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sentinel.app.project_health import project_alert_id, record_project
-from sentinel.core.planning import Notification, Status
+from sentinel.core.notification import Notification, Status
 from sentinel.core.routing import Routing, Traits
 from sentinel.core.state import Event, Health
 from sentinel.ports import Attempt, Batch, HistoryQuery

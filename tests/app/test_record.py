@@ -14,7 +14,8 @@ from sentinel.core.errors import LeaseLost
 from sentinel.core.evaluation import Outcome, Reading
 from sentinel.core.history import Execution
 from sentinel.core.lifecycle import AlertUpdate
-from sentinel.core.planning import Notification, Status, standing
+from sentinel.core.notification import Notification, Status
+from sentinel.core.planning import standing
 from sentinel.core.severity import Severity
 from sentinel.core.state import EvaluationTime, Event, Phase, State, Step, Transition
 from sentinel.ports import Batch, Decision, HistoryQuery, Lease, Snapshot

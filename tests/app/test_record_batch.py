@@ -15,7 +15,7 @@ from sentinel.app.record_batch import BatchRecorder
 from sentinel.core.due import Slot
 from sentinel.core.errors import LeaseLost, StoreError
 from sentinel.core.evaluation import Observation, Outcome, Reading
-from sentinel.core.planning import Status
+from sentinel.core.notification import Status
 from sentinel.core.severity import Severity
 from sentinel.core.state import Phase
 from sentinel.ports import Batch, HistoryQuery, Lease, Snapshot

@@ -10,7 +10,7 @@ from sentinel.app.alerts import select_alerts
 from sentinel.app.batch import BatchOptions, Evaluated
 from sentinel.app.evaluate import Evaluation
 from sentinel.core.alert import DefinitionContext
-from sentinel.core.planning import Status
+from sentinel.core.notification import Status
 from sentinel.core.project import AlertSource, Selection
 from sentinel.core.routing import Routing, Traits
 from sentinel.ports import Attempt, HistoryQuery

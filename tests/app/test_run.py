@@ -16,7 +16,8 @@ from sentinel.app.run import Run, RunRequest, RunResult
 from sentinel.app.slots import Shard
 from sentinel.app.timed_planning import TimedPlan
 from sentinel.core.errors import TablesMissing, UsageError
-from sentinel.core.planning import Notification, Plan, Status
+from sentinel.core.notification import Notification, Status
+from sentinel.core.planning import Plan
 from tests.fakes import NOW, MemoryStore, alerts_of, notification, source
 
 TIMEOUT = timedelta(seconds=5)

@@ -11,7 +11,7 @@ import pytest
 from sentinel.app.alerts import Alerts
 from sentinel.app.timed_planning import TimedPlan, TimedPlanning
 from sentinel.core.errors import LeaseLost
-from sentinel.core.planning import Notification, Status
+from sentinel.core.notification import Notification, Status
 from sentinel.core.routing import Routing, Traits
 from sentinel.core.severity import Severity
 from sentinel.core.state import Event, Phase, State

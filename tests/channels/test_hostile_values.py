@@ -12,7 +12,7 @@ import pytest
 from sentinel.app.batch import BatchOptions
 from sentinel.app.delivery.delivery import Delivery
 from sentinel.app.evaluate import Evaluation
-from sentinel.core.planning import Status
+from sentinel.core.notification import Status
 from sentinel.core.project import Compiled
 from sentinel.core.routing import Routing, Traits
 from sentinel.ports import Channel, HistoryQuery, Store

@@ -19,7 +19,8 @@ from sentinel.core.alert import (
 )
 from sentinel.core.evaluation import Observation, Outcome, Reading, Result
 from sentinel.core.lifecycle import AlertUpdate, acknowledge, apply_reading
-from sentinel.core.planning import Notification, Plan, Status, ledger_of, plan, standing
+from sentinel.core.notification import Notification, Status, ledger_of
+from sentinel.core.planning import Plan, plan, standing
 from sentinel.core.project import AlertSource
 from sentinel.core.routing import Recipients, Routing, Traits
 from sentinel.core.severity import Severity

@@ -13,7 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from sentinel.core.evaluation import Observation, Outcome, Reading
 from sentinel.core.lifecycle import AlertUpdate, acknowledge, apply_reading
-from sentinel.core.planning import Notification, Plan, Status, ledger_of, muted, plan, standing
+from sentinel.core.notification import Notification, Status, ledger_of, muted
+from sentinel.core.planning import Plan, plan, standing
 from sentinel.core.severity import Severity
 from sentinel.core.silence import Silence
 from sentinel.core.state import EvaluationTime, Event, Phase, State

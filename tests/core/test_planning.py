@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from sentinel.core.alert import BrokenAlert, DefinitionContext, parse_definitions
 from sentinel.core.evaluation import Outcome, Reading, read_counts, read_status
 from sentinel.core.lifecycle import apply_reading
-from sentinel.core.planning import Notification, Plan, Status, ledger_of, plan, retry_at
+from sentinel.core.notification import Notification, Status, ledger_of, retry_at
+from sentinel.core.planning import Plan, plan
 from sentinel.core.project import Owner
 from sentinel.core.severity import Severity
 from sentinel.core.state import EvaluationTime, Phase

@@ -9,8 +9,10 @@ import pytest
 
 from sentinel.core.alert import Alert, DefinitionContext, parse_definitions
 from sentinel.core.evaluation import Outcome, Reading
+from sentinel.core.fallback import rows_for_fallback
 from sentinel.core.lifecycle import apply_reading
-from sentinel.core.planning import MOST_IN_ONE, Status, handed_on, plan
+from sentinel.core.notification import MOST_IN_ONE, Status
+from sentinel.core.planning import plan
 from sentinel.core.project import Owner
 from sentinel.core.routing import Route, Routing, Traits
 from sentinel.core.severity import Severity
@@ -364,7 +366,7 @@ def handed(story: Story, fallback: str, minute: float) -> list[tuple[str, str]]:
     ]
     new = [
         row
-        for row in handed_on(dead, fallback, at(minute), story.outbox.values())
+        for row in rows_for_fallback(dead, fallback, at(minute), story.outbox.values())
         if row.notification_id not in story.outbox
     ]
     story.outbox |= {row.notification_id: replace(row, status=Status.SENT) for row in new}

@@ -38,7 +38,7 @@ from sentinel.core.alert import KEYS, Definition, Hold
 from sentinel.core.duration import format_duration
 from sentinel.core.errors import ConfigError, NothingSelected, SentinelError
 from sentinel.core.evaluation import ROW_CAP
-from sentinel.core.planning import Notification
+from sentinel.core.notification import Notification
 from sentinel.core.schedule import NAMED, Cron
 from sentinel.core.state import Event
 from sentinel.core.transport import DEFAULT_TIMEOUT

@@ -14,7 +14,7 @@ from sentinel.core.errors import (
 )
 from sentinel.core.evaluation import Outcome
 from sentinel.core.history import HistoryRow
-from sentinel.core.planning import Notification, Status
+from sentinel.core.notification import Notification, Status
 from sentinel.core.silence import Silence
 from sentinel.core.state import Health, Phase, State
 from sentinel.core.values import to_json

@@ -8,7 +8,7 @@ from typing import Any
 
 from sentinel.app.alerts import Alerts
 from sentinel.core.alert import DefinitionContext, parse_definitions
-from sentinel.core.planning import Notification, Status
+from sentinel.core.notification import Notification, Status
 from sentinel.core.project import AlertSource
 from sentinel.core.routing import Routing, Traits
 from sentinel.core.silence import Silence

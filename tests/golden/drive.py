@@ -28,7 +28,7 @@ from sentinel.cli.run import run_document
 from sentinel.core.alert import DefinitionContext
 from sentinel.core.errors import DeliveryError, QueryError, SentinelError
 from sentinel.core.evaluation import Result
-from sentinel.core.planning import Status
+from sentinel.core.notification import Status
 from sentinel.core.project import AlertSource, Selection
 from sentinel.core.routing import Routing, Traits
 from sentinel.core.values import to_json

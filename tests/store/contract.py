@@ -16,7 +16,7 @@ import pytest
 from sentinel.core.errors import LeaseLost, StateConflict
 from sentinel.core.evaluation import Outcome
 from sentinel.core.history import HistoryRow
-from sentinel.core.planning import Notification, Status
+from sentinel.core.notification import Notification, Status
 from sentinel.core.severity import Severity
 from sentinel.core.silence import Silence
 from sentinel.core.state import Event, Health, Phase, State

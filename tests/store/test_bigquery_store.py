@@ -16,7 +16,7 @@ from sentinel.app.batch import BatchOptions
 from sentinel.app.delivery.delivery import Delivery
 from sentinel.app.evaluate import Evaluation
 from sentinel.core.errors import StateConflict, TablesMissing
-from sentinel.core.planning import Status
+from sentinel.core.notification import Status
 from sentinel.ports import Attempt, Batch, Query
 from sentinel.store.bigquery import BigQueryDialect
 from sentinel.store.sql import SqlStore

@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from sentinel.core.errors import StoreError, TablesMissing, TablesOutdated, WarehouseLocked
-from sentinel.core.planning import Status
+from sentinel.core.notification import Status
 from sentinel.ports import Attempt, Batch, HistoryQuery
 from sentinel.store.sql import SqlStore
 from sentinel.warehouses.contract import WarehouseContext

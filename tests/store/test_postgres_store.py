@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 
 from sentinel.core.errors import QueryError, StoreError, TablesMissing, TablesOutdated
-from sentinel.core.planning import Status
+from sentinel.core.notification import Status
 from sentinel.ports import Attempt, Batch, Decision, HistoryQuery, Pruned, Query, Snapshot
 from sentinel.store.database import StoreDatabase
 from sentinel.store.postgres import PostgresDialect

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sentinel.core.errors import StoreError, TablesMissing, TablesOutdated, WarehouseLocked
-from sentinel.core.planning import Status
+from sentinel.core.notification import Status
 from sentinel.ports import Batch, HistoryQuery
 from sentinel.store.sql import SqlStore
 from sentinel.store.sqlite import SqliteDialect

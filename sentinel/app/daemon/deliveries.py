@@ -13,7 +13,7 @@ from sentinel.app.delivery.delivery import Delivery
 from sentinel.app.delivery.result import Delivered
 from sentinel.app.problems import Log, Problems
 from sentinel.core.errors import SentinelError, WarehouseLocked
-from sentinel.core.planning import Notification
+from sentinel.core.notification import Notification
 
 _PAUSE_S = 1.0
 

@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 
 from sentinel.app.delivery.channel_queue import LONGEST_RETRY_AFTER
 from sentinel.core.errors import DeliveryError
-from sentinel.core.planning import ENDS, Notification, Status, handed_on, retry_at
+from sentinel.core.fallback import rows_for_fallback
+from sentinel.core.notification import ENDS, Notification, Status, retry_at
 from sentinel.core.values import cut
 from sentinel.ports import Attempt, Channel, Message, Receipt, StateReader
 
@@ -77,7 +78,7 @@ class Attempts:
         dead = [replace(row, last_error=error) for row in message.notifications]
         ended = {row.episode_id for row in dead if row.event in ENDS}
         ledger = self.store.snapshot((), ended).ledger if ended else ()
-        return handed_on(dead, self.fallback, now, ledger)
+        return rows_for_fallback(dead, self.fallback, now, ledger)
 
 
 def send(channel: Channel | None, message: Message) -> Receipt | DeliveryError:

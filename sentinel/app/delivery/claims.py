@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sentinel.core.planning import Notification, Status, muted
+from sentinel.core.notification import Notification, Status, muted
 from sentinel.core.state import State
 from sentinel.core.transport import SEND_DEADLINE
 from sentinel.ports import DeliveryStore, Message, Snapshot

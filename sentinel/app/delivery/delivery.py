@@ -16,7 +16,7 @@ from sentinel.app.delivery.claims import PARALLEL_SENDS, Claims
 from sentinel.app.delivery.driver import Driver, Resources
 from sentinel.app.delivery.result import Delivered
 from sentinel.core.errors import StoreError, WarehouseError
-from sentinel.core.planning import Notification, Status
+from sentinel.core.notification import Notification, Status
 from sentinel.ports import Channel, DeliveryStore
 
 DELIVERY_TIMEOUT = timedelta(minutes=1)

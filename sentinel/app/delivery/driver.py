@@ -12,7 +12,7 @@ from sentinel.app.delivery.channel_queue import ChannelQueue, ChannelQueues
 from sentinel.app.delivery.claims import PARALLEL_SENDS, START_WITHIN, Claims
 from sentinel.app.delivery.result import Delivered, Tally
 from sentinel.core.errors import DeliveryError, StoreError, WarehouseError
-from sentinel.core.planning import Status
+from sentinel.core.notification import Status
 from sentinel.ports import Attempt, DeliveryStore, Message, Receipt
 
 _CLAIM_LOST = "its claim had run out, and another process has taken it over"

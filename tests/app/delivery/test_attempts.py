@@ -9,7 +9,7 @@ import pytest
 
 from sentinel.app.delivery.attempts import Attempts, send
 from sentinel.core.errors import DeliveryError
-from sentinel.core.planning import Status
+from sentinel.core.notification import Status
 from sentinel.ports import Receipt
 from tests.fakes import NOW, FakeChannel, MemoryStore, message, notification
 

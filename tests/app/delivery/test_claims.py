@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from sentinel.app.delivery.claims import LEASE, Claims, messages_of, preclaim
-from sentinel.core.planning import Notification, Status
+from sentinel.core.notification import Notification, Status
 from sentinel.core.state import Event, Phase
 from sentinel.ports import Batch, Decision
 from tests.fakes import NOW, MemoryStore, notification, payload, state
