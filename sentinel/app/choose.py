@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sentinel.core.alert import Alert, BrokenAlert, DefinitionContext, parse_definitions, suggest
+from sentinel.core.alert import Alert, BrokenAlert, DefinitionContext, parse_definitions
+from sentinel.core.definition_errors import suggest
 from sentinel.core.errors import NothingSelected, UsageError
 from sentinel.core.project import Selection
 from sentinel.core.removal import gone

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sentinel.app.record import Entry, Recorder
-from sentinel.core.alert import BrokenAlert, Fault
+from sentinel.core.alert import BrokenAlert
+from sentinel.core.definition_errors import Fault
 from sentinel.core.evaluation import Outcome, Reading
 from sentinel.core.history import Execution
 from sentinel.core.lifecycle import apply_reading

@@ -22,7 +22,7 @@ from sentinel.channels.http import (
     warn_of_plain_http,
 )
 from sentinel.channels.text import details, headline, link
-from sentinel.core.alert import PositiveDuration
+from sentinel.core.definition_types import PositiveDuration
 from sentinel.core.routing import Traits
 from sentinel.core.state import Event
 from sentinel.core.values import hash_id, isoformat, to_json

@@ -26,7 +26,7 @@ from sentinel.channels.smtp import (
 )
 from sentinel.channels.template import Template
 from sentinel.channels.text import brief, details, headline, link, title
-from sentinel.core.alert import Names
+from sentinel.core.definition_types import Names
 from sentinel.core.errors import DeliveryError
 from sentinel.core.routing import Traits
 from sentinel.core.state import Event

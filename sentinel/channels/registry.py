@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sentinel.channels.contract import ChannelContext, ChannelType, SettingFault, secrets_in
-from sentinel.core.alert import explain, suggest
+from sentinel.core.definition_errors import explain, suggest
 from sentinel.core.errors import ConfigError
 from sentinel.core.origin import Origins, is_secret, misplaced
 from sentinel.core.project import Location

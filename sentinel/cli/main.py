@@ -59,7 +59,7 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in COMMANDS and not args[0].startswith("-"):
-            from sentinel.core.alert import suggest
+            from sentinel.core.definition_errors import suggest
 
             raise click.UsageError(
                 f"there is no command {args[0]!r}{suggest(args[0], COMMANDS)}", ctx

@@ -11,7 +11,7 @@ import click
 from sentinel.app.report import EXIT_OK, EXIT_UNDELIVERABLE
 from sentinel.cli.options import DbtCommand, dbt_options, open_installation, read_output
 from sentinel.cli.output import fail
-from sentinel.core.alert import suggest
+from sentinel.core.definition_errors import suggest
 from sentinel.core.errors import DeliveryError, UsageError
 from sentinel.core.payload import example_notification
 from sentinel.ports import Message

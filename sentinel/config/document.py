@@ -21,7 +21,8 @@ from ruamel.yaml.parser import RoundTripParser
 
 from sentinel import files
 from sentinel.core.errors import ConfigError
-from sentinel.core.jinja import FAILURES, BoundedEnvironment, TooMuch, work
+from sentinel.core.jinja import FAILURES, BoundedEnvironment, work
+from sentinel.core.jinja_work import TooMuch
 from sentinel.core.origin import SECRET_PREFIX, Origin, Origins, refused
 from sentinel.core.project import Location
 from sentinel.core.yaml import Count, TooMuchYaml

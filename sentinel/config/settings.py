@@ -11,7 +11,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from sentinel.config.document import Document
-from sentinel.core.alert import KEYS, Names, PositiveDuration, explain, suggest
+from sentinel.core.alert import KEYS
+from sentinel.core.definition_errors import explain, suggest
+from sentinel.core.definition_types import Names, PositiveDuration
 from sentinel.core.errors import ConfigError
 from sentinel.core.hosts import LOOPBACK, host_pattern
 from sentinel.core.origin import Origins, misplaced

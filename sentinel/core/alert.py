@@ -8,144 +8,39 @@ Three blocks are merged key by key, the nearest winning: `defaults:` of sentinel
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    PlainSerializer,
     ValidationError,
     model_validator,
 )
 
-from sentinel.core.duration import format_duration, parse_duration
-from sentinel.core.origin import Origins, is_secret
+from sentinel.core.definition_errors import Fault, explain, suggest
+from sentinel.core.definition_types import (
+    Columns,
+    Duration,
+    Escalation,
+    Hold,
+    Names,
+    NotifyOn,
+    PositiveDuration,
+    RowCondition,
+    listed,
+    read_hold,
+    unique,
+)
+from sentinel.core.origin import Origins
 from sentinel.core.project import AlertSource
 from sentinel.core.routing import Recipients, Routing, recipients
 from sentinel.core.schedule import Cron, time_zone
 from sentinel.core.severity import Severity
-
-
-def _duration(value: object) -> timedelta:
-    if isinstance(value, timedelta):
-        return value
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r} is not a duration; write it as 30s, 15m, 2h or 1d")
-    return parse_duration(value)
-
-
-def _positive(value: object) -> timedelta:
-    length = _duration(value)
-    if length <= timedelta():
-        raise ValueError("must be longer than 0")
-    return length
-
-
-def _listed(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
-def _once(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(names))
-
-
-Duration = Annotated[timedelta, BeforeValidator(_duration), PlainSerializer(format_duration)]
-PositiveDuration = Annotated[
-    timedelta, BeforeValidator(_positive), PlainSerializer(format_duration)
-]
-Names = Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_once)]
-
-
-@dataclass(frozen=True)
-class Hold:
-    """How long a condition has to last: for a length of time, or for a count of slots."""
-
-    length: timedelta = timedelta()
-    count: int = 0
-
-    def met(self, held: timedelta, count: int) -> bool:
-        return count >= self.count if self.count else held >= self.length
-
-
-def _hold(value: object) -> Hold:
-    if isinstance(value, Hold):
-        return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        if value < 0:
-            raise ValueError("a count of slots can't be negative")
-        return Hold(count=value)
-    return Hold(length=_duration(value))
-
-
-_CONDITION = re.compile(
-    r"\s*(?:(?P<sign>>=|<=|<>|!=|==|=|>|<)\s*(?P<number>-?\d+(?:\.\d+)?)"
-    r"|between\s+(?P<low>-?\d+(?:\.\d+)?)\s+and\s+(?P<high>-?\d+(?:\.\d+)?))\s*",
-    re.IGNORECASE,
-)
-_SIGNS: Mapping[str, Callable[[float, float], bool]] = {
-    ">": lambda a, b: a > b,
-    ">=": lambda a, b: a >= b,
-    "<": lambda a, b: a < b,
-    "<=": lambda a, b: a <= b,
-    "=": lambda a, b: a == b,
-    "==": lambda a, b: a == b,
-    "!=": lambda a, b: a != b,
-    "<>": lambda a, b: a != b,
-}
-
-
-@dataclass(frozen=True)
-class Condition:
-    """A condition on a number of rows, as dbt writes it: `>10`, `!= 0`, `between 5 and 10`."""
-
-    text: str
-    sign: str
-    low: float
-    high: float
-
-    @classmethod
-    def parse(cls, text: object) -> Condition:
-        if isinstance(text, Condition):
-            return text
-        match = _CONDITION.fullmatch(text) if isinstance(text, str) else None
-        if match is None:
-            raise ValueError(f"{text!r} is not a condition; write it as '>10', '!= 0' or '>=5'")
-        low = float(match["number"] or match["low"])
-        return cls(text=match.string, sign=match["sign"] or "between", low=low,
-                   high=float(match["high"] or low))  # fmt: skip
-
-    def met(self, count: int) -> bool:
-        if self.sign == "between":
-            return self.low <= count <= self.high
-        return _SIGNS[self.sign](count, self.low)
-
-
-def _name(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z_]\w*", value):
-        raise ValueError(f"{value!r} is not a plain column name")
-    return value.lower()
-
-
-Column = Annotated[
-    str, BeforeValidator(lambda value: _name(value) if isinstance(value, str) else value)
-]
-Columns = Annotated[tuple[Column, ...], BeforeValidator(_listed)]
-RowCondition = Annotated[Condition, BeforeValidator(Condition.parse)]
-NotifyOn = Literal["firing", "resolved", "error"]
-
-
-class Escalation(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    after: PositiveDuration
-    channels: Names
 
 
 class Definition(BaseModel):
@@ -188,7 +83,7 @@ class Definition(BaseModel):
     error_if: RowCondition | None = Field(
         None, description="A condition on the number of rows that makes it critical."
     )
-    for_: Annotated[Hold, BeforeValidator(_hold)] = Field(
+    for_: Annotated[Hold, BeforeValidator(read_hold)] = Field(
         Hold(),
         alias="for",
         description="How long it has to hold before it fires: a duration, or a count of slots.",
@@ -202,7 +97,7 @@ class Definition(BaseModel):
     escalations: tuple[Escalation, ...] = Field(
         (), description="Further channels after a time: [{after, channels}]."
     )
-    notify_on: Annotated[tuple[NotifyOn, ...], BeforeValidator(_listed)] = Field(
+    notify_on: Annotated[tuple[NotifyOn, ...], BeforeValidator(listed)] = Field(
         ("firing", "resolved", "error"), description="Which events are told."
     )
     on_empty: Literal["error", "ok", "alert", "keep"] = Field(
@@ -245,14 +140,6 @@ class Definition(BaseModel):
 KEYS: tuple[str, ...] = tuple(
     field.alias or name for name, field in Definition.model_fields.items()
 )
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One thing wrong with a definition: at which key, what, and what to do."""
-
-    keys: tuple[str, ...]
-    message: str
 
 
 @dataclass(frozen=True)
@@ -498,13 +385,13 @@ def _recipients(
 
 
 def _known_channels(given: object, routing: Routing) -> tuple[str, ...] | None:
-    names = _listed(given)
+    names = listed(given)
     if not isinstance(names, Sequence):
         return None
     found = [name for name in names if isinstance(name, str) and name in routing.channels]
     if names and not found:
         return None
-    return _once(tuple(found))
+    return unique(tuple(found))
 
 
 def _channel_faults(
@@ -526,7 +413,7 @@ def _channel_faults(
             if isinstance(step, Mapping)
         ]
     for keys, value in named:
-        names = _listed(value)
+        names = listed(value)
         if not isinstance(names, Sequence):
             continue
         for name in names:
@@ -536,71 +423,3 @@ def _channel_faults(
                     f"there is no channel {name!r} in sentinel.yml"
                     + suggest(name, routing.channels),
                 )
-
-
-# What pydantic's messages may hold that is not of the value but of what it has to be.
-_OF_THE_MODEL = {"expected", "ge", "gt", "le", "lt", "min_length", "max_length"}
-
-
-def _without_value(finding: Any) -> str:
-    """pydantic's message where it holds nothing of the value that was given."""
-    if set(finding.get("ctx") or ()) <= _OF_THE_MODEL and finding["type"] != "too_long":
-        message: str = finding["msg"]
-        return f"is not valid: {message[:1].lower() + message[1:]}"
-    return "is not valid"
-
-
-def suggest(word: str, known: Iterable[str]) -> str:
-    """`; did you mean ...?` for a word that is nearly a known one, else ''."""
-    by_lower = {each.lower(): each for each in known}
-    near = get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
-    return f"; did you mean `{by_lower[near[0]]}`?" if near else ""
-
-
-def explain(
-    error: ValidationError,
-    keys: Iterable[str],
-    *,
-    show_input: bool = True,
-    origins: Origins | None = None,
-    model: type[BaseModel] | None = None,
-) -> list[Fault]:
-    """pydantic's findings in our words; without the values given where these may be secret.
-
-    `origins` are those of the values: nothing is found at one that was not looked up, and one from
-    elsewhere is named by its origin, unless the key of the `model` has a secret type, whose
-    validators show no value.
-    """
-    faults = []
-    for finding in error.errors(include_url=False):
-        kind, given = finding["type"], finding.get("input")
-        # pydantic names its own validators in the path, as in `function-before[...]`.
-        path = tuple(
-            str(part)
-            for part in finding["loc"]
-            if kind == "extra_forbidden" or not (isinstance(part, str) and "[" in part)
-        )
-        origin = origins.at(*path) if origins else None
-        if origin and not origin.known and kind != "extra_forbidden":
-            continue
-        if kind == "extra_forbidden":
-            known = Escalation.model_fields if path[:1] == ("escalations",) else keys
-            message = f"unknown key `{path[-1]}`" + suggest(path[-1], known)
-        elif origin and not (model and is_secret(model, path)):
-            message = origin.instead(_without_value(finding))
-        elif kind == "value_error":
-            message = str(finding["ctx"]["error"])
-        elif kind in ("literal_error", "enum"):
-            message = f"{given!r} is not one of {finding['ctx']['expected']}"
-            if isinstance(given, str):
-                allowed = re.findall(r"'([^']+)'", finding["ctx"]["expected"])
-                message += suggest(given, allowed)
-        elif kind == "missing":
-            message = f"`{path[-1]}` is missing"
-        else:
-            message = finding["msg"][:1].lower() + finding["msg"][1:]
-            message += f", not {given!r}" if show_input else ""
-        if path and kind not in ("extra_forbidden", "missing"):
-            message = f"`{'.'.join(path)}`: {message}"
-        faults.append(Fault(path, message))
-    return faults

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
-from sentinel.core.alert import Condition, Definition
+from sentinel.core.alert import Definition
+from sentinel.core.definition_types import Condition
 from sentinel.core.severity import Severity
 from sentinel.core.values import Cut, bounded, cut, instance_name, number, plain, text
 

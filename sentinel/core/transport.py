@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from sentinel.core.alert import PositiveDuration
+from sentinel.core.definition_types import PositiveDuration
 from sentinel.core.duration import format_duration
 
 # One delivery, whatever its channel; a claim lasts a multiple of it.

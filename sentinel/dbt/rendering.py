@@ -22,7 +22,8 @@ from jinja2.nativetypes import NativeCodeGenerator, NativeTemplate
 
 from sentinel import files
 from sentinel.core.errors import ConfigError, UsageError
-from sentinel.core.jinja import FAILURES, BoundedEnvironment, TooMuch, work
+from sentinel.core.jinja import FAILURES, BoundedEnvironment, work
+from sentinel.core.jinja_work import TooMuch
 from sentinel.core.origin import SECRET_PREFIX
 from sentinel.core.yaml import LARGEST_FILE, TooMuchYaml, check
 

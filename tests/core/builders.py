@@ -9,14 +9,8 @@ from typing import Any, Literal
 
 from hypothesis import settings
 
-from sentinel.core.alert import (
-    Alert,
-    BrokenAlert,
-    Definition,
-    DefinitionContext,
-    Fault,
-    parse_definitions,
-)
+from sentinel.core.alert import Alert, BrokenAlert, Definition, DefinitionContext, parse_definitions
+from sentinel.core.definition_errors import Fault
 from sentinel.core.evaluation import Observation, Outcome, Reading, Result
 from sentinel.core.lifecycle import AlertUpdate, acknowledge, apply_reading
 from sentinel.core.notification import Notification, Status, ledger_of

@@ -13,14 +13,12 @@ from sentinel.core.alert import (
     KEYS,
     Alert,
     BrokenAlert,
-    Condition,
     Definition,
     DefinitionContext,
-    Escalation,
-    Hold,
     parse_definitions,
-    suggest,
 )
+from sentinel.core.definition_errors import suggest
+from sentinel.core.definition_types import Condition, Escalation, Hold
 from sentinel.core.project import AlertSource, Owner
 from sentinel.core.severity import Severity
 from tests.core.builders import ROUTING, make_alert, make_source

@@ -34,7 +34,8 @@ from sentinel.config.settings import (
     StoreSettings,
     WebSettings,
 )
-from sentinel.core.alert import KEYS, Definition, Hold
+from sentinel.core.alert import KEYS, Definition
+from sentinel.core.definition_types import Hold
 from sentinel.core.duration import format_duration
 from sentinel.core.errors import ConfigError, NothingSelected, SentinelError
 from sentinel.core.evaluation import ROW_CAP
@@ -327,7 +328,7 @@ CODE_OF_REASONS = [
     *(
         path
         for path in (ROOT / "sentinel/core").glob("*.py")
-        if re.search("lifecycle|planning|health|removal|fallback", path.stem)
+        if re.search("lifecycle|state|health|removal|planning|notification|fallback", path.stem)
     ),
     ROOT / "sentinel/app/report.py",
 ]
