@@ -13,13 +13,14 @@ from sentinel.channels.apprise_process import Service, Text, send
 from sentinel.channels.certificates import Certificates
 from sentinel.channels.contract import ChannelContext, ChannelSettings, SettingFault
 from sentinel.channels.deadline import Deadline
-from sentinel.channels.escape import cut, line, unpinged
+from sentinel.channels.escape import cut, unpinged
 from sentinel.channels.template import Template
 from sentinel.channels.text import EACH, brief, details, title
 from sentinel.core.errors import DeliveryError
 from sentinel.core.notification import Notification
 from sentinel.core.routing import Traits
 from sentinel.core.state import Event
+from sentinel.core.text import line
 from sentinel.core.transport import TransportSettings
 from sentinel.ports import Message, Receipt
 

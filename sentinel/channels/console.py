@@ -7,11 +7,12 @@ from collections.abc import Collection
 from pydantic import Field
 
 from sentinel.channels.contract import ChannelContext, ChannelSettings
-from sentinel.channels.escape import cut, line, plain
+from sentinel.channels.escape import cut
 from sentinel.channels.template import Template
 from sentinel.channels.text import details, headline
 from sentinel.core.errors import DeliveryError
 from sentinel.core.routing import Traits
+from sentinel.core.text import line, plain
 from sentinel.ports import Message, Receipt
 
 _DETAIL = 10_000

@@ -13,7 +13,7 @@ from sentinel.channels.address import is_loopback
 from sentinel.channels.certificates import Certificates
 from sentinel.channels.contract import ChannelContext, ChannelSettings, SettingFault
 from sentinel.channels.deadline import Deadline
-from sentinel.channels.escape import cut, html, line, plain
+from sentinel.channels.escape import cut, html
 from sentinel.channels.http import warn_of_plain_http
 from sentinel.channels.mime import Mail, parse_mailbox
 from sentinel.channels.oauth2 import OAuth2Settings, TokenSource, signer
@@ -30,6 +30,7 @@ from sentinel.core.definition_types import Names
 from sentinel.core.errors import DeliveryError
 from sentinel.core.routing import Traits
 from sentinel.core.state import Event
+from sentinel.core.text import line, plain
 from sentinel.core.transport import TransportSettings
 from sentinel.core.values import hash_id
 from sentinel.ports import Message, Receipt

@@ -5,19 +5,11 @@ from __future__ import annotations
 import html as _html
 import re
 
+from sentinel.core.text import line, plain
 from sentinel.core.values import cut
 
-__all__ = [
-    "code", "cut", "cut_escaped", "field", "html", "in_json", "line", "markdown", "mrkdwn", "plain",
-    "unpinged", "visible",
-]  # fmt: skip
+__all__ = ["code", "cut", "cut_escaped", "html", "markdown", "mrkdwn", "unpinged"]
 
-# Terminal escapes and other control characters, line separators, all that Unicode counts as
-# Bidi_Control, and halves of characters.
-_CONTROL = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-)
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _EMPTY = "\N{ZERO WIDTH SPACE}"
 # Signs of mrkdwn where they may begin or end something; within a word, as in late_orders, they
 # don't, and a name has to stay as it is for those who copy it.
@@ -51,17 +43,6 @@ _CALL = re.compile(rf"(?P<mailbox>{_MAILBOX})|{_MARKS}")
 # What may be a link with another text, as some chats write it: `<https://example.com|text>`.
 _TITLED = re.compile(r"(?<![^\s|])([^\s|]++[ \t]*+)\|")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$&:])")
-_SPACES = re.compile(r"\s+")
-
-
-def plain(value: object) -> str:
-    """Text that a terminal, a log or a mail only shows: no escapes, no control characters."""
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(value))
-
-
-def line(value: object) -> str:
-    """The same on one line: a mail header, a title."""
-    return plain(_SPACES.sub(" ", str(value))).strip()
 
 
 def html(value: object) -> str:
@@ -107,33 +88,6 @@ def unpinged(value: object) -> str:
 
 def _untitled(found: re.Match[str]) -> str:
     return f"{found[1]} {_EMPTY}|" if "://" in found[1] else found[0]
-
-
-def in_json(text: str) -> str:
-    """A JSON document for a terminal: control characters within its texts are escaped.
-
-    Half a character becomes the replacement character: many parsers refuse it as an escape too.
-    """
-    whole = _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
-    return _CONTROL.sub(lambda sign: f"\\u{ord(sign[0]):04x}", whole)
-
-
-def visible(value: object) -> str:
-    """Text on one line: whatever Unicode doesn't count as printable is written as an escape."""
-    text = str(value)
-    if text.isprintable():
-        return text
-    return "".join(
-        sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text
-    )
-
-
-def field(value: object) -> str:
-    """The value of `key=value` in a log line: quoted where it would not end at its own end."""
-    text = str(value)
-    if text and text.isprintable() and not set(text) & set(' "=\\'):
-        return text
-    return '"' + visible(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
 
 
 def markdown(value: object) -> str:

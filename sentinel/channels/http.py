@@ -26,8 +26,8 @@ from sentinel.channels.address import check_unresolved, check_url, is_loopback, 
 from sentinel.channels.certificates import Certificates
 from sentinel.channels.contract import ChannelContext, ChannelSettings
 from sentinel.channels.deadline import Deadline
-from sentinel.channels.escape import plain as clean
 from sentinel.core.errors import DeliveryError
+from sentinel.core.text import plain as clean
 from sentinel.core.transport import DEFAULT_TIMEOUT, TransportSettings
 
 _RETRIED = frozenset({408, 425, 429})

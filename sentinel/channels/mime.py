@@ -18,8 +18,8 @@ from email.header import decode_header, make_header
 from email.utils import formatdate
 from typing import Any
 
-from sentinel.channels.escape import line, plain
 from sentinel.core.errors import DeliveryError
+from sentinel.core.text import line, plain
 from sentinel.core.values import hash_id
 
 _HEADERS = (

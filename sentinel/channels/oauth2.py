@@ -16,9 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 from sentinel.channels.address import check_url
 from sentinel.channels.deadline import Deadline
-from sentinel.channels.escape import cut, line
+from sentinel.channels.escape import cut
 from sentinel.channels.http import Requests, Transport, retried
 from sentinel.core.errors import DeliveryError
+from sentinel.core.text import line
 
 _READ = 100_000
 _SHOWN = 300

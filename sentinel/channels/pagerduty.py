@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field, SecretStr
 
 from sentinel.channels.contract import ChannelContext
-from sentinel.channels.escape import cut, line, unpinged
+from sentinel.channels.escape import cut, unpinged
 from sentinel.channels.http import (
     Acceptance,
     Answer,
@@ -23,6 +23,7 @@ from sentinel.core.errors import DeliveryError
 from sentinel.core.notification import FIRED_AND_RESOLVED, Notification
 from sentinel.core.routing import Traits
 from sentinel.core.state import Event
+from sentinel.core.text import line
 from sentinel.ports import Message, Receipt
 
 _URL = "https://events.pagerduty.com/v2/enqueue"

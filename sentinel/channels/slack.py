@@ -12,7 +12,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from sentinel import __version__
 from sentinel.channels.address import check_url
 from sentinel.channels.contract import ChannelContext
-from sentinel.channels.escape import code, cut, cut_escaped, line, mrkdwn
+from sentinel.channels.escape import code, cut, cut_escaped, mrkdwn
 from sentinel.channels.http import (
     Acceptance,
     Answer,
@@ -29,6 +29,7 @@ from sentinel.channels.template import Template
 from sentinel.channels.text import EACH, brief, details, fitted, link, title
 from sentinel.core.errors import DeliveryError
 from sentinel.core.routing import Traits
+from sentinel.core.text import line
 from sentinel.ports import Message, Receipt
 
 _API = "https://slack.com/api/"

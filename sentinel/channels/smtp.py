@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sentinel.channels.deadline import Deadline
-from sentinel.channels.escape import cut, line
+from sentinel.channels.escape import cut
 from sentinel.core.errors import DeliveryError
+from sentinel.core.text import line
 
 Security = Literal["starttls", "tls", "none"]
 PASSWORD_MECHANISMS = ("CRAM-MD5", "PLAIN", "LOGIN")

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import Field
 
 from sentinel.channels.contract import ChannelContext
-from sentinel.channels.escape import cut, line, markdown
+from sentinel.channels.escape import cut, markdown
 from sentinel.channels.http import (
     Acceptance,
     Answer,
@@ -24,6 +24,7 @@ from sentinel.channels.template import Template
 from sentinel.channels.text import EACH, brief, details, fitted, link, title
 from sentinel.core.routing import Traits
 from sentinel.core.state import Event
+from sentinel.core.text import line
 from sentinel.ports import Message, Receipt
 
 # Teams takes 28 KB, the card and what is around it.

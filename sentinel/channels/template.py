@@ -11,9 +11,10 @@ from jinja2.meta import find_undeclared_variables
 
 from sentinel import files
 from sentinel.channels.contract import ChannelContext, SettingFault
-from sentinel.channels.text import amount, details, headline, moment
+from sentinel.channels.text import details, headline, moment
 from sentinel.core.errors import DeliveryError
 from sentinel.core.jinja import FAILURES, LONGEST_SOURCE, BoundedEnvironment, line_of, work
+from sentinel.core.numbers import amount
 from sentinel.ports import Message
 
 VARIABLES = ("notifications", "first", "headline", "details", "amount", "moment")

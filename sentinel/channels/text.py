@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from sentinel.core.duration import format_duration
+from sentinel.core.numbers import measured
 from sentinel.core.severity import Severity
 from sentinel.core.silence import dimension_text
 from sentinel.core.values import to_json
@@ -141,20 +142,3 @@ def silence_command(payload: Mapping[str, Any]) -> str:
     for name, value in payload["dimensions"].items():
         words += ["--dimension", f"{name}={dimension_text(value)}"]
     return f"{shlex.join(words)} --for 2h --comment '...'"
-
-
-def measured(value: float | None, threshold: float | None) -> str:
-    """`8,120 (threshold 10,000)`; '' if there is no value."""
-    if value is None:
-        return ""
-    limit = "" if threshold is None else f" (threshold {amount(threshold)})"
-    return amount(value) + limit
-
-
-def amount(value: float) -> str:
-    """A number for people: at most four digits after the point, thousands apart."""
-    if float(value).is_integer() and abs(value) < 1e15:
-        return f"{int(value):,}"
-    if abs(value) >= 1e15:
-        return f"{value:.6g}"
-    return f"{value:,.4g}" if abs(value) < 1 else f"{value:,.2f}"

@@ -10,7 +10,6 @@ from rich.text import Text
 from sentinel.app.acknowledge import Acknowledgement, acknowledge_alerts, claimed
 from sentinel.app.choose import choose
 from sentinel.app.report import EXIT_OK, EXIT_UNDELIVERABLE
-from sentinel.channels.escape import line
 from sentinel.cli.options import (
     DbtCommand,
     dbt_options,
@@ -23,6 +22,7 @@ from sentinel.cli.options import (
 from sentinel.cli.people import author, author_option, dimension_option
 from sentinel.core.errors import NothingSelected, UsageError
 from sentinel.core.state import State
+from sentinel.core.text import line
 
 
 @click.command("ack", cls=DbtCommand)

@@ -8,7 +8,6 @@ import click
 from rich.text import Text
 
 from sentinel.app.report import EXIT_OK, EXIT_UNDELIVERABLE, title
-from sentinel.channels.escape import plain as clean
 from sentinel.cli.options import (
     DbtCommand,
     dbt_options,
@@ -18,6 +17,7 @@ from sentinel.cli.options import (
 )
 from sentinel.cli.output import count
 from sentinel.core.notification import Status
+from sentinel.core.text import plain as clean
 from sentinel.ports import Batch, Decision
 
 _MOST = 10_000

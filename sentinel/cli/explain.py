@@ -12,8 +12,6 @@ from rich.text import Text
 from sentinel.app.choose import choose
 from sentinel.app.documents import json_time, silence_document
 from sentinel.app.explain import REASONS, Explanation, explain_alert
-from sentinel.channels.escape import line
-from sentinel.channels.text import amount, measured
 from sentinel.cli.options import (
     DbtCommand,
     dbt_options,
@@ -25,8 +23,10 @@ from sentinel.cli.output import Output, ago, count, shown_time
 from sentinel.core.alert import Alert
 from sentinel.core.history import HistoryRow
 from sentinel.core.notification import Status
+from sentinel.core.numbers import amount, measured
 from sentinel.core.project import Selection
 from sentinel.core.state import Health, Phase, State
+from sentinel.core.text import line
 
 _FROM = {
     "own": "its own",

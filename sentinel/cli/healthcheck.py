@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from sentinel.channels.escape import line
 from sentinel.cli.options import dbt_options, read_dbt_options
+from sentinel.core.text import line
 
 _TIMEOUT_S = 5.0
 _MOST_BYTES = 64 << 10

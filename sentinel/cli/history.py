@@ -9,8 +9,6 @@ import click
 from rich.text import Text
 
 from sentinel.app.documents import history_document
-from sentinel.channels.escape import plain as clean
-from sentinel.channels.text import amount
 from sentinel.cli.options import (
     DbtCommand,
     dbt_options,
@@ -25,7 +23,9 @@ from sentinel.cli.output import shown_time
 from sentinel.core.alert import Alert, BrokenAlert, parse_definitions
 from sentinel.core.evaluation import Outcome
 from sentinel.core.history import HistoryRow
+from sentinel.core.numbers import amount
 from sentinel.core.project import Selection
+from sentinel.core.text import plain as clean
 from sentinel.ports import HistoryQuery
 
 

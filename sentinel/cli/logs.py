@@ -12,7 +12,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from sentinel.channels.escape import field, in_json, visible
+from sentinel.core.text import field, in_json, visible
 from sentinel.core.values import cut, plain
 
 Step = Callable[[Any, str, MutableMapping[str, Any]], str]

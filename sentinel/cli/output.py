@@ -20,11 +20,11 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
-from sentinel.channels.escape import in_json
-from sentinel.channels.escape import plain as clean
 from sentinel.cli import streams
 from sentinel.cli.logs import Log, Step, dated_step, json_step, plain_step
 from sentinel.core.duration import format_duration
+from sentinel.core.text import in_json
+from sentinel.core.text import plain as clean
 from sentinel.core.values import plain
 
 if TYPE_CHECKING:

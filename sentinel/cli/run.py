@@ -20,8 +20,6 @@ from sentinel.app.documents import json_time
 from sentinel.app.report import Report, Result, title
 from sentinel.app.run import Choice, RunRequest
 from sentinel.app.slots import Shard
-from sentinel.channels.escape import plain as clean
-from sentinel.channels.text import amount
 from sentinel.cli.options import (
     DbtCommand,
     dbt_options,
@@ -37,8 +35,10 @@ from sentinel.cli.people import read_moment
 from sentinel.core.errors import ConfigError, UsageError
 from sentinel.core.evaluation import Outcome
 from sentinel.core.notification import Notification
+from sentinel.core.numbers import amount
 from sentinel.core.severity import Severity
 from sentinel.core.state import Phase
+from sentinel.core.text import plain as clean
 from sentinel.dbt.files import private_dir, write_private
 
 RUN_RESULTS = "run_results.json"

@@ -11,7 +11,6 @@ import click
 from sentinel.app.choose import Chosen, choose
 from sentinel.app.documents import silence_document
 from sentinel.app.silences import SilenceRequest, short, silence
-from sentinel.channels.escape import line
 from sentinel.cli.options import (
     DbtCommand,
     dbt_options,
@@ -26,6 +25,7 @@ from sentinel.cli.output import Output, ago, count, shown_time
 from sentinel.cli.people import author, author_option, dimension_option, os_user, read_moment
 from sentinel.core.errors import UsageError
 from sentinel.core.silence import Silence
+from sentinel.core.text import line
 
 
 @click.command("silence", cls=DbtCommand)

@@ -9,8 +9,6 @@ import click
 from rich.text import Text
 
 from sentinel.app.documents import ordered, status_document
-from sentinel.channels.escape import plain as clean
-from sentinel.channels.text import amount
 from sentinel.cli.options import (
     DbtCommand,
     dbt_options,
@@ -21,7 +19,9 @@ from sentinel.cli.options import (
 from sentinel.cli.output import Output, ago, count, shown_time
 from sentinel.core.evaluation import Outcome
 from sentinel.core.notification import Notification, Status
+from sentinel.core.numbers import amount
 from sentinel.core.state import Health, Phase, State
+from sentinel.core.text import plain as clean
 from sentinel.ports import HistoryQuery, HistoryReader, Snapshot
 
 _STYLES = {Phase.FIRING: "bold red", Phase.RECOVERING: "yellow", Phase.PENDING: "yellow"}

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from sentinel.channels.contract import ChannelContext, SettingFault
-from sentinel.channels.escape import html, line, markdown, mrkdwn, plain, unpinged
+from sentinel.channels.escape import html, markdown, mrkdwn, unpinged
 from sentinel.channels.template import Template
 from sentinel.core.errors import ConfigError, DeliveryError
+from sentinel.core.text import line, plain
 from tests.fakes import message, notification, payload
 
 from .contract import Said, build

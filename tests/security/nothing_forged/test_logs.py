@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.wrappers import Response
 
-from sentinel.channels.escape import field, plain, visible
 from sentinel.cli.logs import Log, dated_step, json_step, plain_step
 from sentinel.cli.output import Output, fail
+from sentinel.core.text import field, plain, visible
 from tests.cli.conftest import SENTINEL, Project, acme, template  # noqa: F401 - fixtures
 from tests.daemon.rig import open_shop, until
 from tests.places.place import ROOT, Place
