@@ -20,7 +20,7 @@ from sentinel.store.postgres import PostgresDialect
 from sentinel.store.sql import SqlStore
 from sentinel.store.sqlite import SqliteDialect
 from sentinel.warehouses.bigquery import BigQuery
-from sentinel.warehouses.contract import Database, WarehouseContext
+from sentinel.warehouses.contract import WarehouseContext, WarehouseType
 from sentinel.warehouses.duckdb import DuckDb
 from sentinel.warehouses.postgres import Postgres
 from sentinel.warehouses.sqlite import Sqlite
@@ -36,7 +36,7 @@ DIALECTS: Mapping[str, Callable[[], Dialect]] = {
     "postgres": PostgresDialect,
     "sqlite": SqliteDialect,
 }
-DATABASES: Mapping[str, Callable[..., Database]] = {
+DATABASES: Mapping[str, WarehouseType] = {
     "bigquery": BigQuery,
     "duckdb": DuckDb,
     "postgres": Postgres,
@@ -98,7 +98,7 @@ def store_of(place: Place, schema: str | None = None, **keys: Any) -> SqlStore:
     else:
         quote = "`" if place.name == "bigquery" else '"'
         relations = relations_of(where[place.name], models, schema or place.schema, quote)
-    database = DATABASES[place.name]({**place.output, **keys}, Path("/"))
+    database = DATABASES[place.name]({**place.output, **keys}, WarehouseContext(Path("/")))
     return open_store(database, relations, "shop", DIALECTS[place.name]())
 
 
