@@ -16,7 +16,7 @@ _SHOWN = 8
 
 @dataclass(frozen=True)
 class SilenceRequest:
-    """A silence as a person wants it. Either `until` or `length` after its start is given."""
+    """A silence as a person wants it; without `starts_at` it starts now."""
 
     alert_ids: tuple[str, ...]
     selector: str | None

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import Field, SecretStr
 
-from sentinel.channels.contract import ChannelContext
+from sentinel.channels.contract import BaseChannel, ChannelContext
 from sentinel.channels.escape import cut, unpinged
 from sentinel.channels.http import (
     Acceptance,
@@ -33,7 +33,7 @@ _LONGEST = 1_000
 _OVER = (Event.RESOLVED, Event.ERROR_RESOLVED, Event.TEST)
 
 
-class AlertmanagerChannel:
+class AlertmanagerChannel(BaseChannel):
     """Posts alerts that Alertmanager groups, routes and silences by its own configuration.
 
     An alert is known by its labels, so they hold nothing that changes while it fires: the severity
@@ -55,12 +55,8 @@ class AlertmanagerChannel:
     # It is told of acknowledgements and reminders too: each renews the alert's time to live.
     traits = Traits(acknowledges=True)
 
-    @classmethod
-    def traits_for(cls, keys: Collection[str]) -> Traits:
-        return cls.traits
-
     def __init__(self, name: str, settings: Settings, around: ChannelContext) -> None:
-        self.name = name
+        super().__init__(name)
         self._settings = settings
         self._transport = Transport.load(settings, around, allow_private=settings.allow_private)
         url = settings.url.get_secret_value()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pydantic import Field, SecretStr
@@ -11,14 +11,13 @@ from pydantic import Field, SecretStr
 from sentinel.channels.address import is_loopback
 from sentinel.channels.apprise_process import Service, Text, send
 from sentinel.channels.certificates import Certificates
-from sentinel.channels.contract import ChannelContext, ChannelSettings, SettingFault
+from sentinel.channels.contract import BaseChannel, ChannelContext, ChannelSettings, SettingFault
 from sentinel.channels.deadline import Deadline
 from sentinel.channels.escape import cut, unpinged
 from sentinel.channels.template import Template
 from sentinel.channels.text import EACH, brief, details, title
 from sentinel.core.errors import DeliveryError
 from sentinel.core.notification import Notification
-from sentinel.core.routing import Traits
 from sentinel.core.state import Event
 from sentinel.core.text import line
 from sentinel.core.transport import TransportSettings
@@ -29,7 +28,7 @@ _LINE = 300
 _DETAIL = 2_000
 
 
-class AppriseChannel:
+class AppriseChannel(BaseChannel):
     """Sends the same text to each URL; which have it already is remembered."""
 
     class Settings(TransportSettings, ChannelSettings):
@@ -40,14 +39,8 @@ class AppriseChannel:
         )
         template: str | None = Field(None, description="A template of the project for the text.")
 
-    traits = Traits()
-
-    @classmethod
-    def traits_for(cls, keys: Collection[str]) -> Traits:
-        return cls.traits
-
     def __init__(self, name: str, settings: Settings, around: ChannelContext) -> None:
-        self.name = name
+        super().__init__(name)
         self._settings = settings
         self._services = [
             _service(url, place, around.warn) for place, url in enumerate(settings.urls, 1)

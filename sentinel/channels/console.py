@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from pydantic import Field
 
-from sentinel.channels.contract import ChannelContext, ChannelSettings
+from sentinel.channels.contract import BaseChannel, ChannelContext, ChannelSettings
 from sentinel.channels.escape import cut
 from sentinel.channels.template import Template
 from sentinel.channels.text import details, headline
 from sentinel.core.errors import DeliveryError
-from sentinel.core.routing import Traits
 from sentinel.core.text import line, plain
 from sentinel.ports import Message, Receipt
 
 _DETAIL = 10_000
 
 
-class ConsoleChannel:
+class ConsoleChannel(BaseChannel):
     """Writes each message as a few lines of text."""
 
     class Settings(ChannelSettings):
@@ -26,14 +23,8 @@ class ConsoleChannel:
 
         template: str | None = Field(None, description="A template of the project for the text.")
 
-    traits = Traits()
-
-    @classmethod
-    def traits_for(cls, keys: Collection[str]) -> Traits:
-        return cls.traits
-
     def __init__(self, name: str, settings: Settings, around: ChannelContext) -> None:
-        self.name = name
+        super().__init__(name)
         self._say = around.say
         path = settings.template
         self._template = Template.load("template", path, around, line) if path else None

@@ -62,6 +62,20 @@ class ChannelType(Protocol):
     # which gives the same channel for this recipient instead of those of its settings.
 
 
+class BaseChannel:
+    """What most channels have in common: a name, and the same traits whatever their keys are."""
+
+    traits: Traits = Traits()
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @classmethod
+    def traits_for(cls, keys: Collection[str]) -> Traits:
+        """As `ChannelType.traits_for`."""
+        return cls.traits
+
+
 def secrets_in(value: Any) -> Iterator[str]:
     """Every secret in a model, at any depth."""
     if isinstance(value, SecretStr):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from typing import Annotated, Any, Literal
 
@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, SecretStr
 
 from sentinel.channels.address import is_loopback
 from sentinel.channels.certificates import Certificates
-from sentinel.channels.contract import ChannelContext, ChannelSettings, SettingFault
+from sentinel.channels.contract import BaseChannel, ChannelContext, ChannelSettings, SettingFault
 from sentinel.channels.deadline import Deadline
 from sentinel.channels.escape import cut, html
 from sentinel.channels.http import warn_of_plain_http
@@ -59,7 +59,7 @@ def _addresses(texts: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(address(each) for each in texts)
 
 
-class EmailChannel:
+class EmailChannel(BaseChannel):
     """Sends one mail a message; who has it already is left out when it is tried again."""
 
     class Settings(TransportSettings, ChannelSettings):
@@ -89,12 +89,8 @@ class EmailChannel:
 
     traits = Traits(addressed_by="email")
 
-    @classmethod
-    def traits_for(cls, keys: Collection[str]) -> Traits:
-        return cls.traits
-
     def __init__(self, name: str, settings: Settings, around: ChannelContext) -> None:
-        self.name = name
+        super().__init__(name)
         self._settings = settings
         self._to: Sequence[str] = settings.to
         sender = parse_mailbox(settings.from_).address

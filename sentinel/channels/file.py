@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection
 from datetime import timedelta
 
 from pydantic import Field
 
 from sentinel import files
-from sentinel.channels.contract import ChannelContext, ChannelSettings
+from sentinel.channels.contract import BaseChannel, ChannelContext, ChannelSettings
 from sentinel.core.errors import DeliveryError
-from sentinel.core.routing import Traits
 from sentinel.core.values import isoformat
 from sentinel.ports import Message, Receipt
 
@@ -22,7 +20,7 @@ _PATIENCE = timedelta(seconds=5)
 _STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
 
 
-class FileChannel:
+class FileChannel(BaseChannel):
     """Appends one JSON object a notification; a line is written whole or not at all."""
 
     class Settings(ChannelSettings):
@@ -33,14 +31,8 @@ class FileChannel:
             description="The file, relative to the dbt project; made if missing, for its user alone.",
         )
 
-    traits = Traits()
-
-    @classmethod
-    def traits_for(cls, keys: Collection[str]) -> Traits:
-        return cls.traits
-
     def __init__(self, name: str, settings: Settings, around: ChannelContext) -> None:
-        self.name = name
+        super().__init__(name)
         self._path = around.project_dir / settings.path
 
     def send(self, message: Message) -> Receipt:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import Field, SecretStr
 
-from sentinel.channels.contract import ChannelContext
+from sentinel.channels.contract import BaseChannel, ChannelContext
 from sentinel.channels.escape import cut, unpinged
 from sentinel.channels.http import (
     Acceptance,
@@ -33,7 +33,7 @@ _SEVERITIES = {"info": "info", "warning": "warning", "critical": "critical"}
 _OVER = (Event.RESOLVED, Event.ERROR_RESOLVED)
 
 
-class PagerdutyChannel:
+class PagerdutyChannel(BaseChannel):
     """Triggers, acknowledges and resolves one incident an episode, by its `dedup_key`."""
 
     class Settings(UrlSettings):
@@ -48,12 +48,8 @@ class PagerdutyChannel:
 
     traits = Traits(groups=False, acknowledges=True, follows=True)
 
-    @classmethod
-    def traits_for(cls, keys: Collection[str]) -> Traits:
-        return cls.traits
-
     def __init__(self, name: str, settings: Settings, around: ChannelContext) -> None:
-        self.name = name
+        super().__init__(name)
         self._settings = settings
         self._transport = Transport.load(settings, around, allow_private=settings.allow_private)
         url = settings.url.get_secret_value()

@@ -11,7 +11,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from sentinel import __version__
 from sentinel.channels.address import check_url
-from sentinel.channels.contract import ChannelContext
+from sentinel.channels.contract import BaseChannel, ChannelContext
 from sentinel.channels.escape import code, cut, cut_escaped, mrkdwn
 from sentinel.channels.http import (
     Acceptance,
@@ -55,7 +55,7 @@ _SYMBOLS = {
 }  # fmt: skip
 
 
-class SlackChannel:
+class SlackChannel(BaseChannel):
     """Posts one message; with a token, what follows of an episode goes into its thread."""
 
     class Settings(HttpSettings):
@@ -100,7 +100,7 @@ class SlackChannel:
         return Traits(per_second=1, acknowledges=True, follows=True, addressed_by="slack")
 
     def __init__(self, name: str, settings: Settings, around: ChannelContext) -> None:
-        self.name = name
+        super().__init__(name)
         self.traits = self.traits_for(["token"] if settings.token else [])
         self._settings = settings
         self._transport = Transport.load(settings, around, allow_private=settings.allow_private)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from pydantic import Field
 
-from sentinel.channels.contract import ChannelContext
+from sentinel.channels.contract import BaseChannel, ChannelContext
 from sentinel.channels.escape import cut, markdown
 from sentinel.channels.http import (
     Acceptance,
@@ -41,7 +41,7 @@ _FAILED = re.compile(
 _OVER = (Event.RESOLVED, Event.ERROR_RESOLVED)
 
 
-class TeamsChannel:
+class TeamsChannel(BaseChannel):
     """Posts one card a message: of one notification all that is known, of several a line each."""
 
     class Settings(UrlSettings):
@@ -53,12 +53,8 @@ class TeamsChannel:
 
     traits = Traits(per_second=1)
 
-    @classmethod
-    def traits_for(cls, keys: Collection[str]) -> Traits:
-        return cls.traits
-
     def __init__(self, name: str, settings: Settings, around: ChannelContext) -> None:
-        self.name = name
+        super().__init__(name)
         self._url = settings.url
         self._transport = Transport.load(settings, around, allow_private=settings.allow_private)
         warn_of_plain_http(settings.url.get_secret_value(), "its secret URL", "url", around.warn)

@@ -7,7 +7,6 @@ import binascii
 import hashlib
 import hmac
 import json
-from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -16,7 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, SecretStr, field_validator
 
 from sentinel import __version__
-from sentinel.channels.contract import ChannelContext
+from sentinel.channels.contract import BaseChannel, ChannelContext
 from sentinel.channels.http import (
     ANY_SUCCESS,
     Headers,
@@ -43,7 +42,7 @@ def _listed(value: Any) -> Any:
     return () if value is None else value if isinstance(value, list | tuple) else (value,)
 
 
-class WebhookChannel:
+class WebhookChannel(BaseChannel):
     """Posts each notification as `{"type", "timestamp", "data"}`."""
 
     class Settings(UrlSettings):
@@ -75,12 +74,8 @@ class WebhookChannel:
 
     traits = Traits(groups=False)
 
-    @classmethod
-    def traits_for(cls, keys: Collection[str]) -> Traits:
-        return cls.traits
-
     def __init__(self, name: str, settings: Settings, around: ChannelContext) -> None:
-        self.name = name
+        super().__init__(name)
         self._settings = settings
         self._transport = Transport.load(settings, around, allow_private=settings.allow_private)
         url = settings.url.get_secret_value()

@@ -105,7 +105,7 @@ class Routing:
 
 @dataclass(frozen=True)
 class Recipients:
-    """The channels of one alert at each severity; `reason` names where they come from."""
+    """The channels of one alert at each severity."""
 
     by_severity: Mapping[Severity, tuple[str, ...]] = field(default_factory=dict)
 
