@@ -7,18 +7,22 @@ BIN := $(VENV)/bin
 DBT_VERSIONS := 1.9 1.10 1.12
 # The tests that meet what differs between versions of dbt; the others don't know which there is.
 DBT_TESTS := $(wildcard tests/dbt/test_*.py) tests/dbt/setup/test_with_dbt.py tests/package/test_tables.py tests/cli/test_run.py
-# Each worker takes tests file by file, and takes over from the others once it has none left.
-PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
+# One worker more than there are cores, since some tests wait for servers and clocks. Each takes tests
+# file by file, and takes over from the others once it has none left.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 FAST_TESTS := tests/core tests/app tests/config tests/channels
 # What `make test` leaves to `make test-slow`; .ci/run calls both.
 SLOW_TESTS := \
 	tests/cli/test_canary.py \
+	tests/cli/test_receivers.py \
 	tests/cli/test_slots.py \
 	tests/crash \
 	tests/daemon \
 	tests/dbt/setup/test_with_dbt.py \
 	tests/dbt/test_engines.py \
 	tests/dbt/test_picture.py \
+	tests/dbt/test_watch.py \
 	tests/docs/test_tutorial.py \
 	tests/package \
 	tests/sample \
@@ -26,6 +30,7 @@ SLOW_TESTS := \
 	tests/security/bounds/test_rendering.py \
 	tests/security/deliveries/test_deadlines.py \
 	tests/security/nothing_forged/test_logs.py \
+	tests/security/nothing_forged/test_partial_secrets.py \
 	tests/security/one_bad_thing/test_files.py \
 	tests/security/one_bad_thing/test_http_server.py \
 	tests/security/one_bad_thing/test_logs.py \
