@@ -138,7 +138,7 @@ class Session(Protocol):
 class Warehouse(Protocol):
     """The place that is watched.
 
-    Where it is `alone`, nothing can be written to the same database while a session is open.
+    Where it is `exclusive`, nothing can be written to the same database while a session is open.
     """
 
     exclusive: bool

@@ -21,10 +21,11 @@ from sentinel.ports import Lease, Snapshot
 class BatchOptions:
     """How a batch is run. `threads` is the number of queries at once.
 
-    `holder` is who will send at once what there is to tell, and so claims it. `slots` are those
-    that are evaluated, by alert id: the others run by hand. `busy` are alerts that are not
-    queried, and why. With a `lease`, nothing is recorded unless it holds; recording keeps it for
-    `lease_ttl`. `patience` is how long what is seen waits for slower alerts of the same batch.
+    `holder` sends new notifications after the commit, and claims them in it. `slots` are the slots
+    that are evaluated, by alert id; alerts without one are evaluated manually. `busy` are alerts that
+    are not queried, with the reason. With a `lease`, nothing is recorded unless it holds; recording
+    keeps it for `lease_ttl`. `patience` is how long results of quick alerts wait for slower ones of
+    the same batch.
     """
 
     threads: int

@@ -63,7 +63,7 @@ class ChannelType(Protocol):
 
 
 class BaseChannel:
-    """What most channels have in common: a name, and the same traits whatever their keys are."""
+    """A channel with a name, and with traits that don't depend on its keys."""
 
     traits: Traits = Traits()
 

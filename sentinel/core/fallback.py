@@ -20,7 +20,7 @@ def rows_for_fallback(
     now: datetime,
     ledger: Iterable[Notification] = (),
 ) -> list[Notification]:
-    """The rows that tell a fallback channel of a dead message, as one message.
+    """The rows that send a dead message to a fallback channel, as one message.
 
     `ledger` are the rows of these episodes. The end of an episode is left out where the fallback
     was told of its beginning for the same channel, and so is told of its end anyway.

@@ -22,7 +22,7 @@ class LeaderElection:
     this daemon stops leading.
 
     Locks are taken in one order: a batch's turn on an exclusive warehouse, then the election's, then
-    the timetable's. Whoever holds the timetable's lock must not call `elect`.
+    the timetable's. A thread that holds the timetable's lock must not call `elect`.
     """
 
     def __init__(

@@ -257,8 +257,10 @@ def test_a_heartbeat_ends_no_later_than_its_timeout(
         }
         (tmp_path / "sentinel.yml").write_text(yaml.safe_dump({"heartbeat": settings}))
         (tmp_path / "dbt_project.yml").write_text("name: acme\nprofile: acme\n")
-        voice = ProgressReporter(*([lambda *_: None] * 4))
-        beat = Installation(DbtOptions(tmp_path, profiles_dir=tmp_path), voice).channels.heartbeat()
+        reporter = ProgressReporter(*([lambda *_: None] * 4))
+        beat = Installation(
+            DbtOptions(tmp_path, profiles_dir=tmp_path), reporter
+        ).channels.heartbeat()
         assert beat is not None
         errors: list[str] = []
 
@@ -288,9 +290,9 @@ def test_what_is_wrong_with_a_heartbeat_is_named(
     settings = {"url": "https://example.org", **values}
     (tmp_path / "sentinel.yml").write_text(yaml.safe_dump({"heartbeat": settings}))
     (tmp_path / "dbt_project.yml").write_text("name: acme\nprofile: acme\n")
-    voice = ProgressReporter(*([lambda *_: None] * 4))
+    reporter = ProgressReporter(*([lambda *_: None] * 4))
     with pytest.raises(ConfigError) as caught:
-        Installation(DbtOptions(tmp_path, profiles_dir=tmp_path), voice).channels.heartbeat()
+        Installation(DbtOptions(tmp_path, profiles_dir=tmp_path), reporter).channels.heartbeat()
     assert words in str(caught.value)
     assert "sentinel.yml:" in str(caught.value)
 
