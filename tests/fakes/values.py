@@ -9,6 +9,7 @@ from typing import Any
 from sentinel.app.alerts import Alerts
 from sentinel.core.alert import DefinitionContext, parse_definitions
 from sentinel.core.notification import Notification, Status
+from sentinel.core.payload import example_notification
 from sentinel.core.project import AlertSource
 from sentinel.core.routing import Routing, Traits
 from sentinel.core.silence import Silence
@@ -107,8 +108,10 @@ def silence(*alert_ids: str, **others: Any) -> Silence:
 
 
 def payload(**others: Any) -> dict[str, Any]:
-    """What a notification tells, as planning freezes it."""
+    """A payload of a firing alert; the keys that it doesn't name are those of a test message."""
+    example = example_notification("shop", "log", "episode", NOW).payload
     return {
+        **example,
         "event": "firing",
         "reason": "first_firing",
         "alert": "revenue",
