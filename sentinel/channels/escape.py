@@ -39,6 +39,8 @@ _MARKS = (
     r"|\\(?=x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|N\{|[0-7]{2}|\Z)"
     r"|(?<![A-Za-z0-9/])/?u/"
 )
+_MENTION = re.compile(r"[@\uff20\ufe6b]\S*\Z")
+_LONGEST_MENTION = 300
 _CALL = re.compile(rf"(?P<mailbox>{_MAILBOX})|{_MARKS}")
 # What may be a link with another text, as some chats write it: `<https://example.com|text>`.
 _TITLED = re.compile(r"(?<![^\s|])([^\s|]++[ \t]*+)\|")
@@ -82,8 +84,20 @@ def unpinged(value: object) -> str:
     A zero-width space after each mark that may begin a mention keeps it from being one, in whatever
     format it is read. Addresses of mailboxes stay as they are.
     """
-    text = _TITLED.sub(_untitled, plain(value))
-    return _CALL.sub(lambda found: found[0] + ("" if found["mailbox"] else _EMPTY), text)
+    return _CALL.sub(_unmark, _TITLED.sub(_untitled, plain(value)))
+
+
+def _unmark(mark: re.Match[str]) -> str:
+    """A mark with the zero-width space after it; the address of a mailbox as it is.
+
+    What follows another mention without a space is no mailbox: `@jane:example.org@jane` is two.
+    """
+    if not mark["mailbox"]:
+        return mark[0] + _EMPTY
+    begin = max(0, mark.start() - _LONGEST_MENTION)
+    if _MENTION.search(mark.string, begin, mark.start()):
+        return mark[0].replace("@", f"@{_EMPTY}")
+    return mark[0]
 
 
 def _untitled(found: re.Match[str]) -> str:
