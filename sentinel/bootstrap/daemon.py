@@ -15,6 +15,7 @@ from sentinel.app.problems import Log
 from sentinel.app.threads import Threads
 from sentinel.bootstrap import Installation, ProgressReporter, introspect
 from sentinel.bootstrap.daemon_parts import assemble_daemon
+from sentinel.channels.secret_scan import ChannelSecretScan
 from sentinel.core.errors import ConfigError, SentinelError
 from sentinel.core.project import Selection
 from sentinel.dbt.options import DbtOptions
@@ -43,8 +44,9 @@ class DaemonSetup:
         return Installation(self._options, self._reporter, self._project)
 
     def _project(self, options: DbtOptions) -> ProjectSnapshot:
-        process = self._processes.setdefault(options, DbtProcess(options, introspect))
-        return ProjectSnapshot(options, process, self._selection)
+        scan = ChannelSecretScan()
+        process = self._processes.setdefault(options, DbtProcess(options, introspect, scan))
+        return ProjectSnapshot(options, process, self._selection, scan)
 
     def load(self) -> LoadedProject:
         """Read project and configuration anew, all of it or nothing.

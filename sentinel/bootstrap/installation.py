@@ -18,6 +18,7 @@ from sentinel.bootstrap.channels import ConfiguredChannels
 from sentinel.bootstrap.configuration import Configuration
 from sentinel.bootstrap.databases import Databases, introspect
 from sentinel.bootstrap.redaction import Redaction
+from sentinel.channels.secret_scan import ChannelSecretScan
 from sentinel.config.settings import Settings
 from sentinel.core.alert import DefinitionContext
 from sentinel.dbt.options import DbtOptions
@@ -66,6 +67,7 @@ class Installation:
                 notify=reporter.working,
                 warn=reporter.warn,
                 introspection=introspect,
+                secret_scan=ChannelSecretScan(),
                 offline=offline,
             )
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from pydantic import BaseModel, ConfigDict, SecretStr
 
 from sentinel.core.routing import Traits
+from sentinel.core.secret_scan import SecretPatterns
 from sentinel.ports import Channel
 
 
@@ -45,9 +46,14 @@ class ChannelContext:
 
 
 class ChannelType(Protocol):
-    """The class of a channel. Each subclass of its Settings documents its keys."""
+    """The class of a channel. Each subclass of its Settings documents its keys.
+
+    `secret_patterns` are those of its secrets that the general patterns of core/secret_scan.py don't
+    have: they are refused in alert definitions.
+    """
 
     Settings: type[ChannelSettings]
+    secret_patterns: SecretPatterns
 
     def __call__(self, name: str, settings: Any, around: ChannelContext) -> Channel: ...
 
@@ -66,6 +72,7 @@ class BaseChannel:
     """A channel with a name, and with traits that don't depend on its keys."""
 
     traits: Traits = Traits()
+    secret_patterns: SecretPatterns = SecretPatterns()
 
     def __init__(self, name: str) -> None:
         self.name = name

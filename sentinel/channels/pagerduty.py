@@ -22,6 +22,7 @@ from sentinel.channels.text import brief, details, link, title
 from sentinel.core.errors import DeliveryError
 from sentinel.core.notification import FIRED_AND_RESOLVED, Notification
 from sentinel.core.routing import Traits
+from sentinel.core.secret_scan import SecretPatterns
 from sentinel.core.state import Event
 from sentinel.core.text import line
 from sentinel.ports import Message, Receipt
@@ -47,6 +48,7 @@ class PagerdutyChannel(BaseChannel):
         )
 
     traits = Traits(groups=False, acknowledges=True, follows=True)
+    secret_patterns = SecretPatterns(keys=("routing_key$",))
 
     def __init__(self, name: str, settings: Settings, around: ChannelContext) -> None:
         super().__init__(name)

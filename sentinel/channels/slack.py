@@ -29,6 +29,7 @@ from sentinel.channels.template import Template
 from sentinel.channels.text import EACH, brief, details, fitted, link, title
 from sentinel.core.errors import DeliveryError
 from sentinel.core.routing import Traits
+from sentinel.core.secret_scan import SecretPatterns
 from sentinel.core.text import line
 from sentinel.ports import Message, Receipt
 
@@ -92,6 +93,10 @@ class SlackChannel(BaseChannel):
             if (self.token is None) != (self.channel is None):
                 raise ValueError("`token` and `channel` go together")
             return self
+
+    secret_patterns = SecretPatterns(
+        values=(r"hooks\.slack\.com/(services|workflows|triggers)/", r"\bxox[a-z]-")
+    )
 
     @classmethod
     def traits_for(cls, keys: Collection[str]) -> Traits:

@@ -23,6 +23,7 @@ from sentinel.channels.http import (
 from sentinel.channels.template import Template
 from sentinel.channels.text import EACH, brief, details, fitted, link, title
 from sentinel.core.routing import Traits
+from sentinel.core.secret_scan import SecretPatterns
 from sentinel.core.state import Event
 from sentinel.core.text import line
 from sentinel.ports import Message, Receipt
@@ -52,6 +53,7 @@ class TeamsChannel(BaseChannel):
         )
 
     traits = Traits(per_second=1)
+    secret_patterns = SecretPatterns(values=(r"logic\.azure\.com/", r"webhook\.office\.com/"))
 
     def __init__(self, name: str, settings: Settings, around: ChannelContext) -> None:
         super().__init__(name)

@@ -28,6 +28,7 @@ from sentinel.channels.template import Template
 from sentinel.core.errors import DeliveryError
 from sentinel.core.notification import Notification
 from sentinel.core.routing import Traits
+from sentinel.core.secret_scan import SecretPatterns
 from sentinel.core.values import isoformat, to_json
 from sentinel.ports import Message, Receipt
 
@@ -73,6 +74,7 @@ class WebhookChannel(BaseChannel):
             return secrets
 
     traits = Traits(groups=False)
+    secret_patterns = SecretPatterns(values=(r"\bwhsec_",))
 
     def __init__(self, name: str, settings: Settings, around: ChannelContext) -> None:
         super().__init__(name)

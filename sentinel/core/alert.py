@@ -7,7 +7,6 @@ Three blocks are merged key by key, the nearest winning: `defaults:` of sentinel
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -281,9 +280,9 @@ def _judge_one(source: AlertSource, around: DefinitionContext) -> Alert | Broken
         merged.update(block)
         if block is not around.defaults:
             own.update(block)
-    secrets = tuple(_secrets_in(own))
-    if secrets:
+    if source.secrets:
         # Nothing else is said of it: other messages quote what they find.
+        secrets = tuple(map(_literal_secret, source.secrets))
         return BrokenAlert(source, secrets, _recipients(source, None, around, {}))
     rules: Definition | None = None
     try:
@@ -323,34 +322,6 @@ def _withheld(fault: Fault, origins: Origins, own: Mapping[str, Any]) -> Fault |
         return None
     words = f"`{fault.keys[0]}` of `defaults` in sentinel.yml: {origin.instead()}"
     return Fault(fault.keys, words)
-
-
-# What a value looks like that opens a door: the forms in which services hand out keys, a password
-# in a URL, a key among the parameters of one.
-_SECRET_VALUE = re.compile(
-    r"://[^/\s:@]*:[^/\s@]+@|hooks\.slack\.com/(services|workflows|triggers)/|\bxox[a-z]-|\bwhsec_"
-    r"|\bAKIA[0-9A-Z]{16}|\bgh[a-z]_\w{20,}|-----BEGIN|logic\.azure\.com/|webhook\.office\.com/"
-    r"|[?&](token|key|sig|signature|secret|password|api_?key|access_token)=[^&\s]{12}",
-    re.IGNORECASE,
-)
-_SECRET_KEY = re.compile(
-    r"(token|secret|passw(or)?d|api_?key|routing_key|webhook(_url)?|credentials?)$", re.IGNORECASE
-)
-
-
-def _secrets_in(value: Any, keys: tuple[str, ...] = ()) -> Iterable[Fault]:
-    """Literal secrets in `meta`, which dbt writes into its manifest and shows in its docs."""
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            if isinstance(key, str) and _SECRET_KEY.search(key) and item is not None:
-                yield _literal_secret((*keys, key))
-            else:
-                yield from _secrets_in(item, (*keys, str(key)))
-    elif isinstance(value, list | tuple):
-        for place, item in enumerate(value):
-            yield from _secrets_in(item, (*keys, str(place)))
-    elif isinstance(value, str) and _SECRET_VALUE.search(value):
-        yield _literal_secret(keys)
 
 
 def _literal_secret(keys: tuple[str, ...]) -> Fault:

@@ -34,7 +34,8 @@ class AlertSource:
 
     `block` is `meta.sentinel` as written (any YAML value), `folder_defaults` is
     `meta.sentinel_defaults`. `depends_on` are the unique ids of the direct parents, `exposures`
-    the names of the exposures downstream of those parents.
+    the names of the exposures downstream of those parents, `secrets` the keys of the definition that
+    lead to literal secrets (see core/secret_scan.py).
     """
 
     unique_id: str
@@ -49,6 +50,7 @@ class AlertSource:
     group_owner: Owner | None = None
     depends_on: tuple[str, ...] = ()
     exposures: tuple[str, ...] = ()
+    secrets: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True)

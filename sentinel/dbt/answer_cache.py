@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable
 
 from sentinel.core.errors import ConfigError
+from sentinel.core.secret_scan import SecretScan
 from sentinel.dbt.answers import Kept
 from sentinel.dbt.files import ProjectFile, private_dir
 from sentinel.dbt.project_files import ProjectFiles
@@ -19,8 +20,14 @@ class AnswerCache:
     same; `warn` gets one message that the next one will be slow.
     """
 
-    def __init__(self, project_files: ProjectFiles, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        project_files: ProjectFiles,
+        warn: Callable[[str], None],
+        secret_scan: SecretScan | None = None,
+    ) -> None:
         self._files = project_files
+        self._secret_scan = secret_scan
         self._warn = warn
         self._warned = False
         self._kept: Kept | None = None
@@ -56,6 +63,7 @@ class AnswerCache:
             engine=self._files.options.engine,
             env=self._files.env,
             key=key,
+            secret_scan=self._secret_scan.version if self._secret_scan else "",
         )
         return take_stamp(scope, project, self._files.packages(project), inputs, last)
 

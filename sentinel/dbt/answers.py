@@ -107,6 +107,7 @@ def _alert(data: dict[str, Any]) -> AlertSource:
     owner = data.pop("group_owner")
     for key in ("tags", "depends_on", "exposures"):
         data[key] = tuple(data[key])
+    data["secrets"] = tuple(map(tuple, data["secrets"]))
     return AlertSource(**data, group_owner=None if owner is None else Owner(**owner))
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from sentinel.core.errors import ProjectError, SentinelError
 from sentinel.core.project import AlertSource, Compiled, Selection, StoreTables
+from sentinel.core.secret_scan import SecretScan
 from sentinel.dbt.options import DbtOptions
 from sentinel.dbt.project import DbtProject
 from sentinel.dbt.runner import Introspection
@@ -59,12 +60,14 @@ class DbtProcess:
         self,
         options: DbtOptions,
         introspection: Introspection | None = None,
+        secret_scan: SecretScan | None = None,
         *,
         idle: timedelta = _IDLE,
     ) -> None:
-        """`introspection` is that of `DbtProject`: a function with a name, which both processes know."""
+        """`introspection` and `secret_scan` are those of `DbtProject`; both are sent to the process."""
         self._options = options
         self._introspection = introspection
+        self._secret_scan = secret_scan
         self._idle = idle.total_seconds()
         self._lock = threading.Lock()
         self._child: _Child | None = None
@@ -102,7 +105,7 @@ class DbtProcess:
             if self._timer is not None:
                 self._timer.cancel()
             if self._child is None:
-                self._child = _start(self._options, self._introspection)
+                self._child = _start(self._options, self._introspection, self._secret_scan)
             try:
                 answer = self._child.ask(method, args)
             except (EOFError, OSError):
@@ -152,11 +155,13 @@ class _Child:
         self.process.close()
 
 
-def _start(options: DbtOptions, introspection: Introspection | None) -> _Child:
+def _start(
+    options: DbtOptions, introspection: Introspection | None, secret_scan: SecretScan | None
+) -> _Child:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(
-        target=_serve, args=(options, introspection, theirs), name="dbt", daemon=True
+        target=_serve, args=(options, introspection, secret_scan, theirs), name="dbt", daemon=True
     )
     process.start()
     theirs.close()
@@ -166,8 +171,14 @@ def _start(options: DbtOptions, introspection: Introspection | None) -> _Child:
 class ProjectSnapshot(DbtProject):
     """A project whose answers are those of one moment, and which never runs dbt in this process."""
 
-    def __init__(self, options: DbtOptions, process: DbtProcess, selection: Selection) -> None:
-        super().__init__(options)
+    def __init__(
+        self,
+        options: DbtOptions,
+        process: DbtProcess,
+        selection: Selection,
+        secret_scan: SecretScan | None = None,
+    ) -> None:
+        super().__init__(options, secret_scan=secret_scan)
         self._process = process
         self._selection = selection
 
@@ -218,7 +229,12 @@ class ProjectSnapshot(DbtProject):
 # -- in the process ----------------------------------------------------------------------------
 
 
-def _serve(options: DbtOptions, introspection: Introspection | None, way: Connection) -> None:
+def _serve(
+    options: DbtOptions,
+    introspection: Introspection | None,
+    secret_scan: SecretScan | None,
+    way: Connection,
+) -> None:
     """Answer calls until nobody is left to ask, however that came."""
     # Ctrl-C reaches all processes of a terminal: the one that asks decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -226,7 +242,7 @@ def _serve(options: DbtOptions, introspection: Introspection | None, way: Connec
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for descriptor in (1, 2):
         os.dup2(nowhere, descriptor)
-    project = DbtProject(options, introspection=introspection)
+    project = DbtProject(options, introspection=introspection, secret_scan=secret_scan)
     methods: Mapping[str, Callable[..., Any]] = {
         "picture": lambda selection: take_picture(project, selection),
         "compile": lambda unique_ids: dict(project.compile(unique_ids)),

@@ -10,6 +10,7 @@ from typing import Any
 
 from sentinel.core.errors import ProjectError
 from sentinel.core.project import AlertSource, Compiled, Location, Selection, StoreTables, Watched
+from sentinel.core.secret_scan import PatternScan, SecretScan, scan_source
 from sentinel.dbt import manifest as reading
 from sentinel.dbt.answer_cache import AnswerCache
 from sentinel.dbt.answers import Answers, TableAnswer, looks_outside, selection_key
@@ -30,7 +31,7 @@ class DbtProject:
     """The `Project` port over dbt. Files are looked at anew in each call; safe to share by threads.
 
     `notify` gets a phrase for each step that takes time; `warn` gets what makes the next command
-    slow. Without `introspection`, or when it is `offline`, nothing in the project reaches the
+    slow, and secrets that `secret_scan` can't find. Without `introspection`, or when it is `offline`, nothing in the project reaches the
     warehouse.
     """
 
@@ -44,11 +45,14 @@ class DbtProject:
         cwd: Path | None = None,
         engine: Callable[[Invocation], Engine] = make_engine,
         introspection: Introspection | None = None,
+        secret_scan: SecretScan | None = None,
         offline: bool = False,
     ) -> None:
         self._files = ProjectFiles(options, env, cwd or Path.cwd())
         self._dbt = DbtRunner(self._files, notify, engine, introspection, offline=offline)
-        self._cache = AnswerCache(self._files, warn)
+        self._warn = warn
+        self._secret_scan = secret_scan or PatternScan()
+        self._cache = AnswerCache(self._files, warn, self._secret_scan)
         self._lock = threading.RLock()
 
     @property
@@ -171,9 +175,11 @@ class DbtProject:
         manifest = self._dbt.parse(stamp)
         kept.answers = Answers(
             stamp=stamp,
-            alerts=reading.alerts(manifest),
+            alerts=[scan_source(each, self._secret_scan) for each in reading.alerts(manifest)],
             models={n["unique_id"]: tuple(n["fqn"]) for n in reading.models(manifest)},
         )
+        for problem in self._secret_scan.problems:
+            self._warn(problem)
         version = self._files.package_version(file)
         kept.tables = TableAnswer(base, StoreTables(reading.tables(manifest), version))
         self._cache.save()

@@ -1,7 +1,8 @@
 """Has the project changed? Judged without dbt, from what dbt would read.
 
 A stamp covers the files dbt would read (path, size, times), the flags, the values of all
-environment variables named in those files, and the versions of everything involved. It is an HMAC
+environment variables named in those files, and the versions of everything involved, channels
+included. It is an HMAC
 with a random key kept beside it, so that values of variables can't be guessed from it.
 """
 
@@ -69,7 +70,10 @@ class Stamp:
 
 @dataclass(frozen=True)
 class StampInputs:
-    """All that decides what dbt makes of a project, besides its files."""
+    """All that decides what dbt makes of a project, besides its files.
+
+    `secret_scan` is the version of the scan for secrets, whose verdicts are kept with the answers.
+    """
 
     options: DbtOptions
     profiles_dir: Path
@@ -78,6 +82,7 @@ class StampInputs:
     engine: str
     env: Mapping[str, str]
     key: bytes
+    secret_scan: str = ""
 
 
 def take_stamp(
@@ -208,6 +213,7 @@ def _flags(around: StampInputs) -> dict[str, Any]:
         "defer": options.defer,
         "favor_state": options.favor_state,
         "engine": around.engine,
+        "secret_scan": around.secret_scan,
         # dbt-loom reads other projects' manifests from anywhere: never the same twice.
         "loom": secrets.token_hex() if _uses_loom(around) else None,
         "python": platform.python_version(),

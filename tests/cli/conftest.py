@@ -16,6 +16,7 @@ import duckdb
 import pytest
 
 from sentinel.cli.main import main
+from sentinel.channels.secret_scan import ChannelSecretScan
 from sentinel.dbt.answer_cache import AnswerCache
 from sentinel.dbt.options import DbtOptions
 from sentinel.dbt.project_files import ProjectFiles
@@ -156,7 +157,8 @@ def copy_parsed(template: Path, root: Path) -> None:
     """Copy a project with what dbt has answered about it, so that dbt needn't parse the copy."""
     shutil.copytree(template, root, symlinks=True)
     project_files = ProjectFiles(DbtOptions.from_environment({}, root), os.environ, root)
-    cache, project = AnswerCache(project_files, print), project_files.project()
+    cache = AnswerCache(project_files, print, ChannelSecretScan())
+    project = project_files.project()
     kept = cache.load()
     assert kept.answers and kept.tables, "the template was not parsed"
     kept.answers.stamp = cache.stamp("project", project, None)

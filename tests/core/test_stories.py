@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from sentinel.channels.secret_scan import ChannelSecretScan
 from sentinel.core.alert import Alert, DefinitionContext, parse_definitions
 from sentinel.core.evaluation import Outcome, Reading
 from sentinel.core.fallback import rows_for_fallback
@@ -15,6 +16,7 @@ from sentinel.core.notification import MOST_IN_ONE, Status
 from sentinel.core.planning import plan
 from sentinel.core.project import Owner
 from sentinel.core.routing import Route, Routing, Traits
+from sentinel.core.secret_scan import scan_source
 from sentinel.core.severity import Severity
 from sentinel.core.state import EvaluationTime, Phase
 
@@ -624,7 +626,8 @@ def test_an_owner_without_a_contact_is_nobody() -> None:
     ],
 )
 def test_a_literal_secret_is_refused_and_not_shown(block: dict[str, object]) -> None:
-    _, (broken,) = parse_definitions([make_source(block)], DefinitionContext(routing=ROUTING))
+    scanned = scan_source(make_source(block), ChannelSecretScan())
+    _, (broken,) = parse_definitions([scanned], DefinitionContext(routing=ROUTING))
     said = " ".join(fault.message for fault in broken.faults)
     assert "looks like a secret" in said
     assert "t0ps3cret" not in said
@@ -636,5 +639,6 @@ def test_an_ordinary_definition_holds_no_secret() -> None:
         "runbook": "https://example.org/runbooks/a?page=2#token",
         "description": "Tokens that were sold twice, by webhook: see secret santa.",
     }
-    (alert,), broken = parse_definitions([make_source(block)], DefinitionContext(routing=ROUTING))
+    scanned = scan_source(make_source(block), ChannelSecretScan())
+    (alert,), broken = parse_definitions([scanned], DefinitionContext(routing=ROUTING))
     assert (broken, alert.channels) == ([], ("ops",))
