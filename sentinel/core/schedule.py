@@ -1,23 +1,32 @@
 """Cron as the standard has it (Vixie, as in Debian), in the alert's time zone; slots are UTC.
 
 Five fields or a name. Sunday is 0 and 7. Day-of-month and day-of-week are joined by OR when neither
-begins with a star, else by AND. A schedule whose minute or hour begins with a star follows the clock
-and so keeps its pace when the clock is changed. Any other is made of fixed times: each comes once, one
-inside a gap at the first instant after it, one inside an overlap the first time.
+begins with a star, else by AND. Beyond the standard, `L` is the last day of the month, `1#2` the
+second Monday and `5L` the last Friday. A schedule whose minute or hour begins with a star follows the
+clock and so keeps its pace when the clock is changed. Any other is made of fixed times: each comes once,
+one inside a gap at the first instant after it, one inside an overlap the first time.
 
-A calendar on naive local times knows when an expression matches; `Cron` maps that to UTC.
+croniter reads expressions and walks from one matching local time to another. It differs from the
+standard in what it accepts and in how it joins the two day fields, so that this module checks each
+expression, writes it plainly, and splits an OR into two. `Cron` maps naive local times to UTC.
 """
 
 from __future__ import annotations
 
 import re
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property, lru_cache
 from hashlib import sha256
+from heapq import merge
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+if TYPE_CHECKING:
+    from croniter import croniter
 
 NAMED = {
     "hourly": "0 * * * *",
@@ -40,8 +49,14 @@ _FIELDS: tuple[tuple[str, int, int, tuple[str, ...]], ...] = (
 _ITEM = re.compile(r"(?P<low>\w+)(?:-(?P<high>\w+))?")
 # Other digits than these ten are none to cron; beyond nine of them Python takes its time.
 _NUMBER = re.compile(r"[0-9]{1,9}")
-_DAY = timedelta(days=1)
-_LONGEST_MONTHS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+# The last day of the month, and where in the month a weekday is: its second one, its last one.
+_LAST = "l"
+_PLACED_WEEKDAY = re.compile(r"(?P<day>\w+)#(?P<place>\w+)|l(?P<after>\w+)|(?P<before>\w+)l")
+_MINUTE, _DAY, _WEEK = timedelta(minutes=1), timedelta(days=1), timedelta(weeks=1)
+# Any 28 years in a row have each kind of year, unless a century without a leap day is among them.
+_ALL_KINDS_OF_YEARS = (date(2001, 1, 1), date(2029, 1, 1))
+# The longest wait is that for 29 February on one weekday, across such a century: 40 years.
+_LONGEST_WAIT = 50
 # No time zone has ever moved its clock by more than a day at once.
 _LARGEST_SHIFT = _DAY
 
@@ -70,7 +85,8 @@ class Cron:
             )
         plain = [_plain_field(field, *spec) for field, spec in zip(fields, _FIELDS, strict=True)]
         cron = cls(text=text, expression=" ".join(plain), zone=zone)
-        if not cron._calendar.comes():
+        # With every day of the month, each weekday comes: croniter, 40 ms to import, isn't needed.
+        if plain[2] != "*" and not cron._calendar.comes():
             raise ValueError(f"{text!r} never comes: no month has such a day")
         return cron
 
@@ -96,7 +112,7 @@ class Cron:
 
     @cached_property
     def _calendar(self) -> _Calendar:
-        return _Calendar.read(self.expression)
+        return _read_calendar(self.expression)
 
     def _count_plain(self, start: datetime, stop: datetime) -> int:
         """Slots from `start` until before `stop`, between which the clock isn't changed."""
@@ -109,13 +125,10 @@ class Cron:
         """Slots from `start` until before `stop`, close to a change of the clock by `shift`."""
         if start >= stop:
             return 0
-        found: set[datetime] = set()
-        end = self._local(stop) + shift
-        for local in self._calendar.forwards(self._local(start) - shift):
-            if local >= end:
-                break
-            found.update(slot for slot in self._slots(local) if start <= slot < stop)
-        return len(found)
+        slots: set[datetime] = set()
+        for local in self._calendar.between(self._local(start) - shift, self._local(stop) + shift):
+            slots.update(slot for slot in self._slots(local) if start <= slot < stop)
+        return len(slots)
 
     def _local(self, moment: datetime) -> datetime:
         return moment.astimezone(time_zone(self.zone)).replace(tzinfo=None)
@@ -148,11 +161,11 @@ def _next_after(cron: Cron, moment: datetime) -> datetime:
     # A slot is out of the local order by no more than the clock is moved near it.
     best, end = datetime.max.replace(tzinfo=UTC), datetime.max  # noqa: DTZ901 - local
     for local in cron._calendar.forwards(cron._local(moment) - cron._shift_near(moment)):
-        if local >= end:
-            break
         for slot in cron._slots(local):
             if moment < slot < best:
                 best, end = slot, cron._local(slot) + cron._shift_near(slot)
+        if local >= end:
+            break
     return best
 
 
@@ -160,11 +173,11 @@ def _next_after(cron: Cron, moment: datetime) -> datetime:
 def _latest_until(cron: Cron, moment: datetime) -> datetime:
     best, end = datetime.min.replace(tzinfo=UTC), datetime.min  # noqa: DTZ901 - local
     for local in cron._calendar.backwards(cron._local(moment) + cron._shift_near(moment)):
-        if local <= end:
-            break
         for slot in cron._slots(local):
             if best < slot <= moment:
                 best, end = slot, cron._local(slot) - cron._shift_near(slot)
+        if local <= end:
+            break
     return best
 
 
@@ -173,60 +186,33 @@ class _Calendar:
     """When a plain expression matches, on naive local times. `times` are minutes of the day."""
 
     times: tuple[int, ...]
-    days: frozenset[int]
-    months: frozenset[int]
-    weekdays: frozenset[int]
-    either: bool
+    rules: tuple[_DayRule, ...]
     keeps_pace: bool
 
-    @classmethod
-    def read(cls, expression: str) -> _Calendar:
-        minute, hour, day, month, weekday = expression.split()
-        return cls(
-            times=_times(minute, hour),
-            days=_numbers(day, 1, 31),
-            months=_numbers(month, 1, 12),
-            weekdays=_numbers(weekday, 0, 6),
-            either=not day.startswith("*") and not weekday.startswith("*"),
-            keeps_pace=minute.startswith("*") or hour.startswith("*"),
-        )
-
     def comes(self) -> bool:
-        """Whether any day matches. Each weekday falls on each date sooner or later, 29 February too."""
-        return self.either or any(
-            min(self.days) <= _LONGEST_MONTHS[each - 1] for each in self.months
-        )
+        return bool(self.rules)
 
     def on(self, day: date) -> bool:
-        if day.month not in self.months:
-            return False
-        by_date, by_weekday = day.day in self.days, day.isoweekday() % 7 in self.weekdays
-        return by_date or by_weekday if self.either else by_date and by_weekday
+        return any(rule.on(day) for rule in self.rules)
 
     def forwards(self, start: datetime) -> Iterator[datetime]:
-        """The local times from a minute on."""
-        day, index = start.date(), bisect_left(self.times, _minute_of_day(start))
-        while True:
-            if self.on(day):
-                midnight = datetime(day.year, day.month, day.day)  # noqa: DTZ001 - local
-                for time in self.times[index:]:
-                    yield midnight + timedelta(minutes=time)
-            if day.month in self.months:
-                day += _DAY
-            else:
-                day = (day.replace(day=1) + 32 * _DAY).replace(day=1)
-            index = 0
+        """The local times from a minute on; some twice, if two rules match."""
+        return merge(*(rule.forwards(start) for rule in self.rules))
 
     def backwards(self, start: datetime) -> Iterator[datetime]:
-        """The local times from a minute back."""
-        day, index = start.date(), bisect_right(self.times, _minute_of_day(start))
-        while True:
-            if self.on(day):
-                midnight = datetime(day.year, day.month, day.day)  # noqa: DTZ001 - local
-                for time in reversed(self.times[:index]):
-                    yield midnight + timedelta(minutes=time)
-            day = day - _DAY if day.month in self.months else day.replace(day=1) - _DAY
-            index = len(self.times)
+        """The local times from a minute back; some twice, if two rules match."""
+        return merge(*(rule.backwards(start) for rule in self.rules), reverse=True)
+
+    def between(self, start: datetime, stop: datetime) -> Iterator[datetime]:
+        """The local times from the minute of `start` until before `stop`."""
+        start = start.replace(second=0, microsecond=0)
+        for number in range(start.date().toordinal(), stop.date().toordinal() + 1):
+            midnight = datetime.fromordinal(number)
+            if self.on(midnight):
+                for time in self.times:
+                    local = midnight + timedelta(minutes=time)
+                    if start <= local < stop:
+                        yield local
 
     def count(self, start: datetime, stop: datetime) -> int:
         """How many local times there are from `start` until before `stop`."""
@@ -240,6 +226,90 @@ class _Calendar:
             return 0
         whole = local.replace(second=0, microsecond=0)
         return bisect_left(self.times, _minute_of_day(local) + (1 if local > whole else 0))
+
+
+@dataclass(frozen=True)
+class _DayRule:
+    """Days on which day of month, month and day of week all match, and croniter to walk through them.
+
+    `days` are numbers and `l`; `weekdays` has the places in the month of each weekday, numbers and `l`.
+    """
+
+    days: frozenset[int | str]
+    months: frozenset[int]
+    weekdays: Mapping[int, frozenset[int | str]]
+    walker: croniter
+
+    @classmethod
+    def read(cls, expression: str) -> _DayRule:
+        from croniter import croniter
+
+        walker = croniter(expression, 0.0, day_or=False, max_years_between_matches=_LONGEST_WAIT)
+        _, _, days, months, weekdays = walker.expanded
+        places = walker.nth_weekday_of_month
+        return cls(
+            days=frozenset([*_numbers(days, 1, 31), *([_LAST] if _LAST in days else [])]),
+            months=frozenset(_numbers(months, 1, 12)),
+            weekdays={
+                day: frozenset(places.get(day, range(1, 6))) for day in _numbers(weekdays, 0, 6)
+            },
+            walker=walker,
+        )
+
+    def comes(self) -> bool:
+        """Whether any day matches, in any kind of year."""
+        first, end = _ALL_KINDS_OF_YEARS
+        return any(
+            self.on(date.fromordinal(each)) for each in range(first.toordinal(), end.toordinal())
+        )
+
+    def on(self, day: date) -> bool:
+        if day.month not in self.months:
+            return False
+        if day.day not in self.days and not (
+            _LAST in self.days and (day + _DAY).month != day.month
+        ):
+            return False
+        places = self.weekdays.get(day.isoweekday() % 7, frozenset())
+        return (day.day + 6) // 7 in places or (
+            _LAST in places and (day + _WEEK).month != day.month
+        )
+
+    def forwards(self, start: datetime) -> Iterator[datetime]:
+        walker = self._walker_at(start, -_MINUTE)
+        while True:
+            yield walker.get_next(datetime)
+
+    def backwards(self, start: datetime) -> Iterator[datetime]:
+        walker = self._walker_at(start, _MINUTE)
+        while True:
+            yield walker.get_prev(datetime)
+
+    def _walker_at(self, start: datetime, offset: timedelta) -> croniter:
+        """A walker of its own: croniter's have a position, and threads share the rule."""
+        walker = copy(self.walker)
+        walker.set_current(start.replace(second=0, microsecond=0) + offset)
+        return walker
+
+
+@lru_cache(maxsize=1024)
+def _read_calendar(expression: str) -> _Calendar:
+    """What croniter reads in a plain expression; many alerts share one."""
+    minute, hour, day, month, weekday = expression.split()
+    either = not day.startswith("*") and not weekday.startswith("*")
+    # croniter joins `1#1` and a day of month by AND whatever it is asked for, so the OR is ours.
+    days = [(day, "*"), ("*", weekday)] if either else [(day, weekday)]
+    rules = [_DayRule.read(f"{minute} {hour} {day} {month} {weekday}") for day, weekday in days]
+    minutes, hours, *_ = rules[0].walker.expanded
+    return _Calendar(
+        times=tuple(
+            60 * hour + minute
+            for hour in _numbers(hours, 0, 23)
+            for minute in _numbers(minutes, 0, 59)
+        ),
+        rules=tuple(rule for rule in rules if rule.comes()),
+        keeps_pace=minute.startswith("*") or hour.startswith("*"),
+    )
 
 
 def jitter_offset(alert_id: str, jitter: timedelta) -> timedelta:
@@ -292,18 +362,13 @@ def _minute_of_day(local: datetime) -> int:
     return local.hour * 60 + local.minute
 
 
-@lru_cache(maxsize=1024)
-def _times(minute: str, hour: str) -> tuple[int, ...]:
-    minutes, hours = sorted(_numbers(minute, 0, 59)), sorted(_numbers(hour, 0, 23))
-    return tuple(60 * each + minute for each in hours for minute in minutes)
-
-
-@lru_cache(maxsize=1024)
-def _numbers(field: str, low: int, high: int) -> frozenset[int]:
-    """The numbers of a plain field."""
-    if field.startswith("*"):
-        return frozenset(range(low, high + 1, int(field[2:] or 1)))
-    return frozenset(map(int, field.split(",")))
+def _numbers(values: Sequence[int | str], low: int, high: int) -> list[int]:
+    """The numbers that croniter read in a field."""
+    return (
+        [*range(low, high + 1)]
+        if "*" in values
+        else [each for each in values if isinstance(each, int)]
+    )
 
 
 @lru_cache(maxsize=1024)
@@ -322,7 +387,14 @@ def _plain_field(field: str, name: str, low: int, high: int, words: tuple[str, .
         first, _, rest = field.partition(",")
         return "*" if first == "*" and not rest else _starred(field, name)
     numbers: set[int] = set()
+    placed: set[str] = set()
     for item in field.split(","):
+        if name == "day of month" and item == _LAST:
+            placed.add(_LAST)
+            continue
+        if name == "day of week" and (place := _PLACED_WEEKDAY.fullmatch(item)):
+            placed.add(_place(place, value))
+            continue
         span, slash, step_text = item.partition("/")
         match = _ITEM.fullmatch(span)
         if not match:
@@ -334,7 +406,20 @@ def _plain_field(field: str, name: str, low: int, high: int, words: tuple[str, .
         numbers.update(range(start, stop + 1, step))
     if name == "day of week":
         numbers = {day % 7 for day in numbers}
-    return ",".join(str(each) for each in sorted(numbers))
+        if numbers and placed:
+            raise ValueError(
+                f"{field!r} in the {name} field mixes whole weekdays with those of one week; write one kind"
+            )
+    return ",".join([*(str(each) for each in sorted(numbers)), *sorted(placed)])
+
+
+def _place(match: re.Match[str], value: Callable[[str], int]) -> str:
+    """A weekday's place in the month as croniter writes it: `1#2`, or `l5` for the last Friday."""
+    if match["day"] is None:
+        return f"{_LAST}{value(match['after'] or match['before']) % 7}"
+    if match["place"] not in tuple("12345"):
+        raise ValueError(f"{match.group()!r} in the day of week field: a weekday comes as #1 to #5")
+    return f"{value(match['day']) % 7}#{match['place']}"
 
 
 def _starred(field: str, name: str) -> str:

@@ -6,9 +6,12 @@ The oracle is written from crontab(5) and cron(8) of Debian, and shares no code 
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
@@ -432,12 +435,126 @@ def test_any_days_are_those_of_the_standard_over_the_years() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["0 0 31 2 *", "0 0 30 feb *", "0 0 31 4,6,9,11 *", "0 0 31 2 */2", "0 0 30-31 2 *"]
+    "text",
+    [
+        "0 0 31 2 *",
+        "0 0 30 feb *",
+        "0 0 31 4,6,9,11 *",
+        "0 0 31 2 */2",
+        "0 0 30-31 2 *",
+        # The 1st alone, and a Monday from the 8th to the 14th.
+        "0 0 */31 * 1#2",
+    ],
 )
 def test_a_day_that_no_month_has_never_comes(text: str) -> None:
     with pytest.raises(ValueError, match="never comes: no month has such a day") as refusal:
         Cron.parse(text)
     assert repr(text) in str(refusal.value)
+
+
+# -- beyond the standard ------------------------------------------------------------------------------
+
+
+def last_day(day: date) -> bool:
+    return (day + DAY).day == 1
+
+
+def placed(day: date, weekday: int, place: int | str) -> bool:
+    """Whether a day is the nth or last such weekday of its month, by listing them."""
+    listed = [date(day.year, day.month, 1) + number * DAY for number in range(31)]
+    same = [each for each in listed if each.month == day.month and each.isoweekday() % 7 == weekday]
+    if place == "last":
+        return day == same[-1]
+    return int(place) <= len(same) and day == same[int(place) - 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("0 6 L * *", last_day),
+        ("0 6 L 2 *", lambda day: last_day(day) and day.month == 2),
+        ("0 6 L,30 * *", lambda day: last_day(day) or day.day == 30),
+        (
+            "0 6 1,15,L 2-4 *",
+            lambda day: (day.day in (1, 15) or last_day(day)) and 2 <= day.month <= 4,
+        ),
+        ("0 6 L * mon", lambda day: last_day(day) or day.isoweekday() == 1),
+        ("0 6 L * */3", lambda day: last_day(day) and day.isoweekday() % 7 in (0, 3, 6)),
+        (
+            "0 6 L 2 */4",
+            lambda day: last_day(day) and day.month == 2 and day.isoweekday() in (4, 7),
+        ),
+        ("0 6 * * 1#1", lambda day: placed(day, 1, 1)),
+        ("0 6 * * mon#5", lambda day: placed(day, 1, 5)),
+        ("0 6 * 2 7#5", lambda day: day.month == 2 and placed(day, 0, 5)),
+        ("0 6 * * tue#1,tue#3", lambda day: placed(day, 2, 1) or placed(day, 2, 3)),
+        ("0 6 * * tue#1,fri#2", lambda day: placed(day, 2, 1) or placed(day, 5, 2)),
+        ("0 6 * * 5L", lambda day: placed(day, 5, "last")),
+        ("0 6 * * L5", lambda day: placed(day, 5, "last")),
+        ("0 6 * * sunL,mon#1", lambda day: placed(day, 0, "last") or placed(day, 1, 1)),
+        ("0 6 * 2 thuL", lambda day: day.month == 2 and placed(day, 4, "last")),
+        # By OR, as neither begins with a star; with one, by AND.
+        ("0 6 15 * 1#1", lambda day: day.day == 15 or placed(day, 1, 1)),
+        ("0 6 L * 1#1", lambda day: last_day(day) or placed(day, 1, 1)),
+        ("0 6 31 2 1#1", lambda day: day.month == 2 and placed(day, 1, 1)),
+        ("0 6 */2 * 1#1", lambda day: day.day % 2 == 1 and placed(day, 1, 1)),
+        ("0 6 */2 * 5L", lambda day: day.day % 2 == 1 and placed(day, 5, "last")),
+        ("0 6 */31 * 1#1", lambda day: day.day == 1 and placed(day, 1, 1)),
+    ],
+)
+def test_the_last_day_and_a_weekdays_place_are_those_of_the_calendar(
+    text: str, wanted: Callable[[date], bool]
+) -> None:
+    first = datetime(2023, 12, 15, 6, tzinfo=UTC)
+    days = [first + number * DAY for number in range(29 * 366)]
+    expected = [day for day in days if wanted(day.date())]
+    cron, end = Cron.parse(text), days[-1] + MINUTE
+
+    assert expected
+    assert cron.count_between(first - MINUTE, end) == len(expected)
+    assert list(islice(onwards(cron, first - MINUTE, end), 120)) == expected[:120]
+    assert list(islice(back(cron, days[-1], first), 120)) == expected[::-1][:120]
+
+
+def test_the_last_day_of_february_is_the_29th_in_leap_years() -> None:
+    cron = Cron.parse("0 9 L 2 *", "Europe/Paris")
+    slots = list(onwards(cron, datetime(2024, 1, 1, tzinfo=UTC), datetime(2029, 1, 1, tzinfo=UTC)))
+
+    assert [f"{slot:%m-%d}" for slot in slots] == ["02-29", "02-28", "02-28", "02-28", "02-29"]
+
+
+def test_the_longest_wait_is_found() -> None:
+    # The 29th is a February's fifth Monday every 28 years, and across 2100 after 40.
+    cron = Cron.parse("0 0 */28 2 1#5")
+
+    before, after = datetime(2072, 2, 29, tzinfo=UTC), datetime(2112, 2, 29, tzinfo=UTC)
+    assert cron.next_after(before) == after
+    assert cron.latest_until(after - MINUTE) == before
+
+
+def test_a_schedule_of_any_day_is_read_without_importing_croniter() -> None:
+    script = (
+        "import sys; from sentinel.core.schedule import Cron\n"
+        "Cron.parse('*/5 8-18 * jan mon-fri'); Cron.parse('daily', 'Europe/Paris')\n"
+        "assert 'croniter' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_threads_walk_one_schedule_each_on_its_own() -> None:
+    cron = Cron.parse("7 3 L * *", "Asia/Kolkata")
+    starts = [datetime(2020, 1, 1, 12, tzinfo=UTC) + number * DAY for number in range(400)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            slots = list(pool.map(cron.next_after, starts))
+    finally:
+        sys.setswitchinterval(interval)
+
+    for start, slot in zip(starts, slots, strict=True):
+        assert start < slot <= start + 32 * DAY
+        assert last_day(slot.astimezone(ZoneInfo("Asia/Kolkata")).date())
 
 
 # -- how it is written --------------------------------------------------------------------------------
@@ -462,6 +579,12 @@ def test_a_day_that_no_month_has_never_comes(text: str) -> None:
         ("10-20/5 20/2 * * *", "10,15,20 20,22 * * *"),
         ("5,5,1 0 * * *", "1,5 0 * * *"),
         ("0 0 30 2 mon", "0 0 30 2 1"),
+        ("0 9 L * *", "0 9 l * *"),
+        ("0 9 L,15,1-2 * *", "0 9 1,2,15,l * *"),
+        ("0 9 * * 1#1", "0 9 * * 1#1"),
+        ("0 9 * * Mon#3,sun#1,7#1", "0 9 * * 0#1,1#3"),
+        ("0 9 * * 5L", "0 9 * * l5"),
+        ("0 9 * * friL,L7", "0 9 * * l0,l5"),
     ],
 )
 def test_fields_are_made_plain(text: str, expression: str) -> None:
@@ -532,8 +655,28 @@ def test_what_has_not_five_fields_is_refused(text: str) -> None:
         ("-5 * * * *", "'-5' in the minute field is not cron"),
         ("1-2-3 * * * *", "'1-2-3' in the minute field is not cron"),
         ("* * ? * *", "'?' in the day of month field is not cron"),
-        ("* * l * *", "'l' in the day of month field is not one of 1-31"),
-        ("* * * * fri#2", "'fri#2' in the day of week field is not cron"),
+        ("* * l-3 * *", "'l' in the day of month field is not one of 1-31"),
+        ("* * 1-l * *", "'l' in the day of month field is not one of 1-31"),
+        ("* * l/2 * *", "'l' in the day of month field is not one of 1-31"),
+        ("* * lw * *", "'lw' in the day of month field is not one of 1-31"),
+        ("* * 15w * *", "'15w' in the day of month field is not one of 1-31"),
+        ("* * 5l * *", "'5l' in the day of month field is not one of 1-31"),
+        ("l * * * *", "'l' in the minute field is not one of 0-59"),
+        ("* * * l *", "'l' in the month field is not one of 1-12 or jan-dec"),
+        ("* * * * l", "'l' in the day of week field is not one of 0-7 or sun-sat"),
+        ("* * * * l8", "'8' in the day of week field is not one of 0-7 or sun-sat"),
+        ("* * * * 8#1", "'8' in the day of week field is not one of 0-7 or sun-sat"),
+        ("* * * * 1#0", "'1#0' in the day of week field: a weekday comes as #1 to #5"),
+        ("* * * * 1#6", "'1#6' in the day of week field: a weekday comes as #1 to #5"),
+        ("* * * * 1#l", "'1#l' in the day of week field: a weekday comes as #1 to #5"),
+        ("* * * * mon-fri#2", "'mon-fri#2' in the day of week field is not cron"),
+        ("* * * * 1#1/2", "'1#1/2' in the day of week field is not cron"),
+        ("* * * * *#1", "'*#1' in the day of week field is not cron"),
+        (
+            "* * * * mon,fri#2",
+            "'mon,fri#2' in the day of week field mixes whole weekdays with those of one week; "
+            "write one kind",
+        ),
         ("h * * * *", "'h' in the minute field is not one of 0-59"),
         ("² * * * *", "'²' in the minute field is not one of 0-59"),
         ("٣ * * * *", "'٣' in the minute field is not one of 0-59"),
