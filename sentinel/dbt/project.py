@@ -31,8 +31,8 @@ class DbtProject:
     """The `Project` port over dbt. Files are looked at anew in each call; safe to share by threads.
 
     `notify` gets a phrase for each step that takes time; `warn` gets what makes the next command
-    slow, and secrets that `secret_scan` can't find. Without `introspection`, or when it is `offline`, nothing in the project reaches the
-    warehouse.
+    slow, and secrets that `secret_scan` can't find. Without `introspection`, or when it is
+    `offline`, nothing in the project reaches the warehouse.
     """
 
     def __init__(

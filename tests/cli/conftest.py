@@ -15,8 +15,8 @@ from typing import Any
 import duckdb
 import pytest
 
-from sentinel.cli.main import main
 from sentinel.channels.secret_scan import ChannelSecretScan
+from sentinel.cli.main import main
 from sentinel.dbt.answer_cache import AnswerCache
 from sentinel.dbt.options import DbtOptions
 from sentinel.dbt.project_files import ProjectFiles
