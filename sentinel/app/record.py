@@ -14,7 +14,7 @@ from sentinel.app.delivery.claims import preclaim
 from sentinel.core.history import Execution, HistoryRow, history_rows
 from sentinel.core.lifecycle import AlertUpdate
 from sentinel.core.notification import Notification, ledger_of
-from sentinel.core.planning import Decision, Plan, plan, standing
+from sentinel.core.planning import NotificationDecision, Plan, plan, standing
 from sentinel.core.routing import Routing
 from sentinel.core.state import State
 from sentinel.ports import Batch, Lease, Snapshot
@@ -39,7 +39,7 @@ class Entry:
         steps = (step.after for step in self.update.steps if not step.recorded_only)
         yield from (row for row in (*steps, *self.update.noted) if row.state_key not in dropped)
 
-    def history(self, decisions: Sequence[Decision]) -> Iterator[HistoryRow]:
+    def history(self, decisions: Sequence[NotificationDecision]) -> Iterator[HistoryRow]:
         """A row for each instance that changed, and for each other one with a notification.
 
         `decisions` are those on this alert.
@@ -121,7 +121,7 @@ class Recorder:
 
 
 def _history(entries: Iterable[Entry], planned: Plan) -> Iterator[HistoryRow]:
-    decisions: dict[str, list[Decision]] = {}
+    decisions: dict[str, list[NotificationDecision]] = {}
     for each in planned.decisions:
         decisions.setdefault(each.alert_id, []).append(each)
     for entry in entries:

@@ -48,8 +48,8 @@ class ChannelContext:
 class ChannelType(Protocol):
     """The class of a channel. Each subclass of its Settings documents its keys.
 
-    `secret_patterns` are those of its secrets that the general patterns of core/secret_scan.py don't
-    have: they are refused in alert definitions.
+    `secret_patterns` match its secrets where the general patterns of core/secret_scan.py don't. A
+    definition with a match is refused.
     """
 
     Settings: type[ChannelSettings]

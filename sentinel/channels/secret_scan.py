@@ -14,9 +14,9 @@ from sentinel.core.text import line
 
 
 class ChannelSecretScan:
-    """Finds what channel types name as their secrets: a `SecretScan`.
+    """A `SecretScan` that knows the secrets of every installed channel type.
 
-    Channel modules are imported by `find` and `problems` only. It can be sent to another process.
+    Only `find` and `problems` import channel modules. It can be pickled for another process.
     """
 
     @cached_property

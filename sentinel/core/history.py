@@ -9,7 +9,7 @@ from typing import Any
 
 from sentinel.core.evaluation import Outcome
 from sentinel.core.lifecycle import AlertUpdate
-from sentinel.core.planning import Decision
+from sentinel.core.planning import NotificationDecision
 from sentinel.core.state import EvaluationTime, Step
 from sentinel.core.values import hash_id, isoformat
 
@@ -68,10 +68,10 @@ class Execution:
 
 
 def history_rows(
-    judged: AlertUpdate, execution: Execution, decisions: Iterable[Decision]
+    judged: AlertUpdate, execution: Execution, decisions: Iterable[NotificationDecision]
 ) -> list[HistoryRow]:
     """The rows that one evaluation adds to history."""
-    by_instance: dict[str, list[Decision]] = {}
+    by_instance: dict[str, list[NotificationDecision]] = {}
     for decision in decisions:
         if decision.alert_id == judged.alert.id:
             by_instance.setdefault(decision.instance, []).append(decision)
@@ -82,7 +82,7 @@ def history_rows(
 
 
 def _row(
-    judged: AlertUpdate, step: Step, execution: Execution, decisions: Sequence[Decision]
+    judged: AlertUpdate, step: Step, execution: Execution, decisions: Sequence[NotificationDecision]
 ) -> HistoryRow:
     before, after, seen, tick = step.before, step.after, step.observation, execution.tick
     # A slot that was skipped is still to be evaluated: its own row must not be in the way then.

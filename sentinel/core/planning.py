@@ -37,7 +37,7 @@ _NEXT = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
-class Decision:
+class NotificationDecision:
     """Why a channel is or isn't told of an event of one instance."""
 
     alert_id: str
@@ -57,7 +57,7 @@ class Plan:
 
     notifications: tuple[Notification, ...] = ()
     superseded: tuple[str, ...] = ()
-    decisions: tuple[Decision, ...] = ()
+    decisions: tuple[NotificationDecision, ...] = ()
     revived: tuple[str, ...] = ()
 
 
@@ -72,7 +72,7 @@ class _Planner:
     routing: Routing | None = None
     notifications: list[Notification] = field(default_factory=list)
     superseded: list[str] = field(default_factory=list)
-    decisions: list[Decision] = field(default_factory=list)
+    decisions: list[NotificationDecision] = field(default_factory=list)
     revived: list[str] = field(default_factory=list)
     _channels: dict[str, list[str]] = field(default_factory=dict)
     _planned: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -112,7 +112,7 @@ class _Planner:
     ) -> None:
         after = case.after
         self.decisions.append(
-            Decision(after.alert_id, after.instance, channel, event, told, reason)
+            NotificationDecision(after.alert_id, after.instance, channel, event, told, reason)
         )
 
     def repeat(self, case: Case, channel: str, event: Event, told: Sequence[Notification]) -> None:

@@ -34,8 +34,8 @@ class AlertSource:
 
     `block` is `meta.sentinel` as written (any YAML value), `folder_defaults` is
     `meta.sentinel_defaults`. `depends_on` are the unique ids of the direct parents, `exposures`
-    the names of the exposures downstream of those parents, `secrets` the keys of the definition that
-    lead to literal secrets (see core/secret_scan.py).
+    the names of the exposures downstream of those parents, `secrets` the keys of literal secrets in
+    the definition (see core/secret_scan.py).
     """
 
     unique_id: str

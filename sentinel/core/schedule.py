@@ -7,7 +7,7 @@ clock and so keeps its pace when the clock is changed. Any other is made of fixe
 one inside a gap at the first instant after it, one inside an overlap the first time.
 
 croniter reads expressions and walks from one matching local time to another. It differs from the
-standard in what it accepts and in how it joins the two day fields, so that this module checks each
+standard in what it accepts and in how it joins the two day fields, so this module checks each
 expression, writes it plainly, and splits an OR into two. `Cron` maps naive local times to UTC.
 """
 
@@ -85,8 +85,8 @@ class Cron:
             )
         plain = [_plain_field(field, *spec) for field, spec in zip(fields, _FIELDS, strict=True)]
         cron = cls(text=text, expression=" ".join(plain), zone=zone)
-        # With every day of the month, each weekday comes: croniter, 40 ms to import, isn't needed.
-        if plain[2] != "*" and not cron._calendar.comes():
+        # A star as day of month matches in every month: croniter, slow to import, isn't needed.
+        if plain[2] != "*" and not cron._calendar.ever_matches():
             raise ValueError(f"{text!r} never comes: no month has such a day")
         return cron
 
@@ -183,17 +183,17 @@ def _latest_until(cron: Cron, moment: datetime) -> datetime:
 
 @dataclass(frozen=True)
 class _Calendar:
-    """When a plain expression matches, on naive local times. `times` are minutes of the day."""
+    """The local times that a plain expression matches. `times` are minutes of the day."""
 
     times: tuple[int, ...]
     rules: tuple[_DayRule, ...]
     keeps_pace: bool
 
-    def comes(self) -> bool:
+    def ever_matches(self) -> bool:
         return bool(self.rules)
 
-    def on(self, day: date) -> bool:
-        return any(rule.on(day) for rule in self.rules)
+    def matches(self, day: date) -> bool:
+        return any(rule.matches(day) for rule in self.rules)
 
     def forwards(self, start: datetime) -> Iterator[datetime]:
         """The local times from a minute on; some twice, if two rules match."""
@@ -208,7 +208,7 @@ class _Calendar:
         start = start.replace(second=0, microsecond=0)
         for number in range(start.date().toordinal(), stop.date().toordinal() + 1):
             midnight = datetime.fromordinal(number)
-            if self.on(midnight):
+            if self.matches(midnight):
                 for time in self.times:
                     local = midnight + timedelta(minutes=time)
                     if start <= local < stop:
@@ -217,12 +217,12 @@ class _Calendar:
     def count(self, start: datetime, stop: datetime) -> int:
         """How many local times there are from `start` until before `stop`."""
         first, last = start.date().toordinal(), stop.date().toordinal()
-        days = sum(self.on(date.fromordinal(each)) for each in range(first, last))
+        days = sum(self.matches(date.fromordinal(each)) for each in range(first, last))
         return days * len(self.times) + self._passed(stop) - self._passed(start)
 
     def _passed(self, local: datetime) -> int:
         """How many of its day's times lie before a local time."""
-        if not self.on(local.date()):
+        if not self.matches(local.date()):
             return 0
         whole = local.replace(second=0, microsecond=0)
         return bisect_left(self.times, _minute_of_day(local) + (1 if local > whole else 0))
@@ -256,14 +256,15 @@ class _DayRule:
             walker=walker,
         )
 
-    def comes(self) -> bool:
-        """Whether any day matches, in any kind of year."""
+    def ever_matches(self) -> bool:
+        """Whether any day matches in any kind of year."""
         first, end = _ALL_KINDS_OF_YEARS
         return any(
-            self.on(date.fromordinal(each)) for each in range(first.toordinal(), end.toordinal())
+            self.matches(date.fromordinal(each))
+            for each in range(first.toordinal(), end.toordinal())
         )
 
-    def on(self, day: date) -> bool:
+    def matches(self, day: date) -> bool:
         if day.month not in self.months:
             return False
         if day.day not in self.days and not (
@@ -297,7 +298,7 @@ def _read_calendar(expression: str) -> _Calendar:
     """What croniter reads in a plain expression; many alerts share one."""
     minute, hour, day, month, weekday = expression.split()
     either = not day.startswith("*") and not weekday.startswith("*")
-    # croniter joins `1#1` and a day of month by AND whatever it is asked for, so the OR is ours.
+    # Even with day_or, croniter joins `1#1` and a day of month by AND, so an OR becomes two rules.
     days = [(day, "*"), ("*", weekday)] if either else [(day, weekday)]
     rules = [_DayRule.read(f"{minute} {hour} {day} {month} {weekday}") for day, weekday in days]
     minutes, hours, *_ = rules[0].walker.expanded
@@ -307,7 +308,7 @@ def _read_calendar(expression: str) -> _Calendar:
             for hour in _numbers(hours, 0, 23)
             for minute in _numbers(minutes, 0, 59)
         ),
-        rules=tuple(rule for rule in rules if rule.comes()),
+        rules=tuple(rule for rule in rules if rule.ever_matches()),
         keeps_pace=minute.startswith("*") or hour.startswith("*"),
     )
 

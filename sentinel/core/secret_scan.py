@@ -16,15 +16,14 @@ Keys = tuple[str, ...]
 class SecretPatterns:
     """What secrets look like: regular expressions, searched for in any letter case.
 
-    `values` are those of secret texts, `keys` those of the names of keys whose values are secret.
+    `values` match secret texts, `keys` match the names of keys whose values are secret.
     """
 
     values: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
 
 
-# Of no channel: a password in a URL, a key among the parameters of one, and the keys of AWS, GitHub
-# and TLS.
+# Secrets of no channel: a password or a key in a URL, and the keys of AWS, GitHub and TLS.
 GENERAL = SecretPatterns(
     values=(
         r"://[^/\s:@]*:[^/\s@]+@",
@@ -42,7 +41,7 @@ class SecretScan(Protocol):
 
     @property
     def version(self) -> str:
-        """What the verdicts depend on: they hold while it stays the same. Imports no channel."""
+        """Changes whenever the same block might be read differently. Imports no channel."""
 
     @property
     def problems(self) -> Sequence[str]:
@@ -53,7 +52,7 @@ class SecretScan(Protocol):
 
 
 class PatternScan:
-    """Finds secrets by the general patterns and those that are given.
+    """Finds secrets by the general patterns and the given ones.
 
     Raises re.error for a pattern that is no regular expression.
     """
@@ -84,7 +83,7 @@ class PatternScan:
 
 
 def scan_source(source: AlertSource, scan: SecretScan) -> AlertSource:
-    """The source with the keys of its literal secrets, those of its folder's defaults included."""
+    """Add the keys of the literal secrets in a source and in its folder's defaults."""
     own: dict[str, Any] = {}
     for block in (source.folder_defaults, source.block):
         if isinstance(block, Mapping):

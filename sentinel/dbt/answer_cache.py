@@ -24,7 +24,7 @@ class AnswerCache:
         self,
         project_files: ProjectFiles,
         warn: Callable[[str], None],
-        secret_scan: SecretScan | None = None,
+        secret_scan: SecretScan,
     ) -> None:
         self._files = project_files
         self._secret_scan = secret_scan
@@ -63,7 +63,7 @@ class AnswerCache:
             engine=self._files.options.engine,
             env=self._files.env,
             key=key,
-            secret_scan=self._secret_scan.version if self._secret_scan else "",
+            secret_scan=self._secret_scan.version,
         )
         return take_stamp(scope, project, self._files.packages(project), inputs, last)
 

@@ -2,8 +2,8 @@
 
 A stamp covers the files dbt would read (path, size, times), the flags, the values of all
 environment variables named in those files, and the versions of everything involved, channels
-included. It is an HMAC
-with a random key kept beside it, so that values of variables can't be guessed from it.
+included. It is an HMAC with a random key kept beside it, so that values of variables can't be
+guessed from it.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class StampInputs:
     engine: str
     env: Mapping[str, str]
     key: bytes
-    secret_scan: str = ""
+    secret_scan: str
 
 
 def take_stamp(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from sentinel.channels.registry import channel_types
 from tests.cli.conftest import Project
 
 RICH = "update orders set amount = 1000 where id = 1"
@@ -199,24 +200,52 @@ def test_the_users_dbt_artifacts_stay_as_they_are(acme: Project) -> None:
     assert acme.query("select count(*) > 0 from sentinel_history") == [(True,)]
 
 
+def modules_after(project: Project, *command: str) -> set[str]:
+    """The modules that a command imports in a process of its own."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys\nfrom sentinel.cli.main import main\n"
+            "try:\n    main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
+            "print(*sys.modules, file=sys.stderr)",
+            *command,
+        ],
+        cwd=project.root,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stderr.strip().splitlines()[-1].split())
+
+
 def test_a_run_whose_sql_is_current_does_not_import_dbt(acme: Project) -> None:
     acme.sentinel("run")
     for command in (["run"], ["status"], ["history"], ["list"]):
-        done = subprocess.run(
-            [
-                sys.executable,
-                "-c",
-                "import sys\nfrom sentinel.cli.main import main\n"
-                "try:\n    main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
-                "print([name for name in sys.modules if name.split('.')[0] == 'dbt'], file=sys.stderr)",
-                *command,
-            ],
-            cwd=acme.root,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert done.stderr.strip().splitlines()[-1] == "[]", command
+        modules = modules_after(acme, *command)
+        assert "sentinel.cli.main" in modules
+        assert not {name for name in modules if name.split(".")[0] == "dbt"}, command
+
+
+def test_a_warm_run_imports_only_the_channel_types_that_are_configured(acme: Project) -> None:
+    acme.query("update orders set amount = amount / 10")  # so that a channel is used
+    acme.sentinel("list")
+    modules = modules_after(acme, "run")
+    types = {point.value.partition(":")[0] for point in channel_types().values()}
+    assert modules & types == {"sentinel.channels.console", "sentinel.channels.file"}
+
+
+def test_a_literal_secret_is_refused_cold_and_warm(acme: Project) -> None:
+    config = (
+        "{{ config(meta={'sentinel': {'runbook': 'https://hooks.slack.com/services/T0/B0/x'}}) }}"
+    )
+    acme.alert("leaky", f"{config}\nselect 'OK' as status")
+    for _ in range(2):
+        ran = acme.sentinel("validate", "--offline", "--select", "leaky", "--output", "json")
+        assert ran.code == 2
+        [finding] = ran.document["findings"]
+        assert "looks like a secret" in finding["message"]
+        assert "T0/B0" not in ran.out + ran.err
 
 
 def test_two_runs_at_once_tell_once(acme: Project) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from sentinel.core.evaluation import Outcome, Reading
 from sentinel.core.history import Execution, HistoryRow, history_rows
-from sentinel.core.planning import Decision
+from sentinel.core.planning import NotificationDecision
 from sentinel.core.state import EvaluationTime
 from tests.core.builders import Seen, Story, alerting, at, failed, make_alert, ok, read
 
@@ -116,7 +116,7 @@ def test_the_reasons_of_another_alert_are_not_taken() -> None:
     seen = Story(make_alert()).see(alerting(), 0)
     tick = EvaluationTime(at(0), at(0), at(0))
     decision = replace(seen.plan.decisions[0], alert_id="model.shop.other")
-    foreign: list[Decision] = [decision]
+    foreign: list[NotificationDecision] = [decision]
     (row,) = history_rows(seen.judged, Execution("run-1", "manual", tick), foreign)
 
     assert row.reasons == []

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from sentinel.bootstrap import introspect
+from sentinel.channels.secret_scan import ChannelSecretScan
 from sentinel.core.errors import ProjectError
 from sentinel.core.project import Selection
 from sentinel.dbt.options import DbtOptions
@@ -50,6 +51,20 @@ def children() -> set[int]:
         int(line.split()[0])
         for line in listed.splitlines()
         if "multiprocessing" in line and "resource_tracker" not in line
+    }
+
+
+def test_the_process_scans_for_the_secrets_of_installed_channels(shop: Path) -> None:
+    path = shop / "models" / "alerts" / "queried.yml"
+    path.write_text(path.read_text().replace("sentinel: {}", "sentinel: {owner: xoxb-1}"))
+    options, scan = DbtOptions(shop), ChannelSecretScan()
+    process = DbtProcess(options, introspect, scan)
+    try:
+        alerts = ProjectSnapshot(options, process, Selection(), scan).alerts()
+    finally:
+        process.close()
+    assert {each.name: each.secrets for each in alerts if each.secrets} == {
+        "queried": (("owner",),)
     }
 
 
