@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from tests.fakes import notification, payload
 
 from .contract import SECRET, RemoteUnderTest
+from .examples import HttpExample
 from .receiver import Receiver, closed_port
 
 
@@ -16,11 +17,14 @@ from .receiver import Receiver, closed_port
 class PostUnderTest(RemoteUnderTest):
     """A channel with a `url`; what arrives are JSON bodies."""
 
+    example: ClassVar[HttpExample]
+
     receiver: Receiver = field(default_factory=Receiver)
     key: str = "url"
 
     def __post_init__(self) -> None:
-        self.receiver.channel = self.kind
+        self.kind = self.example.kind
+        self.receiver.accepts = self.example.accepts
         self.values = {self.key: self.receiver.url, "allow_private": True, **self.values}
 
     @property

@@ -18,6 +18,8 @@ from sentinel.core.state import Event
 from sentinel.ports import Channel, Receipt
 from tests.fakes import message, notification, payload
 
+from .examples import Example
+
 SECRET = "t0ps3cret"
 HERE = Location("sentinel.yml", 7)
 # What is longest where it is escaped, or written in bytes.
@@ -76,7 +78,9 @@ class RemoteUnderTest(ChannelUnderTest):
 
 
 class ChannelContract:
-    """A subclass gives the fixture `it`."""
+    """A subclass gives the fixture `it`, and the `example` for the suites over all channels."""
+
+    example: ClassVar[Example]
 
     @pytest.fixture
     def it(self) -> ChannelUnderTest:
@@ -84,6 +88,7 @@ class ChannelContract:
 
     def test_it_is_registered_under_its_name(self, it: ChannelUnderTest) -> None:
         assert it.kind in channel_types()
+        assert it.kind == self.example.kind
         assert it.build().name == "it"
 
     def test_a_message_arrives_and_is_acknowledged(self, it: ChannelUnderTest) -> None:

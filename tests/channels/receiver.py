@@ -6,7 +6,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,30 +15,18 @@ import pytest
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
+from .examples import Reply
+
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
 
-# What the receiver of each type of channel answers when it accepts: status, type and body.
-ACCEPTANCES: Mapping[str, tuple[int, str, str]] = {
-    "webhook": (204, "", ""),
-    "apprise": (200, "text/plain", "ok"),
-    "teams": (202, "", ""),
-    "pagerduty": (
-        202,
-        "application/json",
-        '{"status": "success", "message": "Event processed", "dedup_key": "k"}',
-    ),
-    "alertmanager": (200, "", ""),
-    "slack": (200, "text/html", "ok"),
-    "slack by token": (200, "application/json", '{"ok": true, "channel": "C1", "ts": "1.2"}'),
-}
+# As receivers of webhooks do.
+NO_CONTENT: Reply = (204, "", "")
 
 
-def acceptance(channel: str) -> Response:
-    """The answer of a channel's receiver when it accepts, by the channel's name in the registry."""
-    kind = channel if channel in ACCEPTANCES else channel.split()[0]
-    status, content_type, body = ACCEPTANCES[kind]
+def response(reply: Reply) -> Response:
+    status, content_type, body = reply
     return Response(body, status=status, content_type=content_type or None)
 
 
@@ -53,11 +41,10 @@ class Received:
 
 @dataclass
 class Receiver:
-    """Answers each request with the next of `answers`, and after the last as the receiver of a
-    `channel` does that accepts."""
+    """Answers each request with the next of `answers`, and after the last with what it `accepts` by."""
 
     url: str = ""
-    channel: str = "webhook"
+    accepts: Reply = NO_CONTENT
     answers: list[Response] = field(default_factory=list)
     got: list[Received] = field(default_factory=list)
 
@@ -71,7 +58,7 @@ class Receiver:
                 request.get_data(),
             )
         )
-        answer = self.answers.pop(0) if self.answers else acceptance(self.channel)
+        answer = self.answers.pop(0) if self.answers else response(self.accepts)
         return answer(environ, start)
 
 
@@ -81,8 +68,8 @@ class _Quiet(WSGIRequestHandler):
 
 
 @contextmanager
-def receiving(channel: str = "webhook") -> Iterator[Receiver]:
-    receiver = Receiver(channel=channel)
+def receiving(accepts: Reply = NO_CONTENT) -> Iterator[Receiver]:
+    receiver = Receiver(accepts=accepts)
     server = make_server("127.0.0.1", 0, receiver, threaded=True, request_handler=_Quiet)
     receiver.url = f"http://127.0.0.1:{server.server_port}/hook?token=t0ps3cret"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})

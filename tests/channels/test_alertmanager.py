@@ -19,12 +19,29 @@ from tests.fakes import message, notification, payload
 
 from .by_http import PostUnderTest, many
 from .contract import ODD, WORST, RemoteChannelContract, build
+from .examples import DELIVERED, RETRY, VAGUE, HttpExample
 from .receiver import Receiver, closed_port
 
 PROGRAM = "prometheus-alertmanager"
 
 
+EXAMPLE = HttpExample(
+    name="alertmanager",
+    settings=lambda url: {"url": url, "allow_private": True},
+    accepts=(200, "", ""),
+    verdicts={
+        RETRY: {name: answer for name, answer in VAGUE.items() if name != "200 without a body"},
+        DELIVERED: {
+            "200 without a body": (200, "", ""),
+            "version 1": (200, "application/json", '{"status": "success"}'),
+        },
+    },
+)
+
+
 class AlertmanagerUnderTest(PostUnderTest):
+    example = EXAMPLE
+
     def arrived(self) -> list[str]:
         return [
             json.dumps(alert["annotations"], ensure_ascii=False)
@@ -34,10 +51,12 @@ class AlertmanagerUnderTest(PostUnderTest):
 
 
 def manager(tmp_path: Path, receiver: Receiver) -> AlertmanagerUnderTest:
-    return AlertmanagerUnderTest(tmp_path, "alertmanager", receiver=receiver)
+    return AlertmanagerUnderTest(tmp_path, receiver=receiver)
 
 
 class TestAlertmanager(RemoteChannelContract):
+    example = EXAMPLE
+
     @pytest.fixture
     def it(self, tmp_path: Path, receiver: Receiver) -> AlertmanagerUnderTest:
         return manager(tmp_path, receiver)

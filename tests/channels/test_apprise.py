@@ -12,11 +12,23 @@ from tests.fakes import message, notification, payload
 
 from .by_http import PostUnderTest, many
 from .contract import SECRET, RemoteChannelContract, RemoteUnderTest, build
+from .examples import HttpExample
 from .receiver import Receiver, closed_port
+
+# The library decides by the status; what it refuses is retried.
+EXAMPLE = HttpExample(
+    name="apprise",
+    settings=lambda url: {"urls": [url.replace("http", "json", 1).split("?")[0]]},
+    accepts=(200, "text/plain", "ok"),
+    verdicts={},
+)
 
 
 class ByApprise(PostUnderTest):
+    example = EXAMPLE
+
     def __post_init__(self) -> None:
+        self.kind = self.example.kind
         place = self.receiver.url.removeprefix("http://").split("?")[0]
         self.values = {"urls": [f"json://user:{SECRET}@{place}"]}
 
@@ -33,14 +45,16 @@ class ByApprise(PostUnderTest):
 
 
 class TestApprise(RemoteChannelContract):
+    example = EXAMPLE
+
     @pytest.fixture
     def it(self, tmp_path: Path, receiver: Receiver) -> RemoteUnderTest:
-        return ByApprise(tmp_path, "apprise", receiver=receiver)
+        return ByApprise(tmp_path, receiver=receiver)
 
 
 @pytest.fixture
 def it(tmp_path: Path, receiver: Receiver) -> ByApprise:
-    return ByApprise(tmp_path, "apprise", receiver=receiver)
+    return ByApprise(tmp_path, receiver=receiver)
 
 
 def test_a_message_of_many_holds_them_all(it: ByApprise) -> None:

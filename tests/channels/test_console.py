@@ -8,6 +8,9 @@ import pytest
 from tests.fakes import message, notification, payload
 
 from .contract import ChannelContract, ChannelUnderTest
+from .examples import LocalExample
+
+EXAMPLE = LocalExample(name="console", settings={}, mentions_allowed="a terminal calls nobody")
 
 
 @dataclass
@@ -26,6 +29,8 @@ class Console(ChannelUnderTest):
 
 
 class TestConsole(ChannelContract):
+    example = EXAMPLE
+
     @pytest.fixture
     def it(self, tmp_path: Path) -> ChannelUnderTest:
         return Console(tmp_path)

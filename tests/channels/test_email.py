@@ -14,10 +14,24 @@ from tests.fakes import message, notification, payload
 
 from .by_http import many
 from .contract import SECRET, RemoteChannelContract, RemoteUnderTest, build
+from .examples import SmtpExample
 from .receiver import closed_port
 from .smtp_server import Mailbox, mail_server
 
 ANN, BOB = "ann@example.org", "bob@example.org"
+
+
+EXAMPLE = SmtpExample(
+    name="email",
+    settings=lambda port: {
+        "host": "127.0.0.1",
+        "port": port,
+        "security": "none",
+        "from": "a@example.org",
+        "to": "b@example.org",
+    },
+    mentions_allowed="a mail goes to its envelope's recipients, which test_mail.py checks",
+)
 
 
 @dataclass
@@ -62,6 +76,8 @@ def it(tmp_path: Path) -> Iterator[ByMail]:
 
 
 class TestEmail(RemoteChannelContract):
+    example = EXAMPLE
+
     @pytest.fixture
     def it(self, tmp_path: Path) -> Iterator[RemoteUnderTest]:
         with mail_server(tmp_path, sentinel=SECRET) as mailbox:

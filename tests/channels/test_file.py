@@ -14,6 +14,13 @@ from sentinel.core.errors import ConfigError, DeliveryError
 from tests.fakes import message, notification, payload
 
 from .contract import SECRET, RemoteChannelContract, RemoteUnderTest, build
+from .examples import LocalExample
+
+EXAMPLE = LocalExample(
+    name="file",
+    settings={"path": "alerts.jsonl"},
+    mentions_allowed="its JSON is for programs, which get values as they are",
+)
 
 
 @dataclass
@@ -37,6 +44,8 @@ class File(RemoteUnderTest):
 
 
 class TestFile(RemoteChannelContract):
+    example = EXAMPLE
+
     @pytest.fixture
     def it(self, tmp_path: Path) -> RemoteUnderTest:
         return File(tmp_path)

@@ -11,10 +11,30 @@ from tests.fakes import message, notification, payload
 
 from .by_http import PostUnderTest, many
 from .contract import SECRET, RemoteChannelContract
+from .examples import RETRY, VAGUE, HttpExample
 from .receiver import Receiver
+
+EXAMPLE = HttpExample(
+    name="pagerduty",
+    settings=lambda url: {"url": url, "allow_private": True, "routing_key": "key"},
+    accepts=(
+        202,
+        "application/json",
+        '{"status": "success", "message": "Event processed", "dedup_key": "k"}',
+    ),
+    verdicts={
+        RETRY: {
+            **VAGUE,
+            "202 without a body": (202, "", ""),
+            "invalid in a 202": (202, "application/json", '{"status": "invalid event"}'),
+        },
+    },
+)
 
 
 class PagerdutyUnderTest(PostUnderTest):
+    example = EXAMPLE
+
     def arrived(self) -> list[str]:
         """A test message opens an incident and closes it: one of the two is shown."""
         found = []
@@ -39,10 +59,12 @@ class PagerdutyUnderTest(PostUnderTest):
 
 def pager(tmp_path: Path, receiver: Receiver) -> PagerdutyUnderTest:
     values: dict[str, Any] = {"routing_key": SECRET}
-    return PagerdutyUnderTest(tmp_path, "pagerduty", values, receiver=receiver)
+    return PagerdutyUnderTest(tmp_path, values=values, receiver=receiver)
 
 
 class TestPagerduty(RemoteChannelContract):
+    example = EXAMPLE
+
     @pytest.fixture
     def it(self, tmp_path: Path, receiver: Receiver) -> PagerdutyUnderTest:
         return pager(tmp_path, receiver)

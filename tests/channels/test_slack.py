@@ -18,6 +18,7 @@ from tests.fakes import message, notification, payload
 
 from .by_http import PostUnderTest, many
 from .contract import SECRET, RemoteChannelContract, RemoteUnderTest, build
+from .examples import DELIVERED, PERMANENT, RETRY, VAGUE, HttpExample
 from .receiver import Receiver, closed_port, rebinding
 from .slack_stub import SlackStub, said, slack
 
@@ -41,7 +42,62 @@ def seen(text: str) -> str:
     return html.unescape(text.replace("\u200b", ""))
 
 
+def is_slack_text(document: Any) -> None:
+    """Slack takes mentions in angle brackets only, unless it is asked to find names, and none in
+    plain text.
+
+    Source: its documentation, "Formatting text for app surfaces" and "Text object".
+    """
+    assert not {"parse", "link_names"} & set(document)
+    assert "<" not in document["text"]
+    for block in document["blocks"]:
+        for text in (block["text"],) if "text" in block else block["elements"]:
+            if text["type"] == "mrkdwn":
+                assert text["verbatim"] is True
+                assert not re.search(r"<(?!https://example\.com/runbook\|)", text["text"])
+            else:
+                assert text["type"] == "plain_text"
+
+
+BY_WEBHOOK = HttpExample(
+    name="slack by webhook",
+    settings=lambda url: {"webhook_url": url, "allow_private": True},
+    accepts=(200, "text/html", "ok"),
+    verdicts={
+        RETRY: VAGUE,
+        PERMANENT: {"denied": (200, "application/json", '{"ok": false, "error": "no_service"}')},
+        DELIVERED: {"JSON": (200, "application/json", '{"ok": true}')},
+    },
+    check_mentions=is_slack_text,
+)
+
+
+BY_TOKEN = HttpExample(
+    name="slack by token",
+    settings=lambda url: {
+        "token": "token",
+        "channel": "#c",
+        "api_url": url,
+        "allow_private": True,
+    },
+    accepts=(200, "application/json", '{"ok": true, "channel": "C1", "ts": "1.2"}'),
+    verdicts={
+        RETRY: {
+            **VAGUE,
+            "the webhook's": (200, "text/html", "ok"),
+            "no message": (200, "application/json", '{"ok": true}'),
+            "busy": (200, "application/json", '{"ok": false, "error": "ratelimited"}'),
+        },
+        PERMANENT: {
+            "denied": (200, "application/json", '{"ok": false, "error": "invalid_auth"}'),
+        },
+    },
+    check_mentions=is_slack_text,
+)
+
+
 class ByWebhook(PostUnderTest):
+    example = BY_WEBHOOK
     key = "webhook_url"
 
     def read(self, text: str) -> str:
@@ -81,12 +137,16 @@ def stub() -> Iterator[SlackStub]:
 
 
 class TestSlackByWebhook(RemoteChannelContract):
+    example = BY_WEBHOOK
+
     @pytest.fixture
     def it(self, tmp_path: Path, receiver: Receiver) -> RemoteUnderTest:
-        return ByWebhook(tmp_path, "slack", receiver=receiver, key="webhook_url")
+        return ByWebhook(tmp_path, receiver=receiver, key="webhook_url")
 
 
 class TestSlackByToken(RemoteChannelContract):
+    example = BY_TOKEN
+
     @pytest.fixture
     def it(self, tmp_path: Path, stub: SlackStub) -> RemoteUnderTest:
         return ByToken(tmp_path, stub=stub)
@@ -301,7 +361,7 @@ def test_a_webhook_that_says_no_in_its_answer_has_refused(
     tmp_path: Path, receiver: Receiver
 ) -> None:
     receiver.answers = [said({"ok": False, "error": "no_service"}), said({"ok": True})]
-    channel = ByWebhook(tmp_path, "slack", receiver=receiver, key="webhook_url").build()
+    channel = ByWebhook(tmp_path, receiver=receiver, key="webhook_url").build()
     with pytest.raises(DeliveryError) as caught:
         channel.send(message())
     assert (caught.value.permanent, caught.value.message) == (True, "Slack refused it: no_service")

@@ -10,10 +10,72 @@ from tests.fakes import message, notification, payload
 
 from .by_http import PostUnderTest, many
 from .contract import RemoteChannelContract, build
+from .examples import DELIVERED, PERMANENT, RETRY, VAGUE, HttpExample, strings_in
 from .receiver import Receiver
 
 
+def is_teams_text(document: Any) -> None:
+    """Teams takes `<at>` only with an entity of the card.
+
+    Source: its documentation, "Format cards in Teams", "Mention support within Adaptive Cards".
+    """
+    texts = list(strings_in(document))
+    assert "entities" not in texts
+    assert not [text for text in texts if re.search("(?<!\\\\)<", text)]
+
+
+EXAMPLE = HttpExample(
+    name="teams",
+    settings=lambda url: {"url": url, "allow_private": True},
+    accepts=(202, "", ""),
+    verdicts={
+        RETRY: {
+            **VAGUE,
+            "busy": (
+                200,
+                "text/plain",
+                "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP "
+                "error 429 with ContextId tcid=0,server=X",
+            ),
+            "busy in another way": (
+                200,
+                "text/plain",
+                "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP "
+                "error 412 with ContextId tcid=0",
+            ),
+            "an error without a number": (
+                200,
+                "text/plain",
+                "Webhook message delivery failed with error: unknown",
+            ),
+        },
+        PERMANENT: {
+            "too large": (
+                200,
+                "text/plain",
+                "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP "
+                "error 413 with ContextId tcid=0",
+            ),
+            "gone, in a 200": (
+                200,
+                "text/plain",
+                "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP "
+                "error 410 with ContextId tcid=0",
+            ),
+        },
+        DELIVERED: {
+            "of a connector": (200, "text/plain", "1"),
+            "of a flow": (202, "", ""),
+            "of a flow, with JSON": (202, "application/json", "{}"),
+        },
+    },
+    check_mentions=is_teams_text,
+)
+
+
 class TeamsUnderTest(PostUnderTest):
+    example = EXAMPLE
+
     def arrived(self) -> list[str]:
         found = []
         assert all(len(got.body) <= 28_000 for got in self.receiver.got)
@@ -40,14 +102,16 @@ def card(body: Any) -> Any:
 
 
 class TestTeams(RemoteChannelContract):
+    example = EXAMPLE
+
     @pytest.fixture
     def it(self, tmp_path: Path, receiver: Receiver) -> TeamsUnderTest:
-        return TeamsUnderTest(tmp_path, "teams", receiver=receiver)
+        return TeamsUnderTest(tmp_path, receiver=receiver)
 
 
 @pytest.fixture
 def it(tmp_path: Path, receiver: Receiver) -> TeamsUnderTest:
-    return TeamsUnderTest(tmp_path, "teams", receiver=receiver)
+    return TeamsUnderTest(tmp_path, receiver=receiver)
 
 
 def test_a_message_of_many_holds_them_all_within_what_teams_takes(it: TeamsUnderTest) -> None:
@@ -73,11 +137,11 @@ def test_only_a_link_becomes_one(it: TeamsUnderTest, runbook: str | None, shown:
 
 def test_a_template_of_the_project_makes_the_text(tmp_path: Path, receiver: Receiver) -> None:
     (tmp_path / "card.md").write_text("**{{ first.alert }}** {{ first.message }}")
-    receiver.channel = "teams"
+    receiver.accepts = EXAMPLE.accepts
     values = {"url": receiver.url, "allow_private": True, "template": "card.md"}
     channel, _ = build("teams", values, tmp_path)
     channel.send(message(notification(payload=payload(message="*low*"))))
-    it = TeamsUnderTest(tmp_path, "teams", receiver=receiver)
+    it = TeamsUnderTest(tmp_path, receiver=receiver)
     assert card(it.bodies[0])["body"][1]["text"] == "**revenue** \\*low\\*"
 
 

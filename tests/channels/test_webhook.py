@@ -25,10 +25,20 @@ from sentinel.core.state import Event
 from tests.fakes import message, notification, payload
 
 from .contract import SECRET, RemoteChannelContract, RemoteUnderTest, build
+from .examples import DELIVERED, VAGUE, HttpExample
 from .receiver import Received, Receiver, answering, closed_port, receiving
 
 KEY = b"a key of thirty-two bytes, no less"
 SIGNED = {"secret": "whsec_" + base64.b64encode(KEY).decode()}
+
+
+EXAMPLE = HttpExample(
+    name="webhook",
+    settings=lambda url: {"url": url, "allow_private": True},
+    accepts=(204, "", ""),
+    verdicts={DELIVERED: {**VAGUE, "text of a framework": (200, "text/html", "OK")}},
+    mentions_allowed="its JSON is for programs, which get values as they are",
+)
 
 
 @dataclass
@@ -60,6 +70,8 @@ def receiver() -> Iterator[Receiver]:
 
 
 class TestWebhook(RemoteChannelContract):
+    example = EXAMPLE
+
     @pytest.fixture
     def it(self, tmp_path: Path, receiver: Receiver) -> RemoteUnderTest:
         return Webhook(tmp_path, receiver=receiver)

@@ -1,16 +1,21 @@
 """Every registered warehouse, store and channel: a new one can't escape the attacks.
 
-Tests parametrize over these names. `test_registry.py` fails while a registered channel has no
-settings here, or a registered warehouse has no place in `tests/places`.
+Tests parametrize over these names. `test_registry.py` fails while a registered channel has no contract
+tests with an example, or a registered warehouse has no place in `tests/places`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any
+from importlib.util import find_spec
 
-Settings = dict[str, Any]
+from werkzeug.wrappers import Response
+
+from tests.channels.contract import ChannelContract
+from tests.channels.examples import Example, HttpExample, LocalExample, Settings, SmtpExample
+from tests.channels.receiver import response
 
 
 def registered(group: str) -> tuple[str, ...]:
@@ -22,37 +27,44 @@ WAREHOUSES = registered("warehouses")
 STORES = registered("stores")
 CHANNELS = registered("channels")
 
-# Settings for a receiver at a URL on loopback, by a name that begins with the channel's type.
+
+def examples_of(kind: str) -> Iterator[Example]:
+    """The examples in the contract tests of a channel type, which are in tests/channels/test_<type>.py."""
+    module = f"tests.channels.test_{kind}"
+    if find_spec(module) is None:
+        return
+    for name, value in vars(import_module(module)).items():
+        is_contract = isinstance(value, type) and issubclass(value, ChannelContract)
+        if name.startswith("Test") and is_contract and value.example.kind == kind:
+            yield value.example
+
+
+EXAMPLES: Mapping[str, Example] = {
+    example.name: example for kind in CHANNELS for example in examples_of(kind)
+}
+HTTP_EXAMPLES: Mapping[str, HttpExample] = {
+    name: example for name, example in EXAMPLES.items() if isinstance(example, HttpExample)
+}
+
+# Settings by the example's name: for a receiver's URL, for a mail server's port, and as they are.
 HTTP_CHANNELS: Mapping[str, Callable[[str], Settings]] = {
-    "webhook": lambda url: {"url": url, "allow_private": True},
-    "teams": lambda url: {"url": url, "allow_private": True},
-    "pagerduty": lambda url: {"url": url, "allow_private": True, "routing_key": "key"},
-    "alertmanager": lambda url: {"url": url, "allow_private": True},
-    "slack by webhook": lambda url: {"webhook_url": url, "allow_private": True},
-    "slack by token": lambda url: {
-        "token": "token",
-        "channel": "#c",
-        "api_url": url,
-        "allow_private": True,
-    },
-    "apprise": lambda url: {"urls": [url.replace("http", "json", 1).split("?")[0]]},
+    name: example.settings for name, example in HTTP_EXAMPLES.items()
 }
-
-# Settings for a mail server at a port on loopback.
 SMTP_CHANNELS: Mapping[str, Callable[[int], Settings]] = {
-    "email": lambda port: {
-        "host": "127.0.0.1",
-        "port": port,
-        "security": "none",
-        "from": "a@example.org",
-        "to": "b@example.org",
-    },
+    name: example.settings for name, example in EXAMPLES.items() if isinstance(example, SmtpExample)
 }
-
-# Settings of channels that write on this machine.
-LOCAL_CHANNELS: Mapping[str, Settings] = {"console": {}, "file": {"path": "alerts.jsonl"}}
+LOCAL_CHANNELS: Mapping[str, Settings] = {
+    name: example.settings
+    for name, example in EXAMPLES.items()
+    if isinstance(example, LocalExample)
+}
 
 
 def channel_type(name: str) -> str:
-    """The registered type of a name above: `slack` of `slack by token`."""
+    """The registered type that a name begins with: `slack` of `slack by token`."""
     return name.split()[0]
+
+
+def acceptance(name: str) -> Response:
+    """The response of a channel's receiver when it accepts."""
+    return response(HTTP_EXAMPLES[name].accepts)

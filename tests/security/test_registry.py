@@ -6,12 +6,9 @@ from tests.places.place import NAMES
 
 from .registry import (
     CHANNELS,
-    HTTP_CHANNELS,
-    LOCAL_CHANNELS,
-    SMTP_CHANNELS,
+    EXAMPLES,
     STORES,
     WAREHOUSES,
-    channel_type,
 )
 
 
@@ -20,5 +17,4 @@ def test_every_registered_warehouse_and_store_has_a_place_in_the_tests() -> None
 
 
 def test_every_registered_channel_is_attacked() -> None:
-    attacked = {channel_type(name) for name in (*HTTP_CHANNELS, *SMTP_CHANNELS, *LOCAL_CHANNELS)}
-    assert attacked == set(CHANNELS)
+    assert {example.kind for example in EXAMPLES.values()} == set(CHANNELS)

@@ -20,10 +20,10 @@ from sentinel.channels.address import refused
 from sentinel.channels.http import Transport
 from sentinel.core.errors import ConfigError, DeliveryError
 from tests.channels.contract import build
-from tests.channels.receiver import acceptance, receiving
+from tests.channels.receiver import receiving
 from tests.fakes import message
 
-from ..registry import HTTP_CHANNELS, channel_type
+from ..registry import HTTP_CHANNELS, acceptance, channel_type
 
 # Reached by no channel, whatever its settings.
 NEVER = (

@@ -15,19 +15,18 @@ from werkzeug.wrappers import Response
 from sentinel.channels.http import Transport
 from sentinel.core.errors import DeliveryError
 from tests.channels.contract import build
-from tests.channels.receiver import acceptance, answering, receiving
+from tests.channels.examples import DELIVERED, PERMANENT, RETRY, Replies
+from tests.channels.receiver import answering, receiving
 from tests.fakes import message, notification
 
-from ..registry import HTTP_CHANNELS, channel_type
+from ..registry import HTTP_CHANNELS, HTTP_EXAMPLES, acceptance, channel_type
 
-DELIVERED, RETRY, PERMANENT = "delivered", "retry", "permanent"
 PAGE = (
     "<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body>corporate proxy</body></html>"
 )
-Answers = Mapping[str, tuple[int, str, str]]
 
 # Of no receiver: they come from proxies, captive portals, and forms to log in.
-FOREIGN: Answers = {
+FOREIGN: Replies = {
     "a page": (200, "text/html", PAGE),
     "a page of 202": (202, "text/html", PAGE),
     "a page as text": (200, "text/plain", PAGE.lower()),
@@ -38,21 +37,7 @@ FOREIGN: Answers = {
     "a login of the proxy": (407, "text/html", PAGE),
     "a page of an error": (502, "text/html", PAGE),
 }
-# Of those, a receiver of webhooks may mean acceptance; the others say it in their own way.
-VAGUE: Answers = {
-    "200 without a body": (200, "", ""),
-    "204": (204, "", ""),
-    "201": (201, "application/json", "{}"),
-    "an error in JSON": (200, "application/json", '{"error": "no such tenant"}'),
-    "a failure in JSON": (200, "application/json", '{"status": "error", "message": "no"}'),
-    "JSON that breaks off": (200, "application/json", '{"status": "succ'),
-    "another text": (200, "text/plain", "accepted"),
-    "a number": (200, "application/json", "42"),
-    "a list": (200, "application/json", '["ok"]'),
-    "comments without a page": (200, "text/html", "<!---->" * 580),
-    "JSON that nests deep": (200, "application/json", "[" * 4_000),
-}
-REFUSED: Answers = {
+REFUSED: Replies = {
     "redirected": (302, "", ""),
     "moved": (301, "text/html", PAGE),
     "wrong": (400, "text/plain", "no"),
@@ -60,93 +45,15 @@ REFUSED: Answers = {
     "not found": (404, "text/plain", "no"),
     "gone": (410, "text/plain", "no"),
 }
-LATER: Answers = {
+LATER: Replies = {
     "timeout": (408, "", ""),
     "too many": (429, "", ""),
     "broken": (500, "", ""),
     "unavailable": (503, "", ""),
 }
-EVERYONE: Mapping[str, Answers] = {
+EVERYONE: Mapping[str, Replies] = {
     RETRY: {**FOREIGN, **LATER},
     PERMANENT: REFUSED,
-}
-
-# Where a channel's verdict differs, or is about answers of its own.
-OWN: Mapping[str, Mapping[str, Answers]] = {
-    "webhook": {DELIVERED: {**VAGUE, "text of a framework": (200, "text/html", "OK")}},
-    "teams": {
-        RETRY: {
-            **VAGUE,
-            "busy": (
-                200,
-                "text/plain",
-                "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP "
-                "error 429 with ContextId tcid=0,server=X",
-            ),
-            "busy in another way": (
-                200,
-                "text/plain",
-                "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP "
-                "error 412 with ContextId tcid=0",
-            ),
-            "an error without a number": (
-                200,
-                "text/plain",
-                "Webhook message delivery failed with error: unknown",
-            ),
-        },
-        PERMANENT: {
-            "too large": (
-                200,
-                "text/plain",
-                "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP "
-                "error 413 with ContextId tcid=0",
-            ),
-            "gone, in a 200": (
-                200,
-                "text/plain",
-                "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP "
-                "error 410 with ContextId tcid=0",
-            ),
-        },
-        DELIVERED: {
-            "of a connector": (200, "text/plain", "1"),
-            "of a flow": (202, "", ""),
-            "of a flow, with JSON": (202, "application/json", "{}"),
-        },
-    },
-    "pagerduty": {
-        RETRY: {
-            **VAGUE,
-            "202 without a body": (202, "", ""),
-            "invalid in a 202": (202, "application/json", '{"status": "invalid event"}'),
-        },
-    },
-    "alertmanager": {
-        RETRY: {name: answer for name, answer in VAGUE.items() if name != "200 without a body"},
-        DELIVERED: {
-            "200 without a body": (200, "", ""),
-            "version 1": (200, "application/json", '{"status": "success"}'),
-        },
-    },
-    "slack by webhook": {
-        RETRY: VAGUE,
-        PERMANENT: {"denied": (200, "application/json", '{"ok": false, "error": "no_service"}')},
-        DELIVERED: {"JSON": (200, "application/json", '{"ok": true}')},
-    },
-    "slack by token": {
-        RETRY: {
-            **VAGUE,
-            "the webhook's": (200, "text/html", "ok"),
-            "no message": (200, "application/json", '{"ok": true}'),
-            "busy": (200, "application/json", '{"ok": false, "error": "ratelimited"}'),
-        },
-        PERMANENT: {
-            "denied": (200, "application/json", '{"ok": false, "error": "invalid_auth"}'),
-        },
-    },
-    # The library judges, by the status; what it refuses is tried again.
-    "apprise": {},
 }
 
 
@@ -155,7 +62,7 @@ def cases() -> list[Any]:
     for channel in HTTP_CHANNELS:
         if channel == "apprise":
             continue
-        for verdict, answers in [*EVERYONE.items(), *OWN[channel].items()]:
+        for verdict, answers in [*EVERYONE.items(), *HTTP_EXAMPLES[channel].verdicts.items()]:
             found += [
                 pytest.param(channel, answer, verdict, id=f"{channel}: {name}")
                 for name, answer in answers.items()
@@ -173,10 +80,6 @@ def verdict_on(channel: str, answer: Response, folder: Path) -> tuple[str, str]:
         except DeliveryError as error:
             return (PERMANENT if error.permanent else RETRY), error.message
     return DELIVERED, ""
-
-
-def test_every_channel_has_a_table() -> None:
-    assert set(OWN) == set(HTTP_CHANNELS)
 
 
 @pytest.mark.parametrize("channel", HTTP_CHANNELS)
@@ -247,7 +150,7 @@ def test_pagerduty_continues_where_it_was_refused(tmp_path: Path) -> None:
     rows = [notification(name, message_id="together") for name in "abc"]
     earlier = {row.episode_id: f"key {row.episode_id}" for row in rows}
     with receiving() as receiver:
-        receiver.channel = "pagerduty"
+        receiver.accepts = HTTP_EXAMPLES["pagerduty"].accepts
         receiver.answers = [acceptance("pagerduty"), Response(status=500)]
         channel, _ = build("pagerduty", HTTP_CHANNELS["pagerduty"](receiver.url), tmp_path)
         with pytest.raises(DeliveryError) as caught:

@@ -14,10 +14,10 @@ import pytest
 from sentinel.core.errors import DeliveryError
 from sentinel.ports import Receipt
 from tests.channels.contract import build
-from tests.channels.receiver import acceptance, answering
+from tests.channels.receiver import answering
 from tests.fakes import message
 
-from ..registry import HTTP_CHANNELS, channel_type
+from ..registry import HTTP_CHANNELS, acceptance, channel_type
 
 # Apprise's plugins read answers in a process of their own.
 OUR_OWN = [name for name in HTTP_CHANNELS if name != "apprise"]

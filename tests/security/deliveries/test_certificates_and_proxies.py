@@ -25,11 +25,11 @@ from sentinel.channels.registry import build_channel
 from sentinel.core.errors import ConfigError, DeliveryError
 from sentinel.ports import Receipt
 from tests.channels.contract import HERE, build
-from tests.channels.receiver import acceptance, receiving
+from tests.channels.receiver import receiving
 from tests.cli.conftest import Project, acme, template  # noqa: F401 - fixtures
 from tests.fakes import message
 
-from ..registry import HTTP_CHANNELS, channel_type
+from ..registry import HTTP_CHANNELS, acceptance, channel_type
 from .peers import Authority, Peer, Proxy, peer, read_head
 
 PASSWORD = "pr0xy-s3cret"

@@ -6,7 +6,7 @@ import html
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote
@@ -19,17 +19,12 @@ from sentinel.channels.escape import unpinged
 from sentinel.channels.registry import channel_types
 from sentinel.ports import Message
 from tests.channels.contract import build
-from tests.channels.receiver import acceptance, receiving
+from tests.channels.examples import strings_in
+from tests.channels.receiver import receiving
 from tests.channels.services import every_service
 from tests.channels.slack_stub import slack
 from tests.fakes import message, notification, payload
-from tests.security.registry import (
-    CHANNELS,
-    HTTP_CHANNELS,
-    LOCAL_CHANNELS,
-    SMTP_CHANNELS,
-    channel_type,
-)
+from tests.security.registry import EXAMPLES, HTTP_CHANNELS, HTTP_EXAMPLES, acceptance, channel_type
 
 # By the service in whose text it calls somebody, or makes a link with another text.
 MENTIONS = {
@@ -105,19 +100,7 @@ def _parsed(text: str) -> Any:
 
 def texts_in(body: bytes) -> Iterator[str]:
     """Every text of a body."""
-    return _strings(document_in(body))
-
-
-def _strings(document: Any) -> Iterator[str]:
-    if isinstance(document, str):
-        yield document
-    elif isinstance(document, dict):
-        for key, value in document.items():
-            yield key
-            yield from _strings(value)
-    elif isinstance(document, list):
-        for each in document:
-            yield from _strings(each)
+    return strings_in(document_in(body))
 
 
 def readings(text: str) -> set[str]:
@@ -185,60 +168,20 @@ def test_no_mention_is_made_of_two_values_side_by_side(first: str, second: str) 
 
 # -- channels ----------------------------------------------------------------------------------
 
-Check = Callable[[Any], None]
-
 
 def calls_nobody(document: Any) -> None:
-    assert [found for text in _strings(document) for found in surviving(text)] == []
+    assert [found for text in strings_in(document) for found in surviving(text)] == []
 
 
-def is_slack_text(document: Any) -> None:
-    """Slack takes mentions in angle brackets only, unless it is asked to find names, and none in
-    plain text.
-
-    Source: its documentation, "Formatting text for app surfaces" and "Text object".
-    """
-    assert not {"parse", "link_names"} & set(document)
-    assert "<" not in document["text"]
-    for block in document["blocks"]:
-        for text in (block["text"],) if "text" in block else block["elements"]:
-            if text["type"] == "mrkdwn":
-                assert text["verbatim"] is True
-                assert not re.search(r"<(?!https://example\.com/runbook\|)", text["text"])
-            else:
-                assert text["type"] == "plain_text"
-
-
-def is_teams_text(document: Any) -> None:
-    """Teams takes `<at>` only with an entity of the card.
-
-    Source: its documentation, "Format cards in Teams", "Mention support within Adaptive Cards".
-    """
-    texts = list(_strings(document))
-    assert "entities" not in texts
-    assert not [text for text in texts if re.search("(?<!\\\\)<", text)]
-
-
-CHECKS: dict[str, Check] = {
-    "apprise": calls_nobody,
-    "pagerduty": calls_nobody,
-    "alertmanager": calls_nobody,
-    "slack": is_slack_text,
-    "teams": is_teams_text,
-}
-EXEMPT = {
-    "webhook": "its JSON is for programs, which get values as they are",
-    "file": "its JSON is for programs, which get values as they are",
-    "console": "a terminal calls nobody",
-    "email": "a mail goes to its envelope's recipients, which test_mail.py checks",
+CHECKED_EXAMPLES = {
+    name: example for name, example in HTTP_EXAMPLES.items() if not example.mentions_allowed
 }
 
 
 def test_every_channel_is_checked_or_exempt_for_a_reason() -> None:
-    assert set(CHECKS) | set(EXEMPT) == set(CHANNELS)
-    assert not set(CHECKS) & set(EXEMPT)
-    known = (*HTTP_CHANNELS, *SMTP_CHANNELS, *LOCAL_CHANNELS)
-    assert {channel_type(name) for name in known} == set(CHANNELS)
+    assert {name for name, example in EXAMPLES.items() if not example.mentions_allowed} == set(
+        CHECKED_EXAMPLES
+    )
 
 
 def _settings_of(name: str) -> set[str]:
@@ -247,8 +190,7 @@ def _settings_of(name: str) -> set[str]:
 
 CHECKED = [
     (name, number, template)
-    for name in HTTP_CHANNELS
-    if channel_type(name) in CHECKS
+    for name in CHECKED_EXAMPLES
     for number in (1, 3)
     for template in (False, True)
     if not template or "template" in _settings_of(name)
@@ -270,7 +212,7 @@ def test_values_call_nobody(name: str, number: int, template: bool, tmp_path: Pa
         bodies += _sent(name, message(*rows), values, tmp_path)
     assert bodies
     for body in bodies:
-        CHECKS[kind](document_in(body))
+        (CHECKED_EXAMPLES[name].check_mentions or calls_nobody)(document_in(body))
 
 
 def _sent(name: str, told: Message, values: dict[str, Any], folder: Path) -> list[bytes]:
