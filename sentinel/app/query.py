@@ -236,8 +236,7 @@ class QueryRunner:
         if self.stop.is_set():
             return Observed(alert, _STOPPED)
         observed = self.query(session, alert, compiled)
-        failed = observed.reading.outcome in (Outcome.ALERT, Outcome.ERROR)
-        if self.options.fail_fast and failed:
+        if self.options.fail_fast and observed.reading.outcome.traits.stops_run:
             self.stop.set()  # here, before this thread takes the next alert
         return observed
 

@@ -63,7 +63,7 @@ def _recorded_before(observed: Iterable[Observed], snapshot: Snapshot) -> frozen
         each.alert.id
         for each in observed
         if (recorded := snapshot.recorded.get(each.alert.id)) is not None
-        and recorded.outcome is not Outcome.ERROR
+        and not recorded.outcome.traits.failed
     )
 
 

@@ -54,7 +54,7 @@ class Result:
         """A sort key: what fires first, the worst of it first."""
         order = {Phase.FIRING: 0, Phase.RECOVERING: 1, Phase.PENDING: 3}
         place = order.get(self.phase, 4) if self.phase else 4
-        if self.outcome is Outcome.ERROR or "resolved" in self.events:
+        if self.outcome.traits.failed or "resolved" in self.events:
             place = min(place, 2)
         rank = self.severity.rank if self.severity and place < 4 else 0
         return (place, -rank, self.alert, self.instance)
@@ -94,7 +94,7 @@ class Report:
 
     def exit_code(self, fail_on: Severity | None) -> int:
         """The exit code of `run`; `fail_on` None means that firing is no failure."""
-        if any(each.outcome is Outcome.ERROR for each in self.results):
+        if any(each.outcome.traits.failed for each in self.results):
             return EXIT_FAILED
         if self.undelivered:
             return EXIT_UNDELIVERABLE

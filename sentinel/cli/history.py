@@ -99,11 +99,12 @@ def _row(row: HistoryRow) -> list[str | Text]:
         for each in row.reasons
     )
     words = clean(row.error or row.message or "").strip().splitlines()
-    styles = {"alert": "bold red", "error": "bold magenta", "ok": "green"}
     return [
         shown_time(row.as_of),
         name,
-        Text(str(row.outcome or row.kind), style=styles.get(str(row.outcome), "dim")),
+        Text(
+            str(row.outcome or row.kind), style=row.outcome.traits.style if row.outcome else "dim"
+        ),
         phase,
         "" if row.actual_value is None else amount(row.actual_value),
         "" if row.threshold is None else amount(row.threshold),

@@ -46,10 +46,9 @@ _STYLES = {
     "firing": "bold red",
     "recovering": "yellow",
     "pending": "yellow",
-    "error": "bold magenta",
-    "empty": "dim",
-    "skipped": "dim",
-    "ok": "green",
+    # Those that hide the phase first: it is also the order of the sums.
+    **{str(each): each.traits.style for each in Outcome if each.traits.hides_phase != "never"},
+    **{str(each): each.traits.style for each in Outcome if each.traits.hides_phase == "never"},
     "resolved": "bold green",
 }
 
@@ -244,9 +243,8 @@ def _row(result: Result, told: Report) -> list[str | Text]:
 
 
 def _word(result: Result) -> str:
-    if result.outcome in (Outcome.ERROR, Outcome.EMPTY):
-        return str(result.outcome)
-    if result.outcome is Outcome.SKIPPED and not result.firing:
+    hides_phase = result.outcome.traits.hides_phase
+    if hides_phase == "always" or (hides_phase == "unless firing" and not result.firing):
         return str(result.outcome)
     if "resolved" in result.events:
         return "resolved"

@@ -62,7 +62,7 @@ def _errors(store: HistoryReader, snapshot: Snapshot) -> dict[str, str]:
         return {}
     query = HistoryQuery(
         alert_ids=frozenset(state.alert_id for state in failing),
-        outcomes=frozenset({str(Outcome.ERROR)}),
+        outcomes=frozenset(str(each) for each in Outcome if each.traits.failed),
         limit=len(failing) * 20,
     )
     # The newest come first, so that the last one written here is left out by those before it.

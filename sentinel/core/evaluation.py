@@ -32,12 +32,50 @@ _LONGEST_ERROR = 4_000
 _RESERVED = ("status", "actual_value", "threshold", "severity", "message")
 
 
+@dataclass(frozen=True)
+class OutcomeTraits:
+    """What the rest of Sentinel needs to know of an outcome.
+
+    `style`: its style in tables, one of rich's.
+    `uses_slot`: it changes state and uses up its slot; without it, the slot is still due.
+    `failed`: the alert could not be evaluated. Its health fails, its slot may be evaluated again, and
+    `run` exits with 3.
+    `stops_run`: `--fail-fast` starts no further alert.
+    `compares`: an instance's next evaluation continues from this one.
+    `routine`: the daemon logs it at debug level unless something changed.
+    `hides_phase`: tables show it instead of the phase: always, never, or unless the instance fires.
+    """
+
+    style: str = "dim"
+    uses_slot: bool = True
+    failed: bool = False
+    stops_run: bool = False
+    compares: bool = True
+    routine: bool = False
+    hides_phase: Literal["always", "never", "unless firing"] = "never"
+
+
 class Outcome(StrEnum):
-    OK = "ok"
-    ALERT = "alert"
-    ERROR = "error"
-    EMPTY = "empty"
-    SKIPPED = "skipped"
+    """What an evaluation came to."""
+
+    traits: OutcomeTraits
+
+    def __new__(cls, value: str, traits: OutcomeTraits = OutcomeTraits()) -> Outcome:
+        outcome = str.__new__(cls, value)
+        outcome._value_ = value
+        outcome.traits = traits
+        return outcome
+
+    OK = "ok", OutcomeTraits("green", routine=True)
+    ALERT = "alert", OutcomeTraits("bold red", stops_run=True, routine=True)
+    ERROR = (
+        "error",
+        OutcomeTraits(
+            "bold magenta", failed=True, stops_run=True, compares=False, hides_phase="always"
+        ),
+    )
+    EMPTY = "empty", OutcomeTraits(compares=False, routine=True, hides_phase="always")
+    SKIPPED = "skipped", OutcomeTraits(uses_slot=False, hides_phase="unless firing")
 
 
 class ContractError(ValueError):

@@ -25,7 +25,7 @@ def advance_health(
 
     `lost`: it can't be evaluated since the warehouse is lost, as all others of its batch.
     """
-    if outcome is not Outcome.ERROR:
+    if not outcome.traits.failed:
         healthy = replace(
             head,
             health=Health.HEALTHY,

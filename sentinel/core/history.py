@@ -86,7 +86,7 @@ def _row(
 ) -> HistoryRow:
     before, after, seen, tick = step.before, step.after, step.observation, execution.tick
     # A slot that was skipped is still to be evaluated: its own row must not be in the way then.
-    once_a_slot = tick.slot is not None and step.outcome is not Outcome.SKIPPED
+    once_a_slot = tick.slot is not None and step.outcome.traits.uses_slot
     moment = isoformat(tick.slot) if once_a_slot and tick.slot else execution.run_id
     key = hash_id(after.state_key, moment, str(execution.attempt), judged.kind)
     return HistoryRow(

@@ -212,7 +212,7 @@ def apply_reading(
     rows = {state.instance: _renamed(state, alert) for state in own}
     head = rows.get("") or _new_state(alert, project, "")
     adopted = tuple(rows.values()) if dropped else ()
-    if reading.outcome is Outcome.SKIPPED or _late(head, tick):
+    if not reading.outcome.traits.uses_slot or _late(head, tick):
         recorded = _recorded_only(head, rows, reading)
         noted = (*(row for row in adopted if not row.is_head), *_used_up(head, reading, tick))
         if adopted and not any(row.is_head for row in noted):
@@ -251,7 +251,7 @@ def apply_reading(
 def _used_up(head: State, reading: Reading, tick: EvaluationTime) -> tuple[State, ...]:
     """The head of an alert whose slot was evaluated, though too late to change anything."""
     last, slot = head.last_slot, tick.slot
-    if reading.outcome is Outcome.SKIPPED or slot is None or (last is not None and slot <= last):
+    if not reading.outcome.traits.uses_slot or slot is None or (last is not None and slot <= last):
         return ()
     return (replace(head, last_slot=slot, updated_at=tick.now),)
 
@@ -312,8 +312,8 @@ def _late(head: State, tick: EvaluationTime) -> bool:
     last = head.last_as_of
     if last is None or last > tick.now:
         return False
-    tried_again = tick.as_of == last and head.last_outcome is Outcome.ERROR
-    return tick.as_of <= last and not tried_again
+    failed = head.last_outcome is not None and head.last_outcome.traits.failed
+    return tick.as_of <= last and not (failed and tick.as_of == last)
 
 
 def _consecutive(head: State, state: State, tick: EvaluationTime) -> bool:
@@ -321,7 +321,7 @@ def _consecutive(head: State, state: State, tick: EvaluationTime) -> bool:
     return (
         head.last_as_of is not None
         and state.last_as_of == head.last_as_of < tick.as_of
-        and head.last_outcome not in (Outcome.ERROR, Outcome.EMPTY)
+        and (head.last_outcome is None or head.last_outcome.traits.compares)
         and not tick.missed_slots
     )
 
@@ -359,7 +359,7 @@ def _absent(
 ) -> Iterable[tuple[str, tuple[Observation, str]]]:
     """What it means for known instances that the result doesn't hold them."""
     for state in rows:
-        if state.phase is None or state.instance in observed or reading.outcome is Outcome.ERROR:
+        if state.phase is None or state.instance in observed or reading.outcome.traits.failed:
             continue
         if reading.absent == "unknown":
             continue

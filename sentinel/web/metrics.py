@@ -110,7 +110,7 @@ class Metrics:
             if seen.duration_ms is not None:
                 self._query.observe(seen.duration_ms / 1000)
             slot = slots.get(seen.alert.id)
-            if slot is not None and judged.reading.outcome is not Outcome.SKIPPED:
+            if slot is not None and judged.reading.outcome.traits.uses_slot:
                 self._missed.inc(slot.missed)
             if slot is not None and seen.began_at is not None and isinstance(seen.alert, Alert):
                 due = slot.at + start_offset(seen.alert)

@@ -17,7 +17,6 @@ from sentinel.app.daemon.parts import Instruments, LoadedProject
 from sentinel.app.problems import Log, Problems
 from sentinel.core.alert import BrokenAlert, row_ids
 from sentinel.core.due import Due, Slot, Timetable, last_slots
-from sentinel.core.evaluation import Outcome
 from sentinel.core.values import isoformat
 from sentinel.ports import Lease
 
@@ -100,7 +99,11 @@ class Batches:
         Does nothing if `loaded` is no longer current by then. Raises StoreError.
         """
         states = loaded.store.snapshot(row_ids(loaded.alerts.all)).states
-        failed = {s.alert_id for s in states if s.is_head and s.last_outcome is Outcome.ERROR}
+        failed = {
+            s.alert_id
+            for s in states
+            if s.is_head and s.last_outcome and s.last_outcome.traits.failed
+        }
         with self._lock:
             if not is_current():
                 return
@@ -262,8 +265,7 @@ def log_part(log: Log, part: Evaluated, slots: Mapping[str, Slot]) -> None:
         counts[str(outcome)] = counts.get(str(outcome), 0) + 1
         events = [str(each.event) for step in update.steps for each in step.transitions]
         slot = slots.get(alert.id)
-        quiet = outcome in (Outcome.OK, Outcome.EMPTY, Outcome.ALERT) and not events
-        write = log.debug if quiet else log.info
+        write = log.debug if outcome.traits.routine and not events else log.info
         write(
             "evaluated",
             run_id=part.run_id,
