@@ -10,7 +10,7 @@ from sentinel.app.compile import describe_fault
 from sentinel.app.record import Entry, Recorder
 from sentinel.app.removal import group_by_alert, update_orphaned_alerts
 from sentinel.core.alert import row_ids
-from sentinel.core.errors import SentinelError, StoreError
+from sentinel.core.errors import SentinelError, StoreError, StoreLost
 from sentinel.core.evaluation import Outcome, Reading
 from sentinel.core.history import Execution
 from sentinel.core.lifecycle import AlertUpdate, apply_reading
@@ -145,7 +145,7 @@ class BatchRecorder:
         """
         orphans = self._orphaned_alert_ids()
         try:
-            return self._commit(observed, orphans)
+            return self._commit_whole(observed, orphans)
         except Exception as error:
             if not self._caused_by_one_alert(error):
                 raise
@@ -158,6 +158,12 @@ class BatchRecorder:
             if orphans:
                 parts.append(self._commit_orphans(orphans))
             return join_parts(parts)
+
+    def _commit_whole(self, observed: Sequence[Observed], orphans: frozenset[str]) -> Evaluated:
+        try:
+            return self._commit(observed, orphans)
+        except StoreLost:
+            return self._commit(observed, orphans)  # on another connection
 
     def _orphaned_alert_ids(self) -> frozenset[str]:
         known = self.batch.alerts.known

@@ -80,6 +80,10 @@ class StoreError(SentinelError):
     pass
 
 
+class StoreLost(StoreError):
+    """The connection to the store was lost, or none could be opened. The same may work again."""
+
+
 class TablesMissing(StoreError):
     pass
 

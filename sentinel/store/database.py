@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 from tenacity import (
     Retrying,
     retry_if_exception_type,
@@ -16,7 +16,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from sentinel.core.errors import StateConflict, StoreError, TablesMissing
+from sentinel.core.errors import StateConflict, StoreError, StoreLost, TablesMissing
 from sentinel.core.project import StoreTables
 from sentinel.store.catalog import check_relation, names_of
 from sentinel.store.dialect import Dialect
@@ -86,7 +86,7 @@ class StoreDatabase:
 
     @contextmanager
     def transaction(self, *, read_only: bool = False) -> Iterator[Connection]:
-        """A transaction; raises StateConflict if another writer was first, and StoreError."""
+        """A transaction; raises StateConflict if another writer was first, StoreLost and StoreError."""
         with self._open(read_only) as engine:
             try:
                 with engine.begin() as connection:
@@ -96,7 +96,8 @@ class StoreDatabase:
                 words = self.dialect.words(cause)
                 if isinstance(error, IntegrityError) or self.dialect.lost_race(cause):
                     raise StateConflict(f"another writer was first: {words}") from None
-                raise StoreError(f"Sentinel's tables can't be used: {words}") from None
+                kind = StoreLost if _is_lost(error) else StoreError
+                raise kind(f"Sentinel's tables can't be used: {words}") from None
 
     def now(self, connection: Connection) -> datetime:
         """The store's clock, in UTC."""
@@ -130,3 +131,10 @@ class StoreDatabase:
 def _cause(error: SQLAlchemyError) -> BaseException:
     """The driver's own error, where there is one."""
     return getattr(error, "orig", None) or error
+
+
+def _is_lost(error: SQLAlchemyError) -> bool:
+    """Whether a connection broke, or could not be opened: then there is no statement."""
+    if isinstance(error, OperationalError) and error.statement is None:
+        return True
+    return isinstance(error, DBAPIError) and error.connection_invalidated

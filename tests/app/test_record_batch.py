@@ -13,7 +13,7 @@ from sentinel.app.alerts import Alerts
 from sentinel.app.batch import BatchContext, BatchOptions, Evaluated, Observed
 from sentinel.app.record_batch import BatchRecorder
 from sentinel.core.due import Slot
-from sentinel.core.errors import LeaseLost, StoreError
+from sentinel.core.errors import LeaseLost, StoreError, StoreLost
 from sentinel.core.evaluation import Observation, Outcome, Reading
 from sentinel.core.notification import Status
 from sentinel.core.severity import Severity
@@ -130,6 +130,35 @@ def test_an_alert_that_can_t_be_recorded_gets_an_error_and_the_others_are_record
     assert "can't be recorded" in error
     assert "***" in error, "without secrets"
     assert evaluated.unrecorded == frozenset()
+
+
+@dataclass
+class LosingStore(MemoryStore):
+    """A store whose connection is lost so many times, and which answers in between."""
+
+    losses: int = 1
+
+    def _write(self, batch: Batch) -> None:
+        if self.losses:
+            self.losses -= 1
+            raise StoreLost("the connection was closed")
+        super()._write(batch)
+
+
+@pytest.mark.parametrize("names", [("a",), ("a", "b", "c")])
+def test_a_lost_connection_is_no_alert_s_fault(names: tuple[str, ...]) -> None:
+    it = Bench(names, LosingStore())
+    it.record()
+    assert it.outcomes == dict.fromkeys(names, "alert")
+    assert it.faults == []
+
+
+def test_a_store_that_is_lost_again_and_again_records_nothing() -> None:
+    it = Bench(("a", "b"), LosingStore(losses=9))
+    with pytest.raises(StoreLost):
+        it.record()
+    assert it.outcomes == {}
+    assert it.faults == []
 
 
 def test_an_alert_whose_error_can_t_be_recorded_either_is_reported_as_unrecorded() -> None:
