@@ -81,7 +81,7 @@ class StoreError(SentinelError):
 
 
 class StoreLost(StoreError):
-    """The connection to the store was lost, or none could be opened. The same may work again."""
+    """The connection to the store was lost. The same may work on another one."""
 
 
 class TablesMissing(StoreError):

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from tenacity import (
     Retrying,
     retry_if_exception_type,
@@ -96,7 +96,8 @@ class StoreDatabase:
                 words = self.dialect.words(cause)
                 if isinstance(error, IntegrityError) or self.dialect.lost_race(cause):
                     raise StateConflict(f"another writer was first: {words}") from None
-                kind = StoreLost if _is_lost(error) else StoreError
+                lost = isinstance(error, DBAPIError) and error.connection_invalidated
+                kind = StoreLost if lost else StoreError
                 raise kind(f"Sentinel's tables can't be used: {words}") from None
 
     def now(self, connection: Connection) -> datetime:
@@ -131,10 +132,3 @@ class StoreDatabase:
 def _cause(error: SQLAlchemyError) -> BaseException:
     """The driver's own error, where there is one."""
     return getattr(error, "orig", None) or error
-
-
-def _is_lost(error: SQLAlchemyError) -> bool:
-    """Whether a connection broke, or could not be opened: then there is no statement."""
-    if isinstance(error, OperationalError) and error.statement is None:
-        return True
-    return isinstance(error, DBAPIError) and error.connection_invalidated

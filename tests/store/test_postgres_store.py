@@ -24,7 +24,6 @@ from sentinel.store.postgres import PostgresDialect
 from sentinel.store.sql import SqlStore
 from sentinel.warehouses.contract import WarehouseContext
 from sentinel.warehouses.postgres import Postgres
-from tests.channels.receiver import closed_port
 from tests.docs.pages import all_pages
 from tests.fakes import mark, notification, state, write
 from tests.places.postgres import PostgresPlace
@@ -295,11 +294,6 @@ def test_a_server_that_hangs_up_in_the_middle_leaves_nothing_of_a_batch(
     with pytest.raises(StoreLost, match="Sentinel's tables can't be used"):
         store_of(emptied).commit([], decide)
     assert store_of(emptied).snapshot().states == ()
-
-
-def test_a_server_that_can_t_be_reached_is_lost(emptied: PostgresPlace) -> None:
-    with pytest.raises(StoreLost):
-        store_of(replace(emptied, port=closed_port())).now()
 
 
 def test_reading_needs_no_right_to_write(own: PostgresPlace) -> None:
