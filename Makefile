@@ -53,7 +53,7 @@ export DO_NOT_TRACK := 1
 # The tests start hundreds of processes: none of them should compile dbt anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: audit sbom digests help setup setup-places demo test test-fast test-one test-slow lint unit coverage coverage-report crash-test chaos-test security-fuzz soak format lock test-dbt test-orchestrators clean
+.PHONY: audit sbom digests help setup setup-places demo test test-fast test-one test-slow lint unit coverage coverage-report crash-test chaos-test security-fuzz soak reference format lock test-dbt test-orchestrators clean
 .PRECIOUS: .venv-dbt-%/.ready
 
 help: ## What can be made
@@ -119,6 +119,9 @@ test-image: setup setup-places ## Fill the image without a container engine, and
 
 soak: setup ## Measure the daemon's memory with 10,000 alerts, and a minute in which all are due
 	$(BIN)/python -m tests.daemon.soak 10000 600
+
+reference: setup ## Write the JSON Schemas and the tables of keys in docs/reference
+	$(BIN)/python -m tests.docs.generate
 
 format: setup ## Format Python and SQL
 	$(BIN)/ruff check --fix .

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from sentinel.core.alert import Alert, BrokenAlert, DefinitionContext
 from sentinel.core.history import HistoryRow
@@ -38,6 +39,11 @@ REASONS = {
     "not_delivered_yet": "the message before has not been accepted yet",
     "undeliverable": "the channel has not accepted it",
 }
+
+
+def sentence(reason: Mapping[str, Any]) -> str:
+    """One of `reasons` in history as a sentence."""
+    return REASONS.get(str(reason["reason"]), str(reason["reason"]).replace("_", " "))
 
 
 @dataclass(frozen=True)

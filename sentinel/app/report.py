@@ -13,8 +13,9 @@ from sentinel.app.delivery.result import Delivered
 from sentinel.core.evaluation import Outcome
 from sentinel.core.lifecycle import AlertUpdate
 from sentinel.core.notification import Notification, Status
+from sentinel.core.planning import NotificationDecision
 from sentinel.core.severity import Severity
-from sentinel.core.state import Phase, Step
+from sentinel.core.state import Event, Phase, State, Step
 
 EXIT_OK = 0
 EXIT_FIRING = 1
@@ -39,7 +40,7 @@ class Result:
     failures: int | None
     message: str | None
     context: Mapping[str, Any]
-    events: tuple[str, ...]
+    events: tuple[Event, ...]
     notified: tuple[str, ...]
     suppressed: Mapping[str, str]
     duration_ms: int | None
@@ -54,7 +55,7 @@ class Result:
         """A sort key: what fires first, the worst of it first."""
         order = {Phase.FIRING: 0, Phase.RECOVERING: 1, Phase.PENDING: 3}
         place = order.get(self.phase, 4) if self.phase else 4
-        if self.outcome.traits.failed or "resolved" in self.events:
+        if self.outcome.traits.failed or Event.RESOLVED in self.events:
             place = min(place, 2)
         rank = self.severity.rank if self.severity and place < 4 else 0
         return (place, -rank, self.alert, self.instance)
@@ -110,8 +111,9 @@ def report(
     evaluated: Evaluated, delivered: Delivered, elapsed_s: float, *, dry_run: bool
 ) -> Report:
     """What a batch came to, once its messages were sent or tried."""
+    notifications = _Notifications(evaluated, delivered, dry_run=dry_run)
     results = [
-        _result(evaluated, delivered, seen, judged, step, dry_run=dry_run)
+        _result(seen, judged, step, *notifications(step.after))
         for seen, judged in zip(evaluated.observed, evaluated.updates, strict=True)
         for step in (*_shown(judged), *_still_open(judged))
     ]
@@ -157,16 +159,13 @@ def _still_open(judged: AlertUpdate) -> list[Step]:
 
 
 def _result(
-    evaluated: Evaluated,
-    delivered: Delivered,
     seen: Observed,
     judged: AlertUpdate,
     step: Step,
-    *,
-    dry_run: bool,
+    notified: tuple[str, ...],
+    suppressed: Mapping[str, str],
 ) -> Result:
     after, observation = step.after, step.observation
-    notified, suppressed = _told(evaluated, delivered, step, dry_run=dry_run)
     error = judged.reading.error
     return Result(
         alert=after.alert,
@@ -182,7 +181,7 @@ def _result(
         failures=observation.failures if observation else None,
         message=observation.message if observation else error or after.message,
         context=observation.context if observation else {},
-        events=tuple(str(change.event) for change in step.transitions),
+        events=tuple(change.event for change in step.transitions),
         notified=notified,
         suppressed=suppressed,
         duration_ms=seen.duration_ms,
@@ -190,28 +189,32 @@ def _result(
     )
 
 
-def _told(
-    evaluated: Evaluated, delivered: Delivered, step: Step, *, dry_run: bool
-) -> tuple[tuple[str, ...], dict[str, str]]:
-    mine = [
-        each
-        for each in evaluated.plan.decisions
-        if (each.alert_id, each.instance) == (step.after.alert_id, step.after.instance)
-    ]
-    sent = {(row.alert_id, row.instance, row.channel) for row in delivered.sent}
-    dead = {(row.alert_id, row.instance, row.channel) for row in delivered.dead}
-    notified: list[str] = []
-    suppressed: dict[str, str] = {}
-    for each in mine:
-        key = (each.alert_id, each.instance, each.channel)
-        if key in sent:  # now, if not planned now
-            notified.append(each.channel)
-        elif not each.told:
-            suppressed.setdefault(each.channel, each.reason)
-        elif dry_run:
-            suppressed[each.channel] = "dry_run"
-        else:
-            suppressed[each.channel] = "undeliverable" if key in dead else "not_delivered_yet"
-    return tuple(dict.fromkeys(notified)), {
-        channel: reason for channel, reason in suppressed.items() if channel not in notified
-    }
+class _Notifications:
+    """Which channels were notified of an instance, and why the others were not."""
+
+    def __init__(self, evaluated: Evaluated, delivered: Delivered, *, dry_run: bool) -> None:
+        self._decisions: dict[tuple[str, str], list[NotificationDecision]] = {}
+        for each in evaluated.plan.decisions:
+            self._decisions.setdefault((each.alert_id, each.instance), []).append(each)
+        self._sent = {(row.alert_id, row.instance, row.channel) for row in delivered.sent}
+        self._dead = {(row.alert_id, row.instance, row.channel) for row in delivered.dead}
+        self._dry_run = dry_run
+
+    def __call__(self, state: State) -> tuple[tuple[str, ...], dict[str, str]]:
+        """The notified channels, and the reason for each of the others."""
+        notified: dict[str, None] = {}
+        suppressed: dict[str, str] = {}
+        for each in self._decisions.get((state.alert_id, state.instance), ()):
+            key = (each.alert_id, each.instance, each.channel)
+            if key in self._sent:  # in this run, even if it was planned before
+                notified[each.channel] = None
+            elif not each.told:
+                suppressed.setdefault(each.channel, each.reason)
+            elif self._dry_run:
+                suppressed[each.channel] = "dry_run"
+            else:
+                dead = key in self._dead
+                suppressed[each.channel] = "undeliverable" if dead else "not_delivered_yet"
+        return tuple(notified), {
+            channel: reason for channel, reason in suppressed.items() if channel not in notified
+        }

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from rich.text import Text
@@ -20,8 +20,9 @@ from sentinel.cli.options import (
     output_option,
     read_output,
 )
-from sentinel.cli.output import count
+from sentinel.cli.output import Output, count
 from sentinel.core.alert import parse_definitions
+from sentinel.core.documents import CheckDocument, DoctorDocument
 from sentinel.core.errors import SentinelError
 
 if TYPE_CHECKING:
@@ -42,34 +43,42 @@ def command(**values: Any) -> int:
     """
     output = read_output(values)
     installation = open_installation(values, output)
-    results: list[tuple[str, str, str, str | None]] = []
     with output.at_work():
-        for name, check in _checks(installation):
-            try:
-                found = check()
-            except SentinelError as error:
-                results.append((name, "fault", error.message, error.hint))
-                continue
-            if isinstance(found, Caution):
-                results.append((name, "warning", found.detail, found.hint))
-            else:
-                results.append((name, "ok", found, None))
+        checks = [_result(name, check) for name, check in _checks(installation)]
     if output.json:
-        checks = [
-            {"check": name, "ok": level != "fault", "level": level, "detail": detail, "hint": hint}
-            for name, level, detail, hint in results
-        ]
-        output.print_json({"checks": checks})
+        document: DoctorDocument = {"checks": checks}
+        output.print_json(document)
     else:
-        width = max(len(name) for name, *_ in results)
-        for name, level, detail, hint in results:
-            output.line(Text.assemble(_MARKS[level], (f"{name:<{width}}  ", "bold"), detail))
-            if hint:
-                first, *more = hint.splitlines()
-                output.line(Text.assemble(" " * (width + 7), ("hint: ", "bold"), first))
-                for line in more:  # at the margin, to be copied
-                    output.line(line)
-    return 2 if any(level == "fault" for _, level, *_ in results) else 0
+        _print(output, checks)
+    return 0 if all(each["ok"] for each in checks) else 2
+
+
+def _result(name: str, check: Callable[[], str | Caution]) -> CheckDocument:
+    try:
+        result = check()
+    except SentinelError as error:
+        return _check(name, "fault", error.message, error.hint)
+    if isinstance(result, Caution):
+        return _check(name, "warning", result.detail, result.hint)
+    return _check(name, "ok", result)
+
+
+def _check(
+    name: str, level: Literal["ok", "warning", "fault"], detail: str, hint: str | None = None
+) -> CheckDocument:
+    return {"check": name, "ok": level != "fault", "level": level, "detail": detail, "hint": hint}
+
+
+def _print(output: Output, checks: Sequence[CheckDocument]) -> None:
+    width = max(len(each["check"]) for each in checks)
+    for each in checks:
+        name = (f"{each['check']:<{width}}  ", "bold")
+        output.line(Text.assemble(_MARKS[each["level"]], name, each["detail"]))
+        if each["hint"]:
+            first, *more = each["hint"].splitlines()
+            output.line(Text.assemble(" " * (width + 7), ("hint: ", "bold"), first))
+            for line in more:  # at the margin, to be copied
+                output.line(line)
 
 
 _MARKS = {

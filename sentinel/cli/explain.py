@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,8 +10,8 @@ import click
 from rich.text import Text
 
 from sentinel.app.choose import choose
-from sentinel.app.documents import json_time, silence_document
-from sentinel.app.explain import REASONS, Explanation, explain_alert
+from sentinel.app.documents import explain_document
+from sentinel.app.explain import Explanation, explain_alert, sentence
 from sentinel.cli.options import (
     DbtCommand,
     dbt_options,
@@ -67,87 +67,6 @@ def command(**values: Any) -> int:
     else:
         _print(output, found)
     return 0
-
-
-# -- the document ------------------------------------------------------------------------------
-
-
-def explain_document(found: Explanation) -> dict[str, Any]:
-    """The document of `explain --output json`; its schema is schemas/explain.json."""
-    alert, head = found.alert, found.head
-    good = alert if isinstance(alert, Alert) else None
-    names = dict.fromkeys(alert.row_ids, alert.name)
-    now = found.snapshot.now
-    return {
-        "alert": alert.name,
-        "unique_id": alert.source.unique_id,
-        "schedule": good.cron.text if good and good.cron else None,
-        "channels": list(alert.channels),
-        "channels_from": found.recipients,
-        "health": head.health and str(head.health) if head else None,
-        "error_count": head.error_count if head else 0,
-        "instances": [_instance_document(found, state) for state in found.instances],
-        "silences": [
-            silence_document(each, names, now)
-            for each in found.snapshot.silences
-            if set(alert.row_ids) & set(each.alert_ids)
-        ],
-        "evaluations": [_evaluation_document(row) for row in found.history],
-        "undelivered": [
-            {
-                "instance": row.instance,
-                "channel": row.channel,
-                "event": str(row.event),
-                "status": str(row.status),
-                "attempts": row.attempts,
-                "last_error": row.last_error,
-            }
-            for row in found.undelivered
-        ],
-    }
-
-
-def _instance_document(found: Explanation, state: State) -> dict[str, Any]:
-    silence = found.snapshot.silence_of(state)
-    return {
-        "instance": state.instance,
-        "phase": str(state.phase),
-        "phase_since": json_time(state.phase_since),
-        "severity": state.severity and str(state.severity),
-        "actual_value": state.actual_value,
-        "threshold": state.threshold,
-        "message": state.message,
-        "episode_id": state.episode_id,
-        "episode_started": json_time(state.episode_started),
-        "acked_by": state.acked_by,
-        "acked_at": json_time(state.acked_at),
-        "ack_comment": state.ack_comment,
-        "silenced_until": json_time(silence.ends_at) if silence else None,
-    }
-
-
-def _evaluation_document(row: HistoryRow) -> dict[str, Any]:
-    return {
-        "as_of": json_time(row.as_of),
-        "kind": row.kind,
-        "instance": row.instance,
-        "outcome": row.outcome and str(row.outcome),
-        "phase_before": row.phase_before,
-        "phase_after": row.phase_after,
-        "actual_value": row.actual_value,
-        "threshold": row.threshold,
-        "message": row.error or row.message,
-        "events": list(row.events),
-        "reasons": [dict(each) | {"means": means(each)} for each in row.reasons],
-    }
-
-
-def means(reason: Mapping[str, Any]) -> str:
-    """A reason of history as a sentence."""
-    return REASONS.get(str(reason["reason"]), str(reason["reason"]).replace("_", " "))
-
-
-# -- for people --------------------------------------------------------------------------------
 
 
 def _print(output: Output, found: Explanation) -> None:
@@ -226,4 +145,4 @@ def _evaluation(row: HistoryRow) -> Iterator[str | Text]:
         yield f"    {line(row.error)}"
     for each in row.reasons:
         verb = "told" if each["told"] else "not told"
-        yield f"    {each['channel']}: {each['event']} {verb}: {means(each)}"
+        yield f"    {each['channel']}: {each['event']} {verb}: {sentence(each)}"

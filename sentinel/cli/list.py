@@ -9,7 +9,7 @@ import click
 from rich.text import Text
 
 from sentinel.app.alerts import select_alerts
-from sentinel.app.documents import json_time
+from sentinel.app.documents import list_document
 from sentinel.cli.options import (
     DbtCommand,
     dbt_options,
@@ -44,7 +44,7 @@ def command(**values: Any) -> int:
         )
     now = datetime.now(UTC)
     if output.json:
-        output.print_json({"alerts": [_document(alert, now) for alert in found.all]})
+        output.print_json(list_document(found.all, now))
         return 0
     rows = [_row(alert, now) for alert in found.all]
     output.table(["alert", "schedule", "next slot (UTC)", "severity", "owner", "channels"], rows)
@@ -72,20 +72,3 @@ def _schedule(alert: Alert) -> str:
     if alert.cron is None:
         return "by hand"
     return alert.cron.text + (f" {alert.cron.zone}" if alert.cron.zone != "UTC" else "")
-
-
-def _document(alert: Alert | BrokenAlert, now: datetime) -> dict[str, Any]:
-    good = alert if isinstance(alert, Alert) else None
-    cron = good.cron if good else None
-    return {
-        "alert": alert.name,
-        "unique_id": alert.source.unique_id,
-        "schedule": cron.text if cron else None,
-        "timezone": cron.zone if cron else None,
-        "next_slot": json_time(cron.next_after(now)) if cron else None,
-        "severity": str(good.rules.severity) if good else None,
-        "owner": good.owner if good else None,
-        "channels": list(alert.channels),
-        "tags": list(alert.source.tags),
-        "path": alert.source.path,
-    }

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from sentinel import files
 from sentinel.app.alerts import select_alerts
-from sentinel.app.documents import json_time
+from sentinel.app.documents import run_document
 from sentinel.app.report import Report, Result, title
 from sentinel.app.run import Choice, RunRequest
 from sentinel.app.slots import Shard
@@ -34,7 +34,6 @@ from sentinel.cli.output import Output, ago
 from sentinel.cli.people import read_moment
 from sentinel.core.errors import ConfigError, UsageError
 from sentinel.core.evaluation import Outcome
-from sentinel.core.notification import Notification
 from sentinel.core.numbers import amount
 from sentinel.core.severity import Severity
 from sentinel.core.state import Phase
@@ -157,49 +156,6 @@ def _why_nothing(choice: Choice, request: RunRequest) -> str:
     if all(alert.cron is None for alert in choice.share.good):
         return "Nothing is due: none of the selected alerts has a schedule."
     return "Nothing is due."
-
-
-def run_document(told: Report) -> dict[str, Any]:
-    """The document of `run --output json`; its schema is schemas/run.json."""
-    return {
-        "run_id": told.run_id,
-        "started_at": json_time(told.started_at),
-        "elapsed_s": round(told.elapsed_s, 3),
-        "results": [_result_document(each) for each in told.results],
-        "told": [_told_document(row) for row in told.sent],
-        "counts": told.counts,
-    }
-
-
-def _told_document(row: Notification) -> dict[str, Any]:
-    return {
-        "alert": row.payload["alert"],
-        "instance": row.instance,
-        "event": str(row.event),
-        "channel": row.channel,
-    }
-
-
-def _result_document(result: Result) -> dict[str, Any]:
-    return {
-        "alert": result.alert,
-        "unique_id": result.unique_id,
-        "instance": result.instance,
-        "outcome": str(result.outcome),
-        "phase": result.phase and str(result.phase),
-        "previous_phase": result.previous_phase and str(result.previous_phase),
-        "severity": result.severity and str(result.severity),
-        "actual_value": result.actual_value,
-        "threshold": result.threshold,
-        "failures": result.failures,
-        "message": result.message,
-        "context": dict(result.context),
-        "events": list(result.events),
-        "notified": list(result.notified),
-        "suppressed": dict(result.suppressed),
-        "duration_ms": result.duration_ms,
-        "bytes_billed": result.bytes_billed,
-    }
 
 
 def print_report(output: Output, told: Report, nothing: str = "") -> None:

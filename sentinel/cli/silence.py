@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from sentinel.app.choose import Chosen, choose
-from sentinel.app.documents import silence_document
+from sentinel.app.documents import silences_document
 from sentinel.app.silences import SilenceRequest, short, silence
 from sentinel.cli.options import (
     DbtCommand,
@@ -80,7 +80,7 @@ def command(**values: Any) -> int:
             wish = _wish(values, chosen, str(wanted), context.timezone, now)
             known = shown = [silence(store, installation.project.name, wish, now)]
     if output.json:
-        output.print_json({"silences": [silence_document(each, names, now) for each in shown]})
+        output.print_json(silences_document(shown, names, now))
     elif not values["listing"]:
         _say(output, shown[0], names)
     elif shown:

@@ -10,6 +10,7 @@ from rich import filesize
 from rich.text import Text
 
 from sentinel.app.alerts import select_alerts
+from sentinel.app.documents import validate_document
 from sentinel.app.validate import (
     Checked,
     Finding,
@@ -77,11 +78,7 @@ def command(**values: Any) -> int:
             found += checked.findings
     faults = sum(not each.warning for each in found)
     if output.json:
-        estimates = [
-            {"alert": name, "bytes_estimated": size}
-            for name, size in sorted(checked.estimates.items())
-        ]
-        output.print_json({"findings": [_document(each) for each in found], "estimates": estimates})
+        output.print_json(validate_document(found, checked.estimates))
     else:
         for each in found:
             place = f"{each.location}: " if each.location else ""
@@ -99,13 +96,3 @@ def command(**values: Any) -> int:
         sums += [count(len(found) - faults, "warning")] if len(found) > faults else []
         output.line(f"{', '.join(sums)}.")
     return 2 if faults else 0
-
-
-def _document(finding: Finding) -> dict[str, Any]:
-    return {
-        "level": "warning" if finding.warning else "fault",
-        "subject": finding.subject,
-        "path": finding.location.path if finding.location else None,
-        "line": finding.location.line if finding.location else None,
-        "message": finding.message,
-    }

@@ -8,12 +8,10 @@ from typing import Any
 
 from sentinel.core.alert import Alert
 from sentinel.core.case import Case
-from sentinel.core.notification import (
-    Notification,
-    Status,
-)
+from sentinel.core.documents import Payload
+from sentinel.core.notification import Notification, Status
 from sentinel.core.severity import Severity
-from sentinel.core.state import Event, Transition
+from sentinel.core.state import Event, Phase, Transition
 from sentinel.core.values import bounded, isoformat, to_json
 
 
@@ -26,16 +24,16 @@ def payload_of(case: Case, change: Transition, now: datetime, reason: str) -> di
     alert, after, seen = case.alert, case.after, case.seen
     good = alert if isinstance(alert, Alert) else None
     acked = case.after if after.acked_at else case.before
-    told = {
-        "event": str(change.event),
+    payload: Payload = {
+        "event": change.event,
         "reason": reason,
         "alert": alert.name,
         "alert_id": alert.id,
         "unique_id": alert.source.unique_id,
         "instance": after.instance,
         "dimensions": bounded(after.dimensions),
-        "severity": str(change.severity),
-        "phase": after.phase and str(after.phase),
+        "severity": change.severity,
+        "phase": after.phase,
         "since": isoformat(change.started),
         "as_of": isoformat(after.last_as_of or now),
         "actual_value": after.actual_value,
@@ -60,22 +58,22 @@ def payload_of(case: Case, change: Transition, now: datetime, reason: str) -> di
         "episode_id": change.episode_id,
         "project": after.project,
     }
-    frozen: dict[str, Any] = json.loads(to_json(told))
+    frozen: dict[str, Any] = json.loads(to_json(payload))
     return frozen
 
 
 def example_notification(project: str, channel: str, key: str, now: datetime) -> Notification:
     """A notification of no alert, to try a channel: all that one may hold is there."""
-    told = {
-        "event": str(Event.TEST),
+    payload: Payload = {
+        "event": Event.TEST,
         "reason": "test",
         "alert": "example_alert",
         "alert_id": "model.example.example_alert",
         "unique_id": "model.example.example_alert",
         "instance": "",
         "dimensions": {},
-        "severity": str(Severity.INFO),
-        "phase": "firing",
+        "severity": Severity.INFO,
+        "phase": Phase.FIRING,
         "since": isoformat(now),
         "as_of": isoformat(now),
         "actual_value": 12.0,
@@ -106,7 +104,7 @@ def example_notification(project: str, channel: str, key: str, now: datetime) ->
         instance="",
         incident_id=None,
         reason="test",
-        payload=told,
+        payload=payload,
         status=Status.PENDING,
         created_at=now,
         not_before=now,

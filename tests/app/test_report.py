@@ -18,7 +18,7 @@ from sentinel.core.evaluation import Outcome
 from sentinel.core.evaluation import Result as Rows
 from sentinel.core.project import AlertSource
 from sentinel.core.severity import Severity
-from sentinel.core.state import Phase
+from sentinel.core.state import Event, Phase
 from sentinel.ports import HistoryQuery
 from tests.fakes import (
     NOW,
@@ -95,7 +95,7 @@ def test_a_result_holds_all_that_is_known_of_an_instance() -> None:
         failures=None,
         message="low",
         context={"shop": "north"},
-        events=("firing",),
+        events=(Event.FIRING,),
         notified=("log",),
         suppressed={},
         duration_ms=result.duration_ms,

@@ -18,13 +18,13 @@ from sentinel.app.acknowledge import Acknowledgement, acknowledge_alerts
 from sentinel.app.alerts import Alerts, select_alerts
 from sentinel.app.batch import BatchOptions, Evaluated
 from sentinel.app.delivery.delivery import Delivery
+from sentinel.app.documents import run_document
 from sentinel.app.evaluate import Evaluation
 from sentinel.app.project_health import record_project
 from sentinel.app.report import report
 from sentinel.app.silences import SilenceRequest, silence, unsilence
 from sentinel.app.slots import at_slot, due_now
 from sentinel.app.timed_planning import TimedPlanning
-from sentinel.cli.run import run_document
 from sentinel.core.alert import DefinitionContext
 from sentinel.core.errors import DeliveryError, QueryError, SentinelError
 from sentinel.core.evaluation import Result
