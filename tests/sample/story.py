@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from dataclasses import dataclass
+from datetime import date
 from types import ModuleType
 from typing import Any
 
@@ -12,6 +14,7 @@ from tests.places.postgres import PostgresPlace
 
 from .conftest import SAMPLE, BuiltShop, run_dbt
 
+DATE = re.compile(r"\b\d{4}-\d\d-\d\d(?=\b|T)")
 # What no two runs have in common.
 OF_A_RUN = {
     "as_of", "bytes_billed", "created_at", "duration_ms", "elapsed_s", "episode_id",
@@ -38,15 +41,20 @@ class Story:
 def play(shop: BuiltShop, demo: ModuleType) -> Story:
     """Make Sentinel's tables in a shop that is built, run, run again, load late payments, run."""
     run_dbt(shop.path, shop.place, ["run", "--select", "package:sentinel"])
-    first = sentinel(shop, demo, "run", exits=1)
-    second = sentinel(shop, demo, "run", exits=1)
+    first, second = (evaluate(shop, demo, n) for n in (1, 2))
     demo.add_late_payments(shop.path)
     late = ["build", "--select", "raw_payments+", "--exclude-resource-type", "test"]
     run_dbt(shop.path, shop.place, late)
-    third = sentinel(shop, demo, "run", exits=1)
+    third = evaluate(shop, demo, 3)
     status = sentinel(shop, demo, "status", exits=0)
     history = sentinel(shop, demo, "history", "--limit", "1000", exits=0)
     return Story(first, second, third, status, history, told(shop))
+
+
+def evaluate(shop: BuiltShop, demo: ModuleType, second: int) -> Any:
+    """Run all alerts for a slot just after midnight of the shop's today, whatever the time is now."""
+    slot = f"{shop.today().isoformat()}T00:00:{second:02}Z"
+    return sentinel(shop, demo, "run", "--slot", slot, exits=1)
 
 
 def sentinel(shop: BuiltShop, demo: ModuleType, command: str, *args: str, exits: int) -> Any:
@@ -62,7 +70,7 @@ def sentinel(shop: BuiltShop, demo: ModuleType, command: str, *args: str, exits:
         timeout=600,
     )
     assert done.returncode == exits, (done.stdout, done.stderr)
-    return essence(json.loads(done.stdout))
+    return essence(json.loads(done.stdout), shop.today())
 
 
 def chosen(shop: BuiltShop) -> tuple[list[str], dict[str, str]]:
@@ -89,12 +97,14 @@ def told(shop: BuiltShop) -> list[tuple[str, str]]:
     return sorted((line["event"], line["alert"]) for line in map(json.loads, lines))
 
 
-def essence(value: Any) -> Any:
-    """A document without what differs from run to run, and with numbers rounded."""
+def essence(value: Any, today: date) -> Any:
+    """A document without what differs from run to run, with rounded numbers and relative dates."""
     if isinstance(value, dict):
-        return {key: essence(each) for key, each in value.items() if key not in OF_A_RUN}
+        return {key: essence(each, today) for key, each in value.items() if key not in OF_A_RUN}
     if isinstance(value, list):
-        return [essence(each) for each in value]
+        return [essence(each, today) for each in value]
+    if isinstance(value, str):
+        return DATE.sub(lambda found: f"today{date.fromisoformat(found[0]) - today}", value)
     return round(value, 6) if isinstance(value, float) else value
 
 
