@@ -1,6 +1,6 @@
 """The documents that programs read: the same from the command line and over HTTP.
 
-Their shapes are in sentinel/core/documents.py.
+Their shapes are in sentinel/core/documents.
 """
 
 from __future__ import annotations
@@ -14,27 +14,24 @@ from sentinel.app.explain import Explanation, sentence
 from sentinel.app.report import Report, Result
 from sentinel.app.validate import Finding
 from sentinel.core.alert import Alert, BrokenAlert
-from sentinel.core.documents import (
-    EstimateDocument,
+from sentinel.core.documents.checks import EstimateDocument, FindingDocument, ValidateDocument
+from sentinel.core.documents.history import (
     EvaluationDocument,
     ExplainDocument,
     ExplainedEvaluationDocument,
-    FindingDocument,
     HistoryDocument,
     InstanceDocument,
+    UndeliveredToDocument,
+)
+from sentinel.core.documents.runs import (
     ListDocument,
     ListedAlertDocument,
     ResultDocument,
     RunDocument,
     SentDocument,
-    SilenceDocument,
-    SilencesDocument,
-    StateDocument,
-    StatusDocument,
-    UndeliveredDocument,
-    UndeliveredToDocument,
-    ValidateDocument,
 )
+from sentinel.core.documents.silences import SilenceDocument, SilencesDocument
+from sentinel.core.documents.status import StateDocument, StatusDocument, UndeliveredDocument
 from sentinel.core.history import HistoryRow
 from sentinel.core.notification import Notification
 from sentinel.core.silence import Silence

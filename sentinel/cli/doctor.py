@@ -22,7 +22,7 @@ from sentinel.cli.options import (
 )
 from sentinel.cli.output import Output, count
 from sentinel.core.alert import parse_definitions
-from sentinel.core.documents import CheckDocument, DoctorDocument
+from sentinel.core.documents.checks import CheckDocument, DoctorDocument
 from sentinel.core.errors import SentinelError
 
 if TYPE_CHECKING:

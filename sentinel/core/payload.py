@@ -8,7 +8,7 @@ from typing import Any
 
 from sentinel.core.alert import Alert
 from sentinel.core.case import Case
-from sentinel.core.documents import Payload
+from sentinel.core.documents.payload import Payload
 from sentinel.core.notification import Notification, Status
 from sentinel.core.severity import Severity
 from sentinel.core.state import Event, Phase, Transition

@@ -13,20 +13,20 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from sentinel.core import documents
+from sentinel.core.documents import checks, history, payload, runs, silences, status
 from tests.docs.pages import REFERENCE, ROOT
 
 SCHEMAS = ROOT / "sentinel" / "schemas"
 DOCUMENTS: Mapping[str, Any] = {
-    "run": documents.RunDocument,
-    "list": documents.ListDocument,
-    "status": documents.StatusDocument,
-    "history": documents.HistoryDocument,
-    "explain": documents.ExplainDocument,
-    "silence": documents.SilencesDocument,
-    "validate": documents.ValidateDocument,
-    "doctor": documents.DoctorDocument,
-    "payload": documents.Payload,
+    "run": runs.RunDocument,
+    "list": runs.ListDocument,
+    "status": status.StatusDocument,
+    "history": history.HistoryDocument,
+    "explain": history.ExplainDocument,
+    "silence": silences.SilencesDocument,
+    "validate": checks.ValidateDocument,
+    "doctor": checks.DoctorDocument,
+    "payload": payload.Payload,
 }
 PAGES = ("json-documents", "messages")
 
