@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Generic, Protocol, TypeVar
 
-from sentinel.core.evaluation import Described as Described
-from sentinel.core.evaluation import Excerpt, Outcome, Result
+from sentinel.core.evaluation import Excerpt, Outcome, QueryResult
+from sentinel.core.evaluation import QueryDescription as QueryDescription
 from sentinel.core.history import HistoryRow
 from sentinel.core.notification import Notification, Status
 from sentinel.core.project import AlertSource, Compiled, Location, Selection, StoreTables
@@ -96,13 +96,13 @@ class Rights:
 class Session(Protocol):
     """An open warehouse. It may be used by several threads at once."""
 
-    def describe(self, query: Query) -> Described:
+    def describe(self, query: Query) -> QueryDescription:
         """What is known of a query without its rows.
 
         Raises QueryError if the warehouse refuses the query.
         """
 
-    def fetch(self, query: Query, limit: int, excerpt: Excerpt | None = None) -> Result:
+    def fetch(self, query: Query, limit: int, excerpt: Excerpt | None = None) -> QueryResult:
         """At most `limit` rows of a query that can only read.
 
         Without an excerpt, whole rows. Raises QueryError if it is no single SELECT, if the warehouse
@@ -116,7 +116,7 @@ class Session(Protocol):
         dimensions: Sequence[str],
         limit: int,
         excerpt: Excerpt | None = None,
-    ) -> Result:
+    ) -> QueryResult:
         """How many rows a query has, for each combination of `dimensions`: these, then the number.
 
         An excerpt is of the columns of `dimensions`. Raises QueryError as `fetch` does.
@@ -128,7 +128,7 @@ class Session(Protocol):
         dimensions: Sequence[str],
         size: int,
         excerpt: Excerpt | None = None,
-    ) -> Result:
+    ) -> QueryResult:
         """Up to `size` rows of a query for each combination of `dimensions`.
 
         Raises QueryError as `fetch` does.
@@ -149,7 +149,7 @@ class Warehouse(Protocol):
         Raises WarehouseError if it can't be reached, WarehouseLocked if another process holds it.
         """
 
-    def instant(self, moment: datetime) -> str:
+    def timestamp_literal(self, moment: datetime) -> str:
         """An aware moment as an SQL expression of the type that `sentinel.as_of()` has."""
 
 
@@ -165,7 +165,7 @@ class Snapshot:
     ledger: tuple[Notification, ...]
     now: datetime
     silences: tuple[Silence, ...] = ()
-    recorded: Mapping[str, Recorded] = field(default_factory=dict)
+    recorded: Mapping[str, RecordedSlot] = field(default_factory=dict)
 
     def silence_of(self, state: State) -> Silence | None:
         """The silence that mutes an instance now: the one that lasts longest."""
@@ -175,7 +175,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordedSlot:
     """What history holds of an alert's slot: the last attempt to evaluate it."""
 
     attempt: int
@@ -265,7 +265,7 @@ class HistoryQuery:
 
 
 @dataclass(frozen=True)
-class Pruned:
+class PrunedRows:
     """How many rows of each table were deleted."""
 
     history: int
@@ -370,7 +370,7 @@ class DeliveryStore(StateReader, Protocol):
         """
 
     @property
-    def linger(self) -> timedelta:
+    def mark_delay(self) -> timedelta:
         """How long `mark` is worth waiting for further attempts; zero where writing is cheap."""
 
     def notifications(
@@ -395,13 +395,13 @@ class SilenceStore(StoreClock, Protocol):
 class LeaseStore(Protocol):
     """Leases, by the store's clock."""
 
-    def lead(self, name: str, holder: str, ttl: timedelta) -> Lease | None:
+    def acquire_lease(self, name: str, holder: str, ttl: timedelta) -> Lease | None:
         """Take a lease, or keep it for another `ttl`; None while another holder's has not run out.
 
         Only the store's clock decides. Whoever takes it from another one gets a new token.
         """
 
-    def give_up(self, lease: Lease) -> None:
+    def release_lease(self, lease: Lease) -> None:
         """Let a lease go at once; nothing happens if it is no longer held."""
 
     def lease(self, name: str) -> Lease | None:
@@ -415,7 +415,7 @@ class LeaseStore(Protocol):
 class Retention(Protocol):
     """Deletes what is old."""
 
-    def prune(self, before: datetime) -> Pruned:
+    def prune(self, before: datetime) -> PrunedRows:
         """Delete history, finished notifications and ended silences that are older.
 
         History and notifications of an episode that is still open stay, as old as they are.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sentinel.app.record import Entry, Recorder
 from sentinel.core.alert import Alert, BrokenAlert, row_ids
-from sentinel.core.evaluation import Outcome, Reading
+from sentinel.core.evaluation import EvaluationResult, Outcome
 from sentinel.core.history import Execution
 from sentinel.core.lifecycle import AlertUpdate, acknowledge
 from sentinel.core.notification import Notification, Status
@@ -69,7 +69,7 @@ def acknowledge_alerts(
             before += [s for s in rows if s.acked_at and s.phase is not None and s.phase.open]
             steps = acknowledge(rows, request.by, request.comment, snapshot.now)
             if steps:
-                update = AlertUpdate(alert, Reading(Outcome.SKIPPED), steps, kind=KIND)
+                update = AlertUpdate(alert, EvaluationResult(Outcome.SKIPPED), steps, kind=KIND)
                 entries.append(Entry(update, cause))
         record = recorder.compose(entries, snapshot)
         notifications = record.plan.notifications

@@ -20,7 +20,7 @@ class Alerts:
     whole isn't known), `off` the others, by id.
     """
 
-    good: tuple[Alert, ...]
+    valid: tuple[Alert, ...]
     broken: tuple[BrokenAlert, ...]
     disabled: tuple[Alert, ...] = ()
     known: frozenset[str] | None = None
@@ -28,11 +28,11 @@ class Alerts:
 
     @property
     def all(self) -> tuple[Alert | BrokenAlert, ...]:
-        return tuple(sorted((*self.good, *self.broken), key=lambda alert: alert.name))
+        return tuple(sorted((*self.valid, *self.broken), key=lambda alert: alert.name))
 
 
 def select_alerts(
-    project: Project, around: DefinitionContext, selection: Selection, *, may_be_none: bool = False
+    project: Project, context: DefinitionContext, selection: Selection, *, may_be_none: bool = False
 ) -> Alerts:
     """The alerts that a selection names.
 
@@ -48,15 +48,15 @@ def select_alerts(
         )
     chosen = project.select(selection)
     # Every definition is judged, so that an id is unique in the project and not just in the selection.
-    good, broken = parse_definitions(sources, around)
-    off: list[Alert | BrokenAlert] = [a for a in good if not a.rules.enabled]
+    valid, broken = parse_definitions(sources, context)
+    off: list[Alert | BrokenAlert] = [a for a in valid if not a.rules.enabled]
     off += [a for a in broken if a.switched_off]
-    everything: list[Alert | BrokenAlert] = [*good, *broken]
+    everything: list[Alert | BrokenAlert] = [*valid, *broken]
     on = [alert for alert in everything if alert not in off]
     found = Alerts(
-        good=tuple(a for a in good if a.source.unique_id in chosen and a.rules.enabled),
+        valid=tuple(a for a in valid if a.source.unique_id in chosen and a.rules.enabled),
         broken=tuple(a for a in broken if a.source.unique_id in chosen and not a.switched_off),
-        disabled=tuple(a for a in good if a.source.unique_id in chosen and not a.rules.enabled),
+        disabled=tuple(a for a in valid if a.source.unique_id in chosen and not a.rules.enabled),
         known=_ids(on, sources) | {project_alert_id(project.name)},
         off={alert.id: alert for alert in off},
     )

@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 from sentinel.app.alerts import Alerts
 from sentinel.core.alert import Alert, BrokenAlert
 from sentinel.core.due import Slot
-from sentinel.core.evaluation import Reading
+from sentinel.core.evaluation import EvaluationResult
 from sentinel.core.lifecycle import AlertUpdate
 from sentinel.core.notification import Notification, Status
-from sentinel.core.planning import Plan
+from sentinel.core.planning import NotificationPlan
 from sentinel.core.state import EvaluationTime
 from sentinel.ports import Lease, Snapshot
 
@@ -24,7 +24,7 @@ class BatchOptions:
     `holder` sends new notifications after the commit, and claims them in it. `slots` are the slots
     that are evaluated, by alert id; alerts without one are evaluated manually. `busy` are alerts that
     are not queried, with the reason. With a `lease`, nothing is recorded unless it holds; recording
-    keeps it for `lease_ttl`. `patience` is how long results of quick alerts wait for slower ones of
+    keeps it for `lease_ttl`. `max_wait` is how long results of quick alerts wait for slower ones of
     the same batch.
     """
 
@@ -37,7 +37,7 @@ class BatchOptions:
     busy: Mapping[str, str] = field(default_factory=dict)
     lease: Lease | None = None
     lease_ttl: timedelta = timedelta()
-    patience: timedelta | None = None
+    max_wait: timedelta | None = None
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,11 @@ class BatchContext:
 
 
 @dataclass(frozen=True)
-class Observed:
+class AlertEvaluation:
     """One alert after its query: what it saw, when that began by this machine, and how long it took."""
 
     alert: Alert | BrokenAlert
-    reading: Reading
+    result: EvaluationResult
     sql_hash: str | None = None
     duration_ms: int | None = None
     bytes_billed: int | None = None
@@ -81,7 +81,7 @@ class Observed:
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class EvaluatedBatch:
     """A batch as it was recorded, or as it would have been on a dry run.
 
     `unfinished` are older notifications of these alerts' open episodes that are not sent, or dead,
@@ -92,9 +92,9 @@ class Evaluated:
 
     run_id: str
     started_at: datetime
-    observed: tuple[Observed, ...]
+    evaluations: tuple[AlertEvaluation, ...]
     updates: tuple[AlertUpdate, ...]
-    plan: Plan
+    plan: NotificationPlan
     unfinished: tuple[Notification, ...] = ()
     removals: tuple[AlertUpdate, ...] = ()
     recorded_before: frozenset[str] = frozenset()
@@ -117,14 +117,14 @@ class Evaluated:
         return [row for row in self.plan.notifications if row.status is Status.CLAIMED]
 
 
-def join_parts(parts: Sequence[Evaluated]) -> Evaluated:
+def join_parts(parts: Sequence[EvaluatedBatch]) -> EvaluatedBatch:
     """Parts of a batch that were recorded one after another, as one."""
     plans = [part.plan for part in parts]
     return replace(
         parts[0],
-        observed=tuple(each for part in parts for each in part.observed),
+        evaluations=tuple(each for part in parts for each in part.evaluations),
         updates=tuple(each for part in parts for each in part.updates),
-        plan=Plan(
+        plan=NotificationPlan(
             tuple(each for plan in plans for each in plan.notifications),
             tuple(each for plan in plans for each in plan.superseded),
             tuple(each for plan in plans for each in plan.decisions),

@@ -15,7 +15,7 @@ from sentinel.ports import Project
 
 
 @dataclass(frozen=True)
-class Chosen:
+class AlertSelection:
     """The alerts that were meant; `everything` says that these are all of the project."""
 
     alerts: tuple[Alert | BrokenAlert, ...]
@@ -26,25 +26,25 @@ class Chosen:
         return tuple(alert.id for alert in self.alerts)
 
 
-def choose(
+def choose_alerts(
     project: Project,
-    around: DefinitionContext,
+    context: DefinitionContext,
     states: Sequence[State],
     names: Sequence[str],
     selection: Selection,
-) -> Chosen:
+) -> AlertSelection:
     """The alerts of these names, and of this selection; with neither, all of them.
 
     `states` are all rows of the state: an alert that is gone from the project is known by them.
     Raises UsageError for a name that nothing has, NothingSelected if the selection matches no alert.
     """
-    good, broken = parse_definitions(project.alerts(), around)
-    there: tuple[Alert | BrokenAlert, ...] = (*good, *broken)
+    valid, broken = parse_definitions(project.alerts(), context)
+    there: tuple[Alert | BrokenAlert, ...] = (*valid, *broken)
     known = {alert.name: alert for alert in there}
     for state in states:
         known.setdefault(state.alert, gone(state))
     if not names and not selection:
-        return Chosen(there, everything=True)
+        return AlertSelection(there, everything=True)
     found: dict[str, Alert | BrokenAlert] = {}
     for name in names:
         if name not in known:
@@ -58,4 +58,6 @@ def choose(
         found |= {alert.name: alert for alert in there if alert.source.unique_id in ids}
     if not found:
         raise NothingSelected(f"no alert matches {selection}", hint="`sentinel list` shows all")
-    return Chosen(tuple(found.values()), len(there) > 1 and {a.name for a in there} <= set(found))
+    return AlertSelection(
+        tuple(found.values()), len(there) > 1 and {a.name for a in there} <= set(found)
+    )

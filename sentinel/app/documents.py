@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import cast
 
 from sentinel.app.explain import Explanation, sentence
-from sentinel.app.report import Report, Result
+from sentinel.app.report import InstanceResult, Report
 from sentinel.app.validate import Finding
 from sentinel.core.alert import Alert, BrokenAlert
 from sentinel.core.documents.checks import EstimateDocument, FindingDocument, ValidateDocument
@@ -55,12 +55,12 @@ def run_document(report: Report) -> RunDocument:
         "started_at": isoformat(report.started_at),
         "elapsed_s": round(report.elapsed_s, 3),
         "results": [_result_document(each) for each in report.results],
-        "told": [_sent_document(row) for row in report.sent],
+        "notifications": [_sent_document(row) for row in report.sent],
         "counts": report.counts,
     }
 
 
-def _result_document(result: Result) -> ResultDocument:
+def _result_document(result: InstanceResult) -> ResultDocument:
     return {
         "alert": result.alert,
         "unique_id": result.unique_id,

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sentinel.app.alerts import Alerts
-from sentinel.app.batch import BatchContext, BatchOptions, Evaluated, Observed
+from sentinel.app.batch import AlertEvaluation, BatchContext, BatchOptions, EvaluatedBatch
 from sentinel.app.compile import compile_alerts, describe_definition_faults
 from sentinel.app.query import AlertQuery, QueryRunner
 from sentinel.app.record_batch import BatchRecorder
 from sentinel.core.alert import Alert, row_ids
 from sentinel.core.errors import WarehouseError, WarehouseLocked
-from sentinel.core.evaluation import Outcome, Reading
+from sentinel.core.evaluation import EvaluationResult, Outcome
 from sentinel.core.project import Compiled
 from sentinel.core.routing import Routing
 from sentinel.ports import Project, Snapshot, StateStore, Warehouse
@@ -41,72 +41,74 @@ class Evaluation:
     target: str | None = None
     on_fault: Callable[[str, Exception], None] = field(default=lambda *_: None)
 
-    def __call__(self, alerts: Alerts, options: BatchOptions) -> Evaluated:
+    def __call__(self, alerts: Alerts, options: BatchOptions) -> EvaluatedBatch:
         """Evaluate alerts and record the results, all of them at once.
 
         Raises ProjectError, WarehouseError or StoreError when nothing could be evaluated; what
         goes wrong with a single alert is that alert's outcome.
         """
         self.store.check(writing=not options.dry_run)
-        (evaluated,) = self.in_parts(alerts, replace(options, patience=None))
+        (evaluated,) = self.in_parts(alerts, replace(options, max_wait=None))
         return evaluated
 
-    def in_parts(self, alerts: Alerts, options: BatchOptions) -> Iterator[Evaluated]:
+    def in_parts(self, alerts: Alerts, options: BatchOptions) -> Iterator[EvaluatedBatch]:
         """Evaluate alerts and record the results: quick queries don't wait for slow ones.
 
         Raises as a call does, and LeaseLost; the parts before are recorded then.
         """
-        waiting = [alert for alert in alerts.good if alert.id not in options.busy]
+        waiting = [alert for alert in alerts.valid if alert.id not in options.busy]
         compiled = compile_alerts(self.project, waiting, self.on_fault)
         before = self._before(alerts, options)
         batch = BatchContext(uuid.uuid4().hex, alerts, before, options, self.target)
         record = BatchRecorder(
             self.store, self.project.name, self.routing, batch, self.scrub, self.on_fault
         )
-        for observed in self._observe(batch, waiting, compiled):
-            yield record(observed)
+        for evaluations in self._observe(batch, waiting, compiled):
+            yield record(evaluations)
 
     def _before(self, alerts: Alerts, options: BatchOptions) -> Snapshot:
         """The store before the queries: all rows that a dry run needs; else the clock, and the
         rows of those alerts whose samples depend on whether they fire."""
-        needed = alerts.all if options.dry_run else [a for a in alerts.good if a.rules.samples]
+        needed = alerts.all if options.dry_run else [a for a in alerts.valid if a.rules.samples]
         return self.store.snapshot(row_ids(needed))
 
     def _observe(
         self, batch: BatchContext, alerts: Sequence[Alert], compiled: Mapping[str, Compiled]
-    ) -> Iterator[list[Observed]]:
+    ) -> Iterator[list[AlertEvaluation]]:
         """The observations of a batch, by name; in parts if its options have a patience."""
         part = self._without_query(batch)
         waiting = {alert.id: alert for alert in alerts}
         total = len(batch.alerts.all)
         try:
-            for observed in self._runner(batch)(alerts, compiled):
-                if observed is None:
+            for evaluations in self._runner(batch)(alerts, compiled):
+                if evaluations is None:
                     if part:
                         yield _by_name(part)
                         part = []
                     continue
-                del waiting[observed.alert.id]
-                part.append(self._scrubbed(observed))
-                self.progress(total - len(waiting), total, observed.alert.name)
+                del waiting[evaluations.alert.id]
+                part.append(self._scrubbed(evaluations))
+                self.progress(total - len(waiting), total, evaluations.alert.name)
         except WarehouseLocked:
             raise  # nothing is known, and nothing is wrong: it is tried again later
         except WarehouseError as error:
             # The store can be reached, or it would have raised before: the error can be recorded.
-            lost = Reading.failed(self.scrub(str(error)), lost=True)
-            part += [Observed(alert, lost) for alert in waiting.values()]
+            unreachable = EvaluationResult.failed(self.scrub(str(error)), unreachable=True)
+            part += [AlertEvaluation(alert, unreachable) for alert in waiting.values()]
         yield _by_name(part)
 
-    def _without_query(self, batch: BatchContext) -> list[Observed]:
+    def _without_query(self, batch: BatchContext) -> list[AlertEvaluation]:
         """Alerts that are not queried: broken definitions, and those that are busy."""
         broken = [
-            Observed(alert, Reading.failed(describe_definition_faults(self.project, alert)))
+            AlertEvaluation(
+                alert, EvaluationResult.failed(describe_definition_faults(self.project, alert))
+            )
             for alert in batch.alerts.broken
         ]
         busy = batch.options.busy
         return broken + [
-            Observed(alert, Reading(Outcome.SKIPPED, error=busy[alert.id]))
-            for alert in batch.alerts.good
+            AlertEvaluation(alert, EvaluationResult(Outcome.SKIPPED, error=busy[alert.id]))
+            for alert in batch.alerts.valid
             if alert.id in busy
         ]
 
@@ -117,12 +119,12 @@ class Evaluation:
             runner.stop.set()
         return runner
 
-    def _scrubbed(self, observed: Observed) -> Observed:
-        error = observed.reading.error
+    def _scrubbed(self, evaluations: AlertEvaluation) -> AlertEvaluation:
+        error = evaluations.result.error
         if error is None:
-            return observed
-        return replace(observed, reading=replace(observed.reading, error=self.scrub(error)))
+            return evaluations
+        return replace(evaluations, result=replace(evaluations.result, error=self.scrub(error)))
 
 
-def _by_name(observed: Sequence[Observed]) -> list[Observed]:
-    return sorted(observed, key=lambda each: each.alert.name)
+def _by_name(evaluations: Sequence[AlertEvaluation]) -> list[AlertEvaluation]:
+    return sorted(evaluations, key=lambda each: each.alert.name)

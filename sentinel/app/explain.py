@@ -16,7 +16,7 @@ from sentinel.ports import HistoryQuery, Snapshot, Store
 REASONS = {
     "first_firing": "it began to fire",
     "severity_rose": "it got worse than this channel knew",
-    "not_told_yet": "it was going on, and this channel had not been told",
+    "not_notified_yet": "it was going on, and this channel had not been told",
     "repeat_due": "it was time to remind",
     "escalation_due": "it had fired for the time of an escalation",
     "recovered": "it was ok again",
@@ -26,16 +26,16 @@ REASONS = {
     "removed": "the alert was no longer in the project",
     "disabled": "the alert was switched off",
     "evaluation_failed": "it could not be evaluated",
-    "warehouse_lost": "the warehouse could not be reached",
-    "evaluated_again": "it could be evaluated again",
+    "warehouse_unreachable": "the warehouse could not be reached",
+    "evaluation_recovered": "it could be evaluated again",
     "acknowledged": "somebody had acknowledged it",
-    "already_told": "this channel had been told",
-    "not_wanted": "notify_on leaves it out",
+    "already_notified": "this channel had been told",
+    "not_in_notify_on": "notify_on leaves it out",
     "silenced": "a silence held",
-    "firing_never_told": "this channel was never told that it fired",
-    "error_never_told": "this channel was never told of the error",
+    "firing_never_notified": "this channel was never told that it fired",
+    "error_never_notified": "this channel was never told of the error",
     "channel_removed": "the channel is no longer in sentinel.yml",
-    "tried_again": "what was given up is tried once more",
+    "retried": "what was given up is tried once more",
     "not_delivered_yet": "the message before has not been accepted yet",
     "undeliverable": "the channel has not accepted it",
 }
@@ -67,7 +67,7 @@ class Explanation:
 
 
 def explain_alert(
-    store: Store, around: DefinitionContext, alert: Alert | BrokenAlert, limit: int
+    store: Store, context: DefinitionContext, alert: Alert | BrokenAlert, limit: int
 ) -> Explanation:
     """All that the tables say of an alert."""
     ids = frozenset(alert.row_ids)
@@ -76,7 +76,7 @@ def explain_alert(
     stuck = store.notifications([Status.PENDING, Status.CLAIMED, Status.DEAD])
     return Explanation(
         alert,
-        _recipients(alert, around),
+        _recipients(alert, context),
         snapshot,
         tuple(history),
         tuple(row for row in stuck if row.alert_id in ids),
@@ -84,7 +84,7 @@ def explain_alert(
 
 
 def _recipients(
-    alert: Alert | BrokenAlert, around: DefinitionContext
+    alert: Alert | BrokenAlert, context: DefinitionContext
 ) -> Literal["own", "route", "default", "owner", "nobody"]:
     source, told = alert.source, alert.recipients.all
     blocks = [block for block in (source.block, source.folder_defaults) if isinstance(block, dict)]
@@ -93,6 +93,6 @@ def _recipients(
     if any(block.get("channels") is not None for block in blocks):
         return "own"
     owner = alert.owner if isinstance(alert, Alert) else None
-    if any(around.routing.routed(source, owner, each) for each in alert.recipients.by_severity):
+    if any(context.routing.routed(source, owner, each) for each in alert.recipients.by_severity):
         return "route"
-    return "default" if (around.defaults or {}).get("channels") is not None else "owner"
+    return "default" if (context.defaults or {}).get("channels") is not None else "owner"

@@ -13,9 +13,9 @@ from dataclasses import replace
 from sentinel.app.record import Entry, Recorder
 from sentinel.core.alert import BrokenAlert
 from sentinel.core.definition_errors import Fault
-from sentinel.core.evaluation import Outcome, Reading
+from sentinel.core.evaluation import EvaluationResult, Outcome
 from sentinel.core.history import Execution
-from sentinel.core.lifecycle import apply_reading
+from sentinel.core.lifecycle import apply_result
 from sentinel.core.notification import Notification
 from sentinel.core.project import AlertSource
 from sentinel.core.routing import Recipients, Routing
@@ -48,14 +48,14 @@ def record_project(
     failing = any(state.health is Health.FAILING for state in store.snapshot({identity}).states)
     if failing == (error is not None):
         return ()
-    reading = Reading(Outcome.OK) if error is None else Reading.failed(error)
+    result = EvaluationResult(Outcome.OK) if error is None else EvaluationResult.failed(error)
     alert = _project_alert(identity, error, channels)
     recorder = Recorder(project, routing, holder)
     run_id = uuid.uuid4().hex
 
     def decide(snapshot: Snapshot) -> Decision[Sequence[Notification]]:
         time = EvaluationTime(snapshot.now, snapshot.now)
-        update = apply_reading(alert, reading, snapshot.states, time, project)
+        update = apply_result(alert, result, snapshot.states, time, project)
         record = recorder.compose([Entry(update, Execution(run_id, "reload", time))], snapshot)
         batch = record.batch
         if error is None:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
 from threading import Event
 
-from sentinel.app.batch import BatchContext, BatchOptions, Observed
+from sentinel.app.batch import AlertEvaluation, BatchContext, BatchOptions
 from sentinel.app.compile import describe_fault
 from sentinel.app.removal import group_by_alert
 from sentinel.app.samples import (
@@ -26,9 +26,9 @@ from sentinel.core.errors import QueryError, SentinelError, WarehouseError, Ware
 from sentinel.core.evaluation import (
     ROW_CAP,
     ContractError,
-    Described,
+    EvaluationResult,
     Outcome,
-    Reading,
+    QueryDescription,
     dimensions_excerpt,
     known_shape,
     read_counts,
@@ -37,13 +37,13 @@ from sentinel.core.evaluation import (
     shape_of,
     status_excerpt,
 )
-from sentinel.core.lifecycle import apply_reading
+from sentinel.core.lifecycle import apply_result
 from sentinel.core.project import Compiled
 from sentinel.core.state import State
 from sentinel.ports import Query, Session, Warehouse
 
 _AS_OF = re.compile(r"/\*sentinel:as_of\*/.*?/\*sentinel:end\*/", re.DOTALL)
-_STOPPED = Reading(Outcome.SKIPPED, error="not evaluated: an earlier alert ended the run")
+_STOPPED = EvaluationResult(Outcome.SKIPPED, error="not evaluated: an earlier alert ended the run")
 
 
 def query_of(alert: Alert, sql: str, run_id: str | None = None) -> Query:
@@ -86,7 +86,9 @@ class AlertQuery:
     def __post_init__(self) -> None:
         self._states = group_by_alert(self.batch.before.states)
 
-    def __call__(self, session: Session, alert: Alert, compiled: Compiled | None) -> Observed:
+    def __call__(
+        self, session: Session, alert: Alert, compiled: Compiled | None
+    ) -> AlertEvaluation:
         """What the query says; whatever goes wrong with it is the alert's error.
 
         Raises WarehouseLocked, for nothing is known then.
@@ -94,34 +96,38 @@ class AlertQuery:
         started, began_at = time.perf_counter(), datetime.now(UTC)
         if compiled is None or compiled.sql is None:
             words = compiled and compiled.error
-            return Observed(alert, Reading.failed(words or "the model doesn't compile"))
+            return AlertEvaluation(
+                alert, EvaluationResult.failed(words or "the model doesn't compile")
+            )
         cost = _Cost()
-        reading = self._read_safely(session, alert, compiled.sql, cost)
-        return Observed(
+        result = self._read_safely(session, alert, compiled.sql, cost)
+        return AlertEvaluation(
             alert,
-            reading,
+            result,
             sql_hash=hash_sql(compiled.sql),
             duration_ms=round((time.perf_counter() - started) * 1000),
             bytes_billed=cost.bytes_billed,
             began_at=began_at,
         )
 
-    def _read_safely(self, session: Session, alert: Alert, compiled: str, cost: _Cost) -> Reading:
+    def _read_safely(
+        self, session: Session, alert: Alert, compiled: str, cost: _Cost
+    ) -> EvaluationResult:
         try:
-            instant = self.warehouse.instant(self.batch.time_of(alert).as_of)
-            sql = _AS_OF.sub(lambda _: instant, compiled)
+            timestamp_literal = self.warehouse.timestamp_literal(self.batch.time_of(alert).as_of)
+            sql = _AS_OF.sub(lambda _: timestamp_literal, compiled)
             return self._read(session, alert, query_of(alert, sql, self.batch.run_id), cost)
         except (QueryError, ContractError) as error:
-            return Reading.failed(str(error))
+            return EvaluationResult.failed(str(error))
         except WarehouseLocked:
             raise
         except WarehouseError as error:
-            return Reading.failed(str(error), lost=True)
+            return EvaluationResult.failed(str(error), unreachable=True)
         except Exception as error:  # noqa: BLE001 - the edge of one alert: the others go on
             self.on_fault(alert.name, error)
-            return Reading.failed(describe_fault(error))
+            return EvaluationResult.failed(describe_fault(error))
 
-    def _read(self, session: Session, alert: Alert, query: Query, cost: _Cost) -> Reading:
+    def _read(self, session: Session, alert: Alert, query: Query, cost: _Cost) -> EvaluationResult:
         rules = alert.rules
         shape = known_shape(rules)
         # A count without dimensions needs no columns: it reads one number.
@@ -131,28 +137,28 @@ class AlertQuery:
             shape = shape_of(rules, described.columns)
         if shape == "status":
             assert described is not None
-            result = session.fetch(query, ROW_CAP, status_excerpt(rules, described))
-            cost.add(result.bytes_billed)
-            return read_status(rules, result)
-        reading = self._count(session, alert, query, described, cost)
-        return self._with_samples(session, alert, query, reading, described, cost)
+            query_result = session.fetch(query, ROW_CAP, status_excerpt(rules, described))
+            cost.add(query_result.bytes_billed)
+            return read_status(rules, query_result)
+        result = self._count(session, alert, query, described, cost)
+        return self._with_samples(session, alert, query, result, described, cost)
 
     def _count(
         self,
         session: Session,
         alert: Alert,
         query: Query,
-        described: Described | None,
+        described: QueryDescription | None,
         cost: _Cost,
-    ) -> Reading:
+    ) -> EvaluationResult:
         rules = alert.rules
         excerpt = dimensions_excerpt(rules, described) if described and rules.dimensions else None
-        result = session.count(query, rules.dimensions, ROW_CAP, excerpt)
-        cost.add(result.bytes_billed)
-        if result.truncated:
+        query_result = session.count(query, rules.dimensions, ROW_CAP, excerpt)
+        cost.add(query_result.bytes_billed)
+        if query_result.truncated:
             raise ContractError(f"`dimensions` has more than {ROW_CAP:,} combinations of values")
         try:
-            counts = {tuple(row[:-1]): int(row[-1]) for row in result.rows}
+            counts = {tuple(row[:-1]): int(row[-1]) for row in query_result.rows}
         except TypeError:
             raise ContractError("`dimensions` names a column of lists or mappings") from None
         return read_counts(rules, counts)
@@ -162,32 +168,32 @@ class AlertQuery:
         session: Session,
         alert: Alert,
         query: Query,
-        reading: Reading,
-        described: Described | None,
+        result: EvaluationResult,
+        described: QueryDescription | None,
         cost: _Cost,
-    ) -> Reading:
+    ) -> EvaluationResult:
         """The reading with a few violating rows in the context of each instance that fires now."""
         rules = alert.rules
         if not rules.samples:
-            return reading
+            return result
         states, as_of = self._states.get(alert.id, ()), self.batch.time_of(alert)
-        firing = firing_instances(apply_reading(alert, reading, states, as_of, self.project))
+        firing = firing_instances(apply_result(alert, result, states, as_of, self.project))
         if not firing:
-            return reading
+            return result
         try:
             excerpt = samples_excerpt(rules, described or session.describe(query))
-            result = session.sample(query, rules.dimensions, rules.samples, excerpt)
-            cost.add(result.bytes_billed)
-            samples = group_samples(rules, result)
+            query_result = session.sample(query, rules.dimensions, rules.samples, excerpt)
+            cost.add(query_result.bytes_billed)
+            samples = group_samples(rules, query_result)
         except (QueryError, ContractError):
-            return note_missing_samples(reading, firing)
+            return note_missing_samples(result, firing)
         except SentinelError:
             raise
         except Exception as error:  # noqa: BLE001 - as below
             # The count is sure; that it has no sample must not keep anybody from being notified.
             self.on_fault(alert.name, error)
-            return note_missing_samples(reading, firing)
-        return add_samples(reading, firing, samples)
+            return note_missing_samples(result, firing)
+        return add_samples(result, firing, samples)
 
 
 @dataclass
@@ -198,13 +204,13 @@ class QueryRunner:
     """
 
     warehouse: Warehouse
-    query: Callable[[Session, Alert, Compiled | None], Observed]
+    query: Callable[[Session, Alert, Compiled | None], AlertEvaluation]
     options: BatchOptions
     stop: Event = field(default_factory=Event)
 
     def __call__(
         self, alerts: Sequence[Alert], compiled: Mapping[str, Compiled]
-    ) -> Iterator[Observed | None]:
+    ) -> Iterator[AlertEvaluation | None]:
         """What each query observed, as it ends; None when the options' patience is over.
 
         `compiled` is by unique id. Raises WarehouseError if the warehouse can't be reached, and
@@ -214,7 +220,7 @@ class QueryRunner:
             return
         threads = min(self.options.threads, len(alerts))
         with self.warehouse.open() as session, ThreadPoolExecutor(threads) as pool:
-            finished: SimpleQueue[Observed | BaseException] = SimpleQueue()
+            finished: SimpleQueue[AlertEvaluation | BaseException] = SimpleQueue()
             waiting = iter(alerts)  # one for all threads: each takes the next
 
             def work() -> None:
@@ -232,30 +238,30 @@ class QueryRunner:
             finally:
                 self.stop.set()  # after an interrupt nothing that waits for a thread is started
 
-    def _run(self, session: Session, alert: Alert, compiled: Compiled | None) -> Observed:
+    def _run(self, session: Session, alert: Alert, compiled: Compiled | None) -> AlertEvaluation:
         if self.stop.is_set():
-            return Observed(alert, _STOPPED)
-        observed = self.query(session, alert, compiled)
-        if self.options.fail_fast and observed.reading.outcome.traits.stops_run:
+            return AlertEvaluation(alert, _STOPPED)
+        evaluations = self.query(session, alert, compiled)
+        if self.options.fail_fast and evaluations.result.outcome.traits.stops_run:
             self.stop.set()  # here, before this thread takes the next alert
-        return observed
+        return evaluations
 
     def _collect(
-        self, finished: SimpleQueue[Observed | BaseException], count: int
-    ) -> Iterator[Observed | None]:
-        patience = None if self.warehouse.exclusive else self.options.patience
-        pause = patience.total_seconds() if patience else None
+        self, finished: SimpleQueue[AlertEvaluation | BaseException], count: int
+    ) -> Iterator[AlertEvaluation | None]:
+        max_wait = None if self.warehouse.exclusive else self.options.max_wait
+        pause = max_wait.total_seconds() if max_wait else None
         since = time.monotonic()
         while count:
             timeout = None if pause is None else max(0.0, since + pause - time.monotonic())
             try:
-                observed = finished.get(timeout=timeout)
+                evaluations = finished.get(timeout=timeout)
             except Empty:
                 pass
             else:
-                if isinstance(observed, BaseException):
-                    raise observed
-                yield observed
+                if isinstance(evaluations, BaseException):
+                    raise evaluations
+                yield evaluations
                 count -= 1
             if pause is not None and count and time.monotonic() >= since + pause:
                 yield None

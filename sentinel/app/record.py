@@ -14,7 +14,7 @@ from sentinel.app.delivery.claims import preclaim
 from sentinel.core.history import Execution, HistoryRow, history_rows
 from sentinel.core.lifecycle import AlertUpdate
 from sentinel.core.notification import Notification, ledger_of
-from sentinel.core.planning import NotificationDecision, Plan, plan, standing
+from sentinel.core.planning import NotificationDecision, NotificationPlan, current_update, plan
 from sentinel.core.routing import Routing
 from sentinel.core.state import State
 from sentinel.ports import Batch, Lease, Snapshot
@@ -49,18 +49,18 @@ class Entry:
         else:
             yield from history_rows(self.update, self.execution, decisions)
             others = self.update.unseen
-        notified = {(each.alert_id, each.instance) for each in decisions if each.told}
+        notified = {(each.alert_id, each.instance) for each in decisions if each.notified}
         rows = [row for row in others if (row.alert_id, row.instance) in notified]
         cause = self.execution
-        execution = Execution(cause.run_id, cause.triggered_by, cause.tick)
-        yield from history_rows(standing(self.update.alert, rows), execution, decisions)
+        execution = Execution(cause.run_id, cause.triggered_by, cause.time)
+        yield from history_rows(current_update(self.update.alert, rows), execution, decisions)
 
 
 @dataclass(frozen=True)
 class Record:
     """What was planned, and the batch that records it."""
 
-    plan: Plan
+    plan: NotificationPlan
     batch: Batch
 
     @property
@@ -98,7 +98,7 @@ class Recorder:
         )
         return Record(planned, batch)
 
-    def _plan(self, entries: Sequence[Entry], snapshot: Snapshot) -> Plan:
+    def _plan(self, entries: Sequence[Entry], snapshot: Snapshot) -> NotificationPlan:
         planned = plan(
             [each.update for each in entries],
             ledger_of(snapshot.ledger),
@@ -109,7 +109,9 @@ class Recorder:
         )
         return replace(planned, notifications=self._preclaimed(planned, snapshot))
 
-    def _preclaimed(self, planned: Plan, snapshot: Snapshot) -> tuple[Notification, ...]:
+    def _preclaimed(
+        self, planned: NotificationPlan, snapshot: Snapshot
+    ) -> tuple[Notification, ...]:
         if self.holder is None:
             return planned.notifications
         superseded = frozenset(planned.superseded)
@@ -120,7 +122,7 @@ class Recorder:
         return self.lease and replace(self.lease, expires_at=now + self.lease_ttl)
 
 
-def _history(entries: Iterable[Entry], planned: Plan) -> Iterator[HistoryRow]:
+def _history(entries: Iterable[Entry], planned: NotificationPlan) -> Iterator[HistoryRow]:
     decisions: dict[str, list[NotificationDecision]] = {}
     for each in planned.decisions:
         decisions.setdefault(each.alert_id, []).append(each)

@@ -5,49 +5,52 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from sentinel.app.batch import BatchContext, Evaluated, Observed, join_parts
+from sentinel.app.batch import AlertEvaluation, BatchContext, EvaluatedBatch, join_parts
 from sentinel.app.compile import describe_fault
 from sentinel.app.record import Entry, Recorder
 from sentinel.app.removal import group_by_alert, update_orphaned_alerts
 from sentinel.core.alert import row_ids
 from sentinel.core.errors import SentinelError, StoreError, StoreLost
-from sentinel.core.evaluation import Outcome, Reading
+from sentinel.core.evaluation import EvaluationResult, Outcome
 from sentinel.core.history import Execution
-from sentinel.core.lifecycle import AlertUpdate, apply_reading
+from sentinel.core.lifecycle import AlertUpdate, apply_result
 from sentinel.core.notification import Notification, Status
-from sentinel.core.planning import Plan
+from sentinel.core.planning import NotificationPlan
 from sentinel.core.routing import Routing
 from sentinel.core.state import State
 from sentinel.ports import Decision, Snapshot, StateStore
 
-_RECORDED_BEFORE = Reading(Outcome.SKIPPED, error="its slot was recorded before")
+_RECORDED_BEFORE = EvaluationResult(Outcome.SKIPPED, error="its slot was recorded before")
 _UNFINISHED = (Status.PENDING, Status.CLAIMED, Status.DEAD)
 
 
 def decide_batch(
-    recorder: Recorder, batch: BatchContext, observed: Sequence[Observed], snapshot: Snapshot
-) -> Decision[Evaluated]:
+    recorder: Recorder,
+    batch: BatchContext,
+    evaluations: Sequence[AlertEvaluation],
+    snapshot: Snapshot,
+) -> Decision[EvaluatedBatch]:
     """What observations change, by what the store holds now, and the batch to write; it is pure."""
-    recorded_before = _recorded_before(observed, snapshot)
+    recorded_before = _recorded_before(evaluations, snapshot)
     states = group_by_alert(snapshot.states)
     updates = tuple(
         _update(recorder.project, batch, each, states, snapshot, recorded_before)
-        for each in observed
+        for each in evaluations
     )
-    removals = _removals(batch, observed, states, snapshot)
+    removals = _removals(batch, evaluations, states, snapshot)
     entries = [
         Entry(update, _execution(batch, each, snapshot))
-        for each, update in zip(observed, updates, strict=True)
+        for each, update in zip(evaluations, updates, strict=True)
         if each.alert.id not in recorded_before
     ]
     options = batch.options
     cause = Execution(batch.run_id, options.triggered_by, batch.manual_time(snapshot.now))
     entries += [Entry(update, cause) for update in removals]
     record = recorder.compose(entries, snapshot)
-    evaluated = Evaluated(
+    evaluated = EvaluatedBatch(
         batch.run_id,
         batch.before.now,
-        tuple(observed),
+        tuple(evaluations),
         updates,
         record.plan,
         tuple(_unfinished(snapshot, record.plan)),
@@ -57,11 +60,11 @@ def decide_batch(
     return Decision(record.batch, evaluated)
 
 
-def _recorded_before(observed: Iterable[Observed], snapshot: Snapshot) -> frozenset[str]:
+def _recorded_before(evaluations: Iterable[AlertEvaluation], snapshot: Snapshot) -> frozenset[str]:
     """The alerts whose slot history has already; an error may be evaluated again."""
     return frozenset(
         each.alert.id
-        for each in observed
+        for each in evaluations
         if (recorded := snapshot.recorded.get(each.alert.id)) is not None
         and not recorded.outcome.traits.failed
     )
@@ -70,44 +73,44 @@ def _recorded_before(observed: Iterable[Observed], snapshot: Snapshot) -> frozen
 def _update(
     project: str,
     batch: BatchContext,
-    observed: Observed,
+    evaluations: AlertEvaluation,
     states: Mapping[str, Sequence[State]],
     snapshot: Snapshot,
     recorded_before: frozenset[str],
 ) -> AlertUpdate:
-    alert = observed.alert
-    reading = _RECORDED_BEFORE if alert.id in recorded_before else observed.reading
+    alert = evaluations.alert
+    result = _RECORDED_BEFORE if alert.id in recorded_before else evaluations.result
     rows = [row for key in alert.row_ids for row in states.get(key, ())]
-    return apply_reading(alert, reading, rows, batch.time_of(alert, snapshot.now), project)
+    return apply_result(alert, result, rows, batch.time_of(alert, snapshot.now), project)
 
 
 def _removals(
     batch: BatchContext,
-    observed: Iterable[Observed],
+    evaluations: Iterable[AlertEvaluation],
     states: Mapping[str, Sequence[State]],
     snapshot: Snapshot,
 ) -> tuple[AlertUpdate, ...]:
     if batch.options.dry_run:
         return ()
-    others = row_ids(each.alert for each in observed)
+    others = row_ids(each.alert for each in evaluations)
     time = batch.manual_time(snapshot.now)
     return tuple(update_orphaned_alerts(batch.alerts, states, time, others))
 
 
-def _execution(batch: BatchContext, observed: Observed, snapshot: Snapshot) -> Execution:
-    recorded = snapshot.recorded.get(observed.alert.id)
+def _execution(batch: BatchContext, evaluations: AlertEvaluation, snapshot: Snapshot) -> Execution:
+    recorded = snapshot.recorded.get(evaluations.alert.id)
     return Execution(
         batch.run_id,
         batch.options.triggered_by,
-        batch.time_of(observed.alert, snapshot.now),
-        observed.sql_hash,
-        observed.duration_ms,
-        observed.bytes_billed,
+        batch.time_of(evaluations.alert, snapshot.now),
+        evaluations.sql_hash,
+        evaluations.duration_ms,
+        evaluations.bytes_billed,
         recorded.attempt + 1 if recorded else 1,
     )
 
 
-def _unfinished(snapshot: Snapshot, planned: Plan) -> Iterator[Notification]:
+def _unfinished(snapshot: Snapshot, planned: NotificationPlan) -> Iterator[Notification]:
     superseded = frozenset(planned.superseded)
     for row in snapshot.ledger:
         if row.status in _UNFINISHED and row.notification_id not in superseded:
@@ -138,20 +141,20 @@ class BatchRecorder:
     scrub: Callable[[str], str] = str
     on_fault: Callable[[str, Exception], None] = lambda _alert, _error: None
 
-    def __call__(self, observed: Sequence[Observed]) -> Evaluated:
+    def __call__(self, evaluations: Sequence[AlertEvaluation]) -> EvaluatedBatch:
         """Record in one transaction; an alert that can't be recorded is left out of it.
 
         Raises StoreError if nothing can be recorded, and LeaseLost.
         """
         orphans = self._orphaned_alert_ids()
         try:
-            return self._commit_whole(observed, orphans)
+            return self._commit_whole(evaluations, orphans)
         except Exception as error:
             if not self._caused_by_one_alert(error):
                 raise
             progress = _Progress()
-            parts = [self._commit_part(half, progress) for half in _halves(observed)]
-            if isinstance(error, StoreError) and observed and not progress.recorded:
+            parts = [self._commit_part(half, progress) for half in _halves(evaluations)]
+            if isinstance(error, StoreError) and evaluations and not progress.recorded:
                 raise
             for name, cause in progress.faults:
                 self.on_fault(name, cause)
@@ -159,11 +162,13 @@ class BatchRecorder:
                 parts.append(self._commit_orphans(orphans))
             return join_parts(parts)
 
-    def _commit_whole(self, observed: Sequence[Observed], orphans: frozenset[str]) -> Evaluated:
+    def _commit_whole(
+        self, evaluations: Sequence[AlertEvaluation], orphans: frozenset[str]
+    ) -> EvaluatedBatch:
         try:
-            return self._commit(observed, orphans)
+            return self._commit(evaluations, orphans)
         except StoreLost:
-            return self._commit(observed, orphans)  # on another connection
+            return self._commit(evaluations, orphans)  # on another connection
 
     def _orphaned_alert_ids(self) -> frozenset[str]:
         known = self.batch.alerts.known
@@ -171,18 +176,20 @@ class BatchRecorder:
             return frozenset()
         return self.store.orphaned_alert_ids(known)
 
-    def _commit(self, observed: Sequence[Observed], orphans: frozenset[str]) -> Evaluated:
+    def _commit(
+        self, evaluations: Sequence[AlertEvaluation], orphans: frozenset[str]
+    ) -> EvaluatedBatch:
         options = self.batch.options
         recorder = Recorder(
             self.project, self.routing, options.holder, options.lease, options.lease_ttl
         )
 
-        def decide(snapshot: Snapshot) -> Decision[Evaluated]:
-            return decide_batch(recorder, self.batch, observed, snapshot)
+        def decide(snapshot: Snapshot) -> Decision[EvaluatedBatch]:
+            return decide_batch(recorder, self.batch, evaluations, snapshot)
 
-        if options.dry_run or not (observed or orphans):
+        if options.dry_run or not (evaluations or orphans):
             return decide(self.batch.before).result
-        ids = row_ids(each.alert for each in observed) | orphans
+        ids = row_ids(each.alert for each in evaluations) | orphans
         return self.store.commit(ids, decide, self.batch.slots)
 
     def _caused_by_one_alert(self, error: Exception) -> bool:
@@ -195,30 +202,36 @@ class BatchRecorder:
             return True
         return not isinstance(error, SentinelError)
 
-    def _commit_part(self, observed: Sequence[Observed], progress: _Progress) -> Evaluated:
+    def _commit_part(
+        self, evaluations: Sequence[AlertEvaluation], progress: _Progress
+    ) -> EvaluatedBatch:
         """Record some of a batch that could not be recorded as a whole.
 
         The alert that is the cause gets the outcome `error`. Raises StoreError if none of the batch
         can be recorded.
         """
         try:
-            evaluated = self._commit(observed, frozenset())
+            evaluated = self._commit(evaluations, frozenset())
         except Exception as error:
             if not self._caused_by_one_alert(error):
                 raise
-            if len(observed) > 1:
-                return join_parts([self._commit_part(each, progress) for each in _halves(observed)])
-            return self._commit_error(observed[0], error, progress)
-        progress.recorded += len(observed)
+            if len(evaluations) > 1:
+                return join_parts(
+                    [self._commit_part(each, progress) for each in _halves(evaluations)]
+                )
+            return self._commit_error(evaluations[0], error, progress)
+        progress.recorded += len(evaluations)
         return evaluated
 
-    def _commit_error(self, observed: Observed, cause: Exception, progress: _Progress) -> Evaluated:
+    def _commit_error(
+        self, evaluations: AlertEvaluation, cause: Exception, progress: _Progress
+    ) -> EvaluatedBatch:
         """Record that one alert's result can't be recorded.
 
         Where not even that can be, the alert is reported as `unrecorded`.
         """
         words = f"its result can't be recorded: {self.scrub(describe_fault(cause))}"
-        failed = replace(observed, reading=Reading.failed(words))
+        failed = replace(evaluations, result=EvaluationResult.failed(words))
         try:
             evaluated = self._commit([failed], frozenset())
         except Exception as error:
@@ -226,23 +239,23 @@ class BatchRecorder:
             of_store = isinstance(error, StoreError) and not progress.recorded
             if not self._caused_by_one_alert(error) or (of_store and progress.unrecorded > 1):
                 raise  # of several alerts none can be recorded: the store can't be written
-            progress.faults.append((observed.alert.name, error))
+            progress.faults.append((evaluations.alert.name, error))
             return self._unrecorded(failed)
         progress.recorded += 1
-        progress.faults.append((observed.alert.name, cause))
+        progress.faults.append((evaluations.alert.name, cause))
         return evaluated
 
-    def _unrecorded(self, failed: Observed) -> Evaluated:
+    def _unrecorded(self, failed: AlertEvaluation) -> EvaluatedBatch:
         time = self.batch.manual_time()
-        update = apply_reading(failed.alert, failed.reading, (), time, self.project)
+        update = apply_result(failed.alert, failed.result, (), time, self.project)
         return replace(
             self._nothing(),
-            observed=(failed,),
+            evaluations=(failed,),
             updates=(update,),
             unrecorded=frozenset({failed.alert.id}),
         )
 
-    def _commit_orphans(self, orphans: frozenset[str]) -> Evaluated:
+    def _commit_orphans(self, orphans: frozenset[str]) -> EvaluatedBatch:
         try:
             return self._commit((), orphans)
         except Exception as error:
@@ -251,11 +264,11 @@ class BatchRecorder:
             self.on_fault("alerts that were removed", error)
             return self._nothing()
 
-    def _nothing(self) -> Evaluated:
-        return Evaluated(self.batch.run_id, self.batch.before.now, (), (), Plan())
+    def _nothing(self) -> EvaluatedBatch:
+        return EvaluatedBatch(self.batch.run_id, self.batch.before.now, (), (), NotificationPlan())
 
 
-def _halves(observed: Sequence[Observed]) -> list[Sequence[Observed]]:
+def _halves(evaluations: Sequence[AlertEvaluation]) -> list[Sequence[AlertEvaluation]]:
     """Two halves of a batch; of one alert, that alert."""
-    middle = len(observed) // 2
-    return [half for half in (observed[:middle], observed[middle:]) if half]
+    middle = len(evaluations) // 2
+    return [half for half in (evaluations[:middle], evaluations[middle:]) if half]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from sentinel.app.alerts import Alerts
-from sentinel.core.evaluation import Outcome, Reading
+from sentinel.core.evaluation import EvaluationResult, Outcome
 from sentinel.core.lifecycle import AlertUpdate
 from sentinel.core.removal import gone, kept, mark_removed
 from sentinel.core.state import EvaluationTime, State
@@ -38,7 +38,7 @@ def update_orphaned_alerts(
         if alert_id in alerts.known:
             back = kept(rows, time)
             if back:
-                yield AlertUpdate(gone(rows[0]), Reading(Outcome.SKIPPED), (), back)
+                yield AlertUpdate(gone(rows[0]), EvaluationResult(Outcome.SKIPPED), (), back)
             continue
         disabled = alerts.off.get(alert_id)
         reason = "disabled" if disabled else "removed"

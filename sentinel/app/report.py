@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sentinel.app.batch import Evaluated, Observed
-from sentinel.app.delivery.result import Delivered
+from sentinel.app.batch import AlertEvaluation, EvaluatedBatch
+from sentinel.app.delivery.result import DeliveryResult
 from sentinel.core.evaluation import Outcome
 from sentinel.core.lifecycle import AlertUpdate
 from sentinel.core.notification import Notification, Status
@@ -24,7 +24,7 @@ EXIT_UNDELIVERABLE = 4
 
 
 @dataclass(frozen=True)
-class Result:
+class InstanceResult:
     """One instance after a batch. `suppressed` is channel to the reason why it wasn't told."""
 
     alert: str
@@ -69,7 +69,7 @@ class Report:
     run_id: str
     started_at: datetime
     elapsed_s: float
-    results: tuple[Result, ...]
+    results: tuple[InstanceResult, ...]
     undelivered: Mapping[str, str]
     dry_run: bool = False
     sent: tuple[Notification, ...] = ()
@@ -108,14 +108,14 @@ class Report:
 
 
 def report(
-    evaluated: Evaluated, delivered: Delivered, elapsed_s: float, *, dry_run: bool
+    evaluated: EvaluatedBatch, delivered: DeliveryResult, elapsed_s: float, *, dry_run: bool
 ) -> Report:
     """What a batch came to, once its messages were sent or tried."""
     notifications = _Notifications(evaluated, delivered, dry_run=dry_run)
     results = [
-        _result(seen, judged, step, *notifications(step.after))
-        for seen, judged in zip(evaluated.observed, evaluated.updates, strict=True)
-        for step in (*_shown(judged), *_still_open(judged))
+        _result(seen, update, step, *notifications(step.after))
+        for seen, update in zip(evaluated.evaluations, evaluated.updates, strict=True)
+        for step in (*_shown(update), *_still_open(update))
     ]
     dead = [
         row
@@ -147,27 +147,27 @@ def title(row: Notification) -> str:
     return f"{row.payload['alert']}{instance} ({row.event})"
 
 
-def _shown(judged: AlertUpdate) -> list[Step]:
+def _shown(update: AlertUpdate) -> list[Step]:
     """The instances of an alert; its head only where it is the instance, or all there is to say."""
-    instances = [step for step in judged.steps if step.observation is not None]
-    return instances or list(judged.steps[:1])
+    instances = [step for step in update.steps if step.observation is not None]
+    return instances or list(update.steps[:1])
 
 
-def _still_open(judged: AlertUpdate) -> list[Step]:
+def _still_open(update: AlertUpdate) -> list[Step]:
     """The instances that fire on, though this evaluation says nothing of them."""
-    return [Step(state, state, Outcome.SKIPPED, recorded_only=True) for state in judged.unseen]
+    return [Step(state, state, Outcome.SKIPPED, recorded_only=True) for state in update.unseen]
 
 
 def _result(
-    seen: Observed,
-    judged: AlertUpdate,
+    seen: AlertEvaluation,
+    update: AlertUpdate,
     step: Step,
     notified: tuple[str, ...],
     suppressed: Mapping[str, str],
-) -> Result:
+) -> InstanceResult:
     after, observation = step.after, step.observation
-    error = judged.reading.error
-    return Result(
+    error = update.result.error
+    return InstanceResult(
         alert=after.alert,
         unique_id=after.unique_id,
         instance=after.instance,
@@ -192,7 +192,9 @@ def _result(
 class _Notifications:
     """Which channels were notified of an instance, and why the others were not."""
 
-    def __init__(self, evaluated: Evaluated, delivered: Delivered, *, dry_run: bool) -> None:
+    def __init__(
+        self, evaluated: EvaluatedBatch, delivered: DeliveryResult, *, dry_run: bool
+    ) -> None:
         self._decisions: dict[tuple[str, str], list[NotificationDecision]] = {}
         for each in evaluated.plan.decisions:
             self._decisions.setdefault((each.alert_id, each.instance), []).append(each)
@@ -208,7 +210,7 @@ class _Notifications:
             key = (each.alert_id, each.instance, each.channel)
             if key in self._sent:  # in this run, even if it was planned before
                 notified[each.channel] = None
-            elif not each.told:
+            elif not each.notified:
                 suppressed.setdefault(each.channel, each.reason)
             elif self._dry_run:
                 suppressed[each.channel] = "dry_run"

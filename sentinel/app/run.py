@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from sentinel.app.alerts import Alerts
-from sentinel.app.batch import BatchOptions, Evaluated
-from sentinel.app.delivery.result import Delivered
+from sentinel.app.batch import BatchOptions, EvaluatedBatch
+from sentinel.app.delivery.result import DeliveryResult
 from sentinel.app.report import Report, report
 from sentinel.app.slots import Shard, at_slot, due_now
 from sentinel.app.timed_planning import TimedPlan
@@ -63,7 +63,7 @@ class Deliver(Protocol):
 
     def __call__(
         self, only: Sequence[str] | None, timeout: timedelta, claimed: Sequence[Notification], /
-    ) -> Delivered: ...
+    ) -> DeliveryResult: ...
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Run:
     """The use case. `elapsed` gives the seconds since the command began."""
 
     store: StateStore
-    evaluate: Callable[[Alerts, BatchOptions], Evaluated]
+    evaluate: Callable[[Alerts, BatchOptions], EvaluatedBatch]
     deliver: Deliver
     plan_by_time: Callable[[Alerts, str], TimedPlan]
     elapsed: Callable[[], float]
@@ -92,7 +92,9 @@ class Run:
             slots=choice.slots,
         )
         evaluated = self.evaluate(choice.alerts, options)
-        delivered = Delivered() if request.dry_run else self._deliver(evaluated, choice, request)
+        delivered = (
+            DeliveryResult() if request.dry_run else self._deliver(evaluated, choice, request)
+        )
         made = report(evaluated, delivered, self.elapsed(), dry_run=request.dry_run)
         return RunResult(made, choice)
 
@@ -107,7 +109,9 @@ class Run:
             slotted = at_slot(share, request.slot, self.store)
         return Choice(slotted.alerts, share, slotted.slots)
 
-    def _deliver(self, evaluated: Evaluated, choice: Choice, request: RunRequest) -> Delivered:
+    def _deliver(
+        self, evaluated: EvaluatedBatch, choice: Choice, request: RunRequest
+    ) -> DeliveryResult:
         if not request.due:
             return self.deliver(evaluated.messages, request.delivery_timeout, evaluated.claimed)
         timed = self.plan_by_time(choice.share, request.holder)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from sentinel.core.alert import Definition
-from sentinel.core.evaluation import Reading, Result, read_dimensions, read_sample
+from sentinel.core.evaluation import EvaluationResult, QueryResult, read_dimensions, read_sample
 from sentinel.core.lifecycle import AlertUpdate
 from sentinel.core.state import Event
 from sentinel.core.values import instance_name
@@ -27,7 +27,7 @@ def firing_instances(update: AlertUpdate) -> frozenset[str]:
     )
 
 
-def group_samples(rules: Definition, result: Result) -> Samples:
+def group_samples(rules: Definition, result: QueryResult) -> Samples:
     """Violating rows by their instance. Raises ContractError if one can't be read."""
     columns = [name.lower() for name in result.columns]
     samples: dict[str, list[dict[str, Any]]] = {}
@@ -39,10 +39,12 @@ def group_samples(rules: Definition, result: Result) -> Samples:
     return samples
 
 
-def add_samples(reading: Reading, instances: Collection[str], samples: Samples) -> Reading:
+def add_samples(
+    result: EvaluationResult, instances: Collection[str], samples: Samples
+) -> EvaluationResult:
     """The reading with samples in the context of these instances."""
     return replace(
-        reading,
+        result,
         observations=tuple(
             replace(
                 each,
@@ -50,19 +52,19 @@ def add_samples(reading: Reading, instances: Collection[str], samples: Samples) 
                 if each.instance in instances
                 else {},
             )
-            for each in reading.observations
+            for each in result.observations
         ),
     )
 
 
-def note_missing_samples(reading: Reading, instances: Collection[str]) -> Reading:
+def note_missing_samples(result: EvaluationResult, instances: Collection[str]) -> EvaluationResult:
     """The reading with a note in the messages of these instances."""
     return replace(
-        reading,
+        result,
         observations=tuple(
             replace(each, message=f"{each.message}{NO_SAMPLES}")
             if each.instance in instances
             else each
-            for each in reading.observations
+            for each in result.observations
         ),
     )

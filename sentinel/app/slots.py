@@ -21,14 +21,14 @@ _DIGITS = 6
 
 
 @dataclass(frozen=True)
-class Slotted:
+class DueAlerts:
     """Alerts and the slot of each, by id; without one an alert runs by hand."""
 
     alerts: Alerts
     slots: dict[str, Slot] = field(default_factory=dict)
 
 
-def due_now(alerts: Alerts, store: StateReader) -> Slotted:
+def due_now(alerts: Alerts, store: StateReader) -> DueAlerts:
     """Those alerts that are due by the store's clock, each for its latest slot.
 
     A definition that is wrong has no schedule: it is due until its error is recorded.
@@ -37,7 +37,7 @@ def due_now(alerts: Alerts, store: StateReader) -> Slotted:
     last = last_slots(snapshot.states)
     slots = {
         alert.id: slot
-        for alert in alerts.good
+        for alert in alerts.valid
         if (slot := due_slot(alert, last_slot(alert, last), snapshot.now)) is not None
     }
     failed = {
@@ -48,10 +48,10 @@ def due_now(alerts: Alerts, store: StateReader) -> Slotted:
     }
     chosen = _only(alerts, lambda a: a.id in slots or isinstance(a, BrokenAlert))
     broken = tuple(alert for alert in chosen.broken if alert.id not in failed)
-    return Slotted(replace(chosen, broken=broken), slots)
+    return DueAlerts(replace(chosen, broken=broken), slots)
 
 
-def at_slot(alerts: Alerts, moment: datetime, store: StateReader) -> Slotted:
+def at_slot(alerts: Alerts, moment: datetime, store: StateReader) -> DueAlerts:
     """All the alerts, for one slot. Raises UsageError if it has not come yet."""
     snapshot = _snapshot(alerts, store)
     now = snapshot.now
@@ -63,9 +63,9 @@ def at_slot(alerts: Alerts, moment: datetime, store: StateReader) -> Slotted:
     last = last_slots(snapshot.states)
     slots = {alert.id: Slot(moment) for alert in alerts.broken}
     slots |= {
-        alert.id: this_slot(alert, last_slot(alert, last), moment, now) for alert in alerts.good
+        alert.id: this_slot(alert, last_slot(alert, last), moment, now) for alert in alerts.valid
     }
-    return Slotted(alerts, slots)
+    return DueAlerts(alerts, slots)
 
 
 def _snapshot(alerts: Alerts, store: StateReader) -> Snapshot:
@@ -104,6 +104,6 @@ class Shard:
 def _only(alerts: Alerts, wanted: Callable[[Alert | BrokenAlert], bool]) -> Alerts:
     return replace(
         alerts,
-        good=tuple(alert for alert in alerts.good if wanted(alert)),
+        valid=tuple(alert for alert in alerts.valid if wanted(alert)),
         broken=tuple(alert for alert in alerts.broken if wanted(alert)),
     )

@@ -12,7 +12,7 @@ from sentinel.app.removal import group_by_alert, update_orphaned_alerts
 from sentinel.core.history import Execution
 from sentinel.core.lifecycle import AlertUpdate
 from sentinel.core.notification import Notification, Status
-from sentinel.core.planning import Plan, standing
+from sentinel.core.planning import NotificationPlan, current_update
 from sentinel.core.routing import Routing
 from sentinel.core.state import EvaluationTime, State
 from sentinel.ports import Decision, Lease, Snapshot, StateStore
@@ -24,7 +24,7 @@ class TimedPlan:
 
     now: datetime
     states: tuple[State, ...] = ()
-    plan: Plan = field(default_factory=Plan)
+    plan: NotificationPlan = field(default_factory=NotificationPlan)
     removals: tuple[AlertUpdate, ...] = ()
 
     @property
@@ -77,7 +77,7 @@ class TimedPlanning:
     ) -> tuple[Record, TimedPlan]:
         time = EvaluationTime(snapshot.now, snapshot.now, target=self.target)
         states = group_by_alert(snapshot.states)
-        current = [standing(a, states[a.id]) for a in alerts.all if a.id in states]
+        current = [current_update(a, states[a.id]) for a in alerts.all if a.id in states]
         others = frozenset(each.alert.id for each in current)
         removals = tuple(update_orphaned_alerts(alerts, states, time, others))
         cause = Execution(run_id, "plan", time)

@@ -63,10 +63,10 @@ def find_in_settings(checks: Iterable[Callable[[], object]]) -> list[Finding]:
 
 def find_in_sql(project: Project, alerts: Alerts) -> tuple[list[Finding], list[tuple[Alert, str]]]:
     """Alerts that don't compile, and the SQL of those that do."""
-    compiled = compile_alerts(project, alerts.good)
+    compiled = compile_alerts(project, alerts.valid)
     found: list[Finding] = []
     sql: list[tuple[Alert, str]] = []
-    for alert in alerts.good:
+    for alert in alerts.valid:
         made = compiled.get(alert.source.unique_id)
         if made is None or made.sql is None:
             place = Location(alert.source.path)
@@ -78,7 +78,7 @@ def find_in_sql(project: Project, alerts: Alerts) -> tuple[list[Finding], list[t
 
 
 @dataclass(frozen=True)
-class Checked:
+class QueryChecks:
     """What the warehouse says of the queries: their faults, and the bytes each would read.
 
     `estimates` are by the alert's name, where the warehouse bills by bytes.
@@ -88,14 +88,16 @@ class Checked:
     estimates: Mapping[str, int] = field(default_factory=dict)
 
 
-def check_queries(warehouse: Warehouse, sql: Sequence[tuple[Alert, str]], threads: int) -> Checked:
+def check_queries(
+    warehouse: Warehouse, sql: Sequence[tuple[Alert, str]], threads: int
+) -> QueryChecks:
     """Find queries that the warehouse refuses, or whose columns break the query contract.
 
     Raises WarehouseError if the warehouse can't be reached.
     """
     with warehouse.open() as session, ThreadPoolExecutor(threads) as pool:
         checked = list(pool.map(lambda item: _check_query(session, *item), sql))
-    return Checked(
+    return QueryChecks(
         tuple(found for found in checked if isinstance(found, Finding)),
         {
             alert.name: found

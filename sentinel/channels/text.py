@@ -74,8 +74,8 @@ def fitted(make: Callable[[int], T], size: Callable[[T], int], most: int, longes
 def link(payload: Mapping[str, Any]) -> str | None:
     """The runbook, if it is a link that people can follow."""
     runbook = payload["runbook"]
-    good = isinstance(runbook, str) and runbook.startswith(("https://", "http://"))
-    return runbook if good and len(runbook) <= _LONGEST_LINK and runbook.isprintable() else None
+    valid = isinstance(runbook, str) and runbook.startswith(("https://", "http://"))
+    return runbook if valid and len(runbook) <= _LONGEST_LINK and runbook.isprintable() else None
 
 
 def details(payload: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ import click
 from rich.text import Text
 
 from sentinel.app.acknowledge import Acknowledgement, acknowledge_alerts, claimed
-from sentinel.app.choose import choose
+from sentinel.app.choose import choose_alerts
 from sentinel.app.report import EXIT_OK, EXIT_UNDELIVERABLE
 from sentinel.cli.options import (
     DbtCommand,
@@ -53,7 +53,7 @@ def command(**values: Any) -> int:
         store = installation.store
         store.check(writing=True)
         states = store.snapshot().states
-        chosen = choose(
+        chosen = choose_alerts(
             installation.project,
             installation.definition_context,
             states,

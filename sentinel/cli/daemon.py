@@ -60,10 +60,10 @@ def command(**values: Any) -> int:
     log = output.log
     threads = Threads(log)
 
-    def lost(number: int) -> bytes:
-        return f"{log.entry('warning', 'log entries lost', number=number)}\n".encode()
+    def unreachable(number: int) -> bytes:
+        return f"{log.entry('warning', 'log entries unreachable', number=number)}\n".encode()
 
-    with queued_errors(lost, lambda work: threads.start("log", work), _LOG_S):
+    with queued_errors(unreachable, lambda work: threads.start("log", work), _LOG_S):
         try:
             _serve(values, output, threads, late_scrub)
         except (SentinelError, click.ClickException):

@@ -53,12 +53,12 @@ def command(**values: Any) -> int:
     return 0 if all(each["ok"] for each in checks) else 2
 
 
-def _result(name: str, check: Callable[[], str | Caution]) -> CheckDocument:
+def _result(name: str, check: Callable[[], str | Advice]) -> CheckDocument:
     try:
         result = check()
     except SentinelError as error:
         return _check(name, "fault", error.message, error.hint)
-    if isinstance(result, Caution):
+    if isinstance(result, Advice):
         return _check(name, "warning", result.detail, result.hint)
     return _check(name, "ok", result)
 
@@ -89,14 +89,14 @@ _MARKS = {
 
 
 @dataclass(frozen=True)
-class Caution:
+class Advice:
     """A part that works, and should be otherwise."""
 
     detail: str
     hint: str | None = None
 
 
-def _checks(installation: Installation) -> Iterator[tuple[str, Callable[[], str | Caution]]]:
+def _checks(installation: Installation) -> Iterator[tuple[str, Callable[[], str | Advice]]]:
     yield "versions", _versions
     yield (
         "dbt project",
@@ -144,11 +144,13 @@ def _channel(installation: Installation, name: str) -> str:
 
 
 def _definitions(installation: Installation) -> str:
-    good, broken = parse_definitions(installation.project.alerts(), installation.definition_context)
+    valid, broken = parse_definitions(
+        installation.project.alerts(), installation.definition_context
+    )
     if broken:
         names = ", ".join(alert.name for alert in broken)
         raise SentinelError(f"wrong definitions: {names}", hint="`sentinel validate` says what")
-    return f"{count(len(good), 'alert')}, no fault"
+    return f"{count(len(valid), 'alert')}, no fault"
 
 
 def _package(installation: Installation) -> str:
@@ -171,7 +173,7 @@ def _warehouse(installation: Installation) -> str:
         return f"{installation.profile.type} answers"
 
 
-def _rights(installation: Installation) -> str | Caution:
+def _rights(installation: Installation) -> str | Advice:
     watched, own = installation.project.relations()
     shared = installation.configuration.shares_target
     found = installation.warehouse.rights(watched, own if shared else ())
@@ -189,7 +191,7 @@ def _rights(installation: Installation) -> str | Caution:
             "Then give that user to the target that Sentinel runs with, and name the present one in "
             "`store: {target: ...}` of sentinel.yml, since Sentinel's tables have to be written."
         )
-    return Caution("; ".join(found.beyond_reading), "\n".join(advice))
+    return Advice("; ".join(found.beyond_reading), "\n".join(advice))
 
 
 def _tables(installation: Installation) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.text import Text
 
-from sentinel.app.choose import choose
+from sentinel.app.choose import choose_alerts
 from sentinel.app.documents import explain_document
 from sentinel.app.explain import Explanation, explain_alert, sentence
 from sentinel.cli.options import (
@@ -59,9 +59,11 @@ def command(**values: Any) -> int:
         store = installation.store
         store.check()
         states = store.snapshot().states
-        around = installation.definition_context
-        chosen = choose(installation.project, around, states, [values["alert"]], Selection())
-        found = explain_alert(store, around, chosen.alerts[0], values["limit"])
+        context = installation.definition_context
+        chosen = choose_alerts(
+            installation.project, context, states, [values["alert"]], Selection()
+        )
+        found = explain_alert(store, context, chosen.alerts[0], values["limit"])
     if output.json:
         output.print_json(explain_document(found))
     else:
@@ -94,17 +96,17 @@ def _print(output: Output, found: Explanation) -> None:
 def _definition(found: Explanation) -> Iterator[str | Text]:
     alert, head = found.alert, found.head
     yield Text(line(alert.name), style="bold")
-    good = alert if isinstance(alert, Alert) else None
-    if good is None:
+    valid = alert if isinstance(alert, Alert) else None
+    if valid is None:
         gone = not alert.source.path
         yield (
             "  it is no longer in the project"
             if gone
             else "  its definition is wrong: `sentinel validate`"
         )
-    elif good.cron:
-        next_slot = good.cron.next_after(datetime.now(UTC))
-        yield f"  schedule: {good.cron.text}, next {shown_time(next_slot)} UTC"
+    elif valid.cron:
+        next_slot = valid.cron.next_after(datetime.now(UTC))
+        yield f"  schedule: {valid.cron.text}, next {shown_time(next_slot)} UTC"
     told = ", ".join(line(name) for name in alert.channels)
     yield f"  tells:    {told + ', ' if told else ''}{_FROM[found.recipients]}"
     if head and head.health is Health.FAILING:
@@ -144,5 +146,5 @@ def _evaluation(row: HistoryRow) -> Iterator[str | Text]:
     if row.error:
         yield f"    {line(row.error)}"
     for each in row.reasons:
-        verb = "told" if each["told"] else "not told"
+        verb = "notified" if each["notified"] else "not notified"
         yield f"    {each['channel']}: {each['event']} {verb}: {sentence(each)}"

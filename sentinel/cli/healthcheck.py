@@ -56,10 +56,10 @@ def command(**values: Any) -> int:
         return 1
     finally:
         connection.close()
-    good = answer.status == http.client.OK
-    word = ("ready" if values["ready"] else "alive") if good else "not well"
+    valid = answer.status == http.client.OK
+    word = ("ready" if values["ready"] else "alive") if valid else "not well"
     # Whoever has the port may have sent it.
     given = said.get("problems") if isinstance(said, dict) else None
     problems = ", ".join(map(line, given)) if isinstance(given, list) else ""
     click.echo(f"{word}: {problems}" if problems else word)
-    return 0 if good else 1
+    return 0 if valid else 1

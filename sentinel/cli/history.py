@@ -77,7 +77,16 @@ def command(**values: Any) -> int:
     if not rows:
         output.line("Nothing has been recorded that matches.")
         return 0
-    columns = ["as of (UTC)", "alert", "outcome", "phase", "value", "threshold", "events", "told"]
+    columns = [
+        "as of (UTC)",
+        "alert",
+        "outcome",
+        "phase",
+        "value",
+        "threshold",
+        "events",
+        "notified",
+    ]
     output.table([*columns, "message"], [_row(row) for row in rows])
     return 0
 
@@ -85,8 +94,10 @@ def command(**values: Any) -> int:
 def _ids(installation: Any, selection: Selection) -> frozenset[str]:
     """The ids of the selected alerts, broken and disabled ones included."""
     chosen = installation.project.select(selection)
-    good, broken = parse_definitions(installation.project.alerts(), installation.definition_context)
-    alerts: list[Alert | BrokenAlert] = [*good, *broken]
+    valid, broken = parse_definitions(
+        installation.project.alerts(), installation.definition_context
+    )
+    alerts: list[Alert | BrokenAlert] = [*valid, *broken]
     return frozenset(alert.id for alert in alerts if alert.source.unique_id in chosen)
 
 
@@ -95,7 +106,7 @@ def _row(row: HistoryRow) -> list[str | Text]:
     moved = row.phase_before != row.phase_after
     phase = f"{row.phase_before} → {row.phase_after}" if moved else row.phase_after or ""
     told = dict.fromkeys(
-        str(each["channel"]) if each["told"] else str(each["reason"]).replace("_", " ")
+        str(each["channel"]) if each["notified"] else str(each["reason"]).replace("_", " ")
         for each in row.reasons
     )
     words = clean(row.error or row.message or "").strip().splitlines()

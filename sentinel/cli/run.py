@@ -17,7 +17,7 @@ from rich.text import Text
 from sentinel import files
 from sentinel.app.alerts import select_alerts
 from sentinel.app.documents import run_document
-from sentinel.app.report import Report, Result, title
+from sentinel.app.report import InstanceResult, Report, title
 from sentinel.app.run import Choice, RunRequest
 from sentinel.app.slots import Shard
 from sentinel.cli.options import (
@@ -153,7 +153,7 @@ def _why_nothing(choice: Choice, request: RunRequest) -> str:
     """Why there was nothing to evaluate, though something is selected."""
     if not choice.share.all:
         return f"None of the selected alerts is in shard {request.shard}."
-    if all(alert.cron is None for alert in choice.share.good):
+    if all(alert.cron is None for alert in choice.share.valid):
         return "Nothing is due: none of the selected alerts has a schedule."
     return "Nothing is due."
 
@@ -166,7 +166,7 @@ def print_report(output: Output, told: Report, nothing: str = "") -> None:
         output.line(f"{nothing}{dry}")
     else:
         rows = [_row(result, told) for result in told.results]
-        output.table(["state", "alert", "value", "threshold", "for", "told", "message"], rows)
+        output.table(["state", "alert", "value", "threshold", "for", "notified", "message"], rows)
         output.line()
         words = Counter(_word(result) for result in told.results)
         sums = ", ".join(f"{words[word]} {word}" for word in _STYLES if words[word])
@@ -181,7 +181,7 @@ def print_report(output: Output, told: Report, nothing: str = "") -> None:
         output.line("`sentinel deliver --retry-dead` tries again what was given up.")
 
 
-def _row(result: Result, told: Report) -> list[str | Text]:
+def _row(result: InstanceResult, told: Report) -> list[str | Text]:
     word = _word(result)
     name = result.alert + (f" [{clean(result.instance)}]" if result.instance else "")
     severity = f" {result.severity}" if result.firing and result.severity else ""
@@ -198,7 +198,7 @@ def _row(result: Result, told: Report) -> list[str | Text]:
     ]
 
 
-def _word(result: Result) -> str:
+def _word(result: InstanceResult) -> str:
     hides_phase = result.outcome.traits.hides_phase
     if hides_phase == "always" or (hides_phase == "unless firing" and not result.firing):
         return str(result.outcome)
@@ -207,7 +207,7 @@ def _word(result: Result) -> str:
     return str(result.phase or result.outcome)
 
 
-def _told(result: Result) -> str:
+def _told(result: InstanceResult) -> str:
     """Who was told now; else the reason why nobody was."""
     if result.notified:
         return ", ".join(result.notified)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from sentinel.app.choose import Chosen, choose
+from sentinel.app.choose import AlertSelection, choose_alerts
 from sentinel.app.documents import silences_document
 from sentinel.app.silences import SilenceRequest, short, silence
 from sentinel.cli.options import (
@@ -74,7 +74,9 @@ def command(**values: Any) -> int:
         else:
             wanted = read_selection(values)
             context = installation.definition_context
-            chosen = choose(installation.project, context, snapshot.states, values["names"], wanted)
+            chosen = choose_alerts(
+                installation.project, context, snapshot.states, values["names"], wanted
+            )
             _check_all(chosen, everything=values["everything"], narrowed=bool(values["dimensions"]))
             names |= {alert.id: alert.name for alert in chosen.alerts}
             wish = _wish(values, chosen, str(wanted), context.timezone, now)
@@ -99,7 +101,7 @@ def _check(values: Mapping[str, Any]) -> None:
         raise UsageError("a silence needs a --comment: why, for those who come upon it")
 
 
-def _check_all(chosen: Chosen, *, everything: bool, narrowed: bool) -> None:
+def _check_all(chosen: AlertSelection, *, everything: bool, narrowed: bool) -> None:
     if chosen.everything and not everything and not narrowed:
         raise UsageError(
             f"that would silence all {len(chosen.alerts)} alerts of the project",
@@ -108,7 +110,7 @@ def _check_all(chosen: Chosen, *, everything: bool, narrowed: bool) -> None:
 
 
 def _wish(
-    values: Mapping[str, Any], chosen: Chosen, selection: str, zone: str, now: datetime
+    values: Mapping[str, Any], chosen: AlertSelection, selection: str, zone: str, now: datetime
 ) -> SilenceRequest:
     starts = read_moment(values["starts"], zone) if values["starts"] else None
     try:

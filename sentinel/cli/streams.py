@@ -223,7 +223,9 @@ def guarded_streams() -> Iterator[Streams]:
 
 @contextmanager
 def queued_errors(
-    lost: Callable[[int], bytes], start: Callable[[Callable[[], None]], None], seconds: float
+    lost: Callable[[int], bytes],
+    start: Callable[[Callable[[], None]], None],
+    seconds: float,
 ) -> Iterator[None]:
     """Let a thread write standard error; `start` gives it its work, which it may do anew.
 

@@ -12,8 +12,8 @@ from rich.text import Text
 from sentinel.app.alerts import select_alerts
 from sentinel.app.documents import validate_document
 from sentinel.app.validate import (
-    Checked,
     Finding,
+    QueryChecks,
     check_queries,
     find_hidden,
     find_in_definitions,
@@ -70,7 +70,7 @@ def command(**values: Any) -> int:
         alerts = select_alerts(project, context, read_selection(values))
         found += find_in_definitions(project, alerts)
         found += find_hidden(project, alerts)
-        checked = Checked()
+        checked = QueryChecks()
         if not values["offline"]:
             unsound, sql = find_in_sql(project, alerts)
             found += unsound

@@ -26,13 +26,13 @@ from sentinel.core.definition_types import (
     Columns,
     Duration,
     Escalation,
-    Hold,
+    HoldPeriod,
     Names,
     NotifyOn,
     PositiveDuration,
     RowCondition,
     listed,
-    read_hold,
+    read_hold_period,
     unique,
 )
 from sentinel.core.origin import Origins
@@ -82,8 +82,8 @@ class Definition(BaseModel):
     error_if: RowCondition | None = Field(
         None, description="A condition on the number of rows that makes it critical."
     )
-    for_: Annotated[Hold, BeforeValidator(read_hold)] = Field(
-        Hold(),
+    for_: Annotated[HoldPeriod, BeforeValidator(read_hold_period)] = Field(
+        HoldPeriod(),
         alias="for",
         description="How long it has to hold before it fires: a duration, or a count of slots.",
     )
@@ -228,16 +228,16 @@ class DefinitionContext:
 
 
 def parse_definitions(
-    sources: Iterable[AlertSource], around: DefinitionContext
+    sources: Iterable[AlertSource], context: DefinitionContext
 ) -> tuple[list[Alert], list[BrokenAlert]]:
     """Every definition, good or broken; two alerts with one id are both broken."""
-    judged = [_judge_one(source, around) for source in sources]
+    update = [_judge_one(source, context) for source in sources]
     by_id: dict[str, list[Alert | BrokenAlert]] = {}
-    for alert in judged:
+    for alert in update:
         by_id.setdefault(alert.id, []).append(alert)
-    good: list[Alert] = []
+    valid: list[Alert] = []
     broken: list[BrokenAlert] = []
-    for alert in judged:
+    for alert in update:
         twins = [other for other in by_id[alert.id] if other is not alert]
         if twins:
             names = ", ".join(sorted(other.name for other in twins))
@@ -250,8 +250,8 @@ def parse_definitions(
         elif isinstance(alert, BrokenAlert):
             broken.append(alert)
         else:
-            good.append(alert)
-    return good, broken
+            valid.append(alert)
+    return valid, broken
 
 
 def _without_id(source: AlertSource) -> AlertSource:
@@ -261,12 +261,12 @@ def _without_id(source: AlertSource) -> AlertSource:
     return replace(source, block=block)
 
 
-def _judge_one(source: AlertSource, around: DefinitionContext) -> Alert | BrokenAlert:
+def _judge_one(source: AlertSource, context: DefinitionContext) -> Alert | BrokenAlert:
     faults: list[Fault] = []
     merged: dict[str, Any] = {}
     own: dict[str, Any] = {}
     for label, block in (
-        ("`defaults` of sentinel.yml", around.defaults),
+        ("`defaults` of sentinel.yml", context.defaults),
         ("`sentinel_defaults`", source.folder_defaults),
         ("`sentinel`", source.block),
     ):
@@ -278,22 +278,22 @@ def _judge_one(source: AlertSource, around: DefinitionContext) -> Alert | Broken
             )
             continue
         merged.update(block)
-        if block is not around.defaults:
+        if block is not context.defaults:
             own.update(block)
     if source.secrets:
         # Nothing else is said of it: other messages quote what they find.
         secrets = tuple(map(_literal_secret, source.secrets))
-        return BrokenAlert(source, secrets, _recipients(source, None, around, {}))
+        return BrokenAlert(source, secrets, _recipients(source, None, context, {}))
     rules: Definition | None = None
     try:
         rules = Definition.model_validate(merged)
     except ValidationError as error:
         faults.extend(explain(error, KEYS))
-    told = _recipients(source, rules, around, own)
-    faults.extend(_channel_faults(merged, rules, told, around.routing))
+    told = _recipients(source, rules, context, own)
+    faults.extend(_channel_faults(merged, rules, told, context.routing))
     cron: Cron | None = None
     try:
-        zone = str(merged.get("timezone") or around.timezone)
+        zone = str(merged.get("timezone") or context.timezone)
         time_zone(zone)
     except ValueError as error:
         faults.append(Fault(("timezone",), str(error)))
@@ -304,7 +304,7 @@ def _judge_one(source: AlertSource, around: DefinitionContext) -> Alert | Broken
         except ValueError as error:
             faults.append(Fault(("schedule",), str(error)))
     faults = [
-        each for fault in faults if (each := _withheld(fault, around.origins, own)) is not None
+        each for fault in faults if (each := _withheld(fault, context.origins, own)) is not None
     ]
     if rules is None or faults:
         return BrokenAlert(source, tuple(faults), told)
@@ -341,11 +341,11 @@ def _owner(source: AlertSource, own: str | None) -> str | None:
 def _recipients(
     source: AlertSource,
     rules: Definition | None,
-    around: DefinitionContext,
+    context: DefinitionContext,
     own: Mapping[str, Any],
 ) -> Recipients:
-    routing = around.routing
-    default = _known_channels((around.defaults or {}).get("channels"), routing)
+    routing = context.routing
+    default = _known_channels((context.defaults or {}).get("channels"), routing)
     return recipients(
         source,
         _owner(source, rules.owner if rules else None),

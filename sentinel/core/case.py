@@ -15,7 +15,7 @@ from sentinel.core.state import Event, State, Transition
 class Case:
     """One row of the state, and what an evaluation did to it, if there was one just now."""
 
-    judged: AlertUpdate
+    update: AlertUpdate
     before: State
     after: State
     changes: Mapping[Event, Transition]
@@ -23,7 +23,7 @@ class Case:
 
     @property
     def alert(self) -> Alert | BrokenAlert:
-        return self.judged.alert
+        return self.update.alert
 
     @property
     def rules(self) -> Definition:
@@ -33,12 +33,12 @@ class Case:
         return event in self.rules.notify_on
 
 
-def cases_of(judged: AlertUpdate) -> Iterator[Case]:
+def cases_of(update: AlertUpdate) -> Iterator[Case]:
     """The rows to plan for. What went into history only changes nothing, and is left aside."""
-    taken = [step for step in judged.steps if not step.recorded_only]
+    taken = [step for step in update.steps if not step.recorded_only]
     for step in taken:
         changes = {change.event: change for change in step.transitions}
-        yield Case(judged, step.before, step.after, changes, step.observation)
+        yield Case(update, step.before, step.after, changes, step.observation)
     if taken:
-        for state in judged.unseen:
-            yield Case(judged, state, state, {})
+        for state in update.unseen:
+            yield Case(update, state, state, {})

@@ -54,7 +54,7 @@ Names = Annotated[tuple[str, ...], BeforeValidator(listed), AfterValidator(uniqu
 
 
 @dataclass(frozen=True)
-class Hold:
+class HoldPeriod:
     """How long a condition has to last: for a length of time, or for a count of slots."""
 
     length: timedelta = timedelta()
@@ -64,14 +64,14 @@ class Hold:
         return count >= self.count if self.count else held >= self.length
 
 
-def read_hold(value: object) -> Hold:
-    if isinstance(value, Hold):
+def read_hold_period(value: object) -> HoldPeriod:
+    if isinstance(value, HoldPeriod):
         return value
     if isinstance(value, int) and not isinstance(value, bool):
         if value < 0:
             raise ValueError("a count of slots can't be negative")
-        return Hold(count=value)
-    return Hold(length=_duration(value))
+        return HoldPeriod(count=value)
+    return HoldPeriod(length=_duration(value))
 
 
 _CONDITION = re.compile(
@@ -94,7 +94,7 @@ _SIGNS: Mapping[str, Callable[[float, float], bool]] = {
 
 
 @dataclass(frozen=True)
-class Condition:
+class Comparison:
     """A condition on a number of rows, as dbt writes it: `>10`, `!= 0`, `between 5 and 10`."""
 
     text: str
@@ -103,8 +103,8 @@ class Condition:
     high: float
 
     @classmethod
-    def parse(cls, text: object) -> Condition:
-        if isinstance(text, Condition):
+    def parse(cls, text: object) -> Comparison:
+        if isinstance(text, Comparison):
             return text
         match = _CONDITION.fullmatch(text) if isinstance(text, str) else None
         if match is None:
@@ -133,7 +133,7 @@ Column = Annotated[
 Columns = Annotated[tuple[Column, ...], BeforeValidator(listed)]
 
 
-RowCondition = Annotated[Condition, BeforeValidator(Condition.parse)]
+RowCondition = Annotated[Comparison, BeforeValidator(Comparison.parse)]
 
 
 NotifyOn = Literal["firing", "resolved", "error"]

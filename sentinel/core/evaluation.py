@@ -12,9 +12,9 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from sentinel.core.alert import Definition
-from sentinel.core.definition_types import Condition
+from sentinel.core.definition_types import Comparison
 from sentinel.core.severity import Severity
-from sentinel.core.values import Cut, bounded, cut, instance_name, number, plain, text
+from sentinel.core.values import Truncated, bounded, cut, instance_name, number, plain, text
 
 Shape = Literal["status", "rows"]
 ROW_CAP = 10_000
@@ -83,10 +83,10 @@ class ContractError(ValueError):
 
 
 @dataclass(frozen=True)
-class Result:
+class QueryResult:
     """Rows as the warehouse gave them; `truncated` when there were more than asked for.
 
-    Values that are longer than an excerpt allows are a `Cut`. `left_out` counts columns that were
+    Values that are longer than an excerpt allows are a `Truncated`. `left_out` counts columns that were
     not read. `bytes_billed` where the warehouse bills by bytes.
     """
 
@@ -98,7 +98,7 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Described:
+class QueryDescription:
     """A query before it runs: its columns, and the bytes it would read where that is billed.
 
     `types` are the driver's or the server's, one a column, or nothing where it has none. `lengthy`
@@ -113,10 +113,10 @@ class Described:
     def may_be_long(self, position: int) -> bool:
         return not self.lengthy or self.lengthy[position]
 
-    def chosen(self, positions: Iterable[int]) -> Described:
+    def chosen(self, positions: Iterable[int]) -> QueryDescription:
         """The same with these columns only, in this order."""
         kept = tuple(positions)
-        return Described(
+        return QueryDescription(
             tuple(self.columns[n] for n in kept),
             self.bytes_estimated,
             tuple(self.types[n] for n in kept) if self.types else (),
@@ -128,7 +128,7 @@ class Described:
 class Excerpt:
     """What is read of a result: the columns by position, and how many characters of each value."""
 
-    described: Described
+    described: QueryDescription
     longest: Mapping[int, int]
 
     @property
@@ -157,24 +157,29 @@ class Observation:
 
 
 @dataclass(frozen=True)
-class Reading:
+class EvaluationResult:
     """What one evaluation saw.
 
     `absent` says what it means for an instance not to be in `observations`: `missing` (the alert's
     `on_missing` decides), `ok` (it has no violations), or `unknown` (the result says nothing).
-    `lost` says that it wasn't the query that failed but the connection to the warehouse.
+    `unreachable` says that it wasn't the query that failed but the connection to the warehouse.
     """
 
     outcome: Outcome
     observations: tuple[Observation, ...] = ()
     error: str | None = None
     absent: Literal["missing", "ok", "unknown"] = "missing"
-    lost: bool = False
+    unreachable: bool = False
 
     @classmethod
-    def failed(cls, error: str, *, lost: bool = False) -> Reading:
+    def failed(cls, error: str, *, unreachable: bool = False) -> EvaluationResult:
         words = cut(text(error), _LONGEST_ERROR)
-        return cls(Outcome.ERROR, error=words, absent="unknown", lost=lost)
+        return cls(
+            Outcome.ERROR,
+            error=words,
+            absent="unknown",
+            unreachable=unreachable,
+        )
 
 
 def known_shape(rules: Definition) -> Shape | None:
@@ -217,7 +222,7 @@ def _no_duplicates(names: Sequence[str]) -> None:
         raise ContractError(f"the query has the column {twice[0]!r} twice")
 
 
-def status_excerpt(rules: Definition, described: Described) -> Excerpt:
+def status_excerpt(rules: Definition, described: QueryDescription) -> Excerpt:
     """What is read of a result of the shape `status`.
 
     Of the context's columns the first hundred are read; `context_columns` chooses others.
@@ -229,14 +234,14 @@ def status_excerpt(rules: Definition, described: Described) -> Excerpt:
     return _excerpt(described, own, rules.context_columns)
 
 
-def dimensions_excerpt(rules: Definition, described: Described) -> Excerpt:
+def dimensions_excerpt(rules: Definition, described: QueryDescription) -> Excerpt:
     """What is read of the combinations of `dimensions` (or of their first occurrence in a query)."""
     names = [name.lower() for name in described.columns]
     bound = _dimension_bound(rules)
     return Excerpt(described, {names.index(name): bound for name in rules.dimensions})
 
 
-def samples_excerpt(rules: Definition, described: Described) -> Excerpt:
+def samples_excerpt(rules: Definition, described: QueryDescription) -> Excerpt:
     """What is read of the rows that are samples of the shape `rows`."""
     own = dict.fromkeys(rules.dimensions, _dimension_bound(rules))
     return _excerpt(described, own, rules.sample_columns)
@@ -246,7 +251,9 @@ def _dimension_bound(rules: Definition) -> int:
     return min(_LONGEST_DIMENSION, _CONTEXT // max(1, len(rules.dimensions)))
 
 
-def _excerpt(described: Described, own: Mapping[str, int], context: Sequence[str]) -> Excerpt:
+def _excerpt(
+    described: QueryDescription, own: Mapping[str, int], context: Sequence[str]
+) -> Excerpt:
     names = [name.lower() for name in described.columns]
     others = [
         n for n, name in enumerate(names) if name not in own and (not context or name in context)
@@ -258,7 +265,7 @@ def _excerpt(described: Described, own: Mapping[str, int], context: Sequence[str
     return Excerpt(described, dict(sorted(bounds.items())))
 
 
-def read_status(rules: Definition, result: Result) -> Reading:
+def read_status(rules: Definition, result: QueryResult) -> EvaluationResult:
     """A result of the shape `status`. Raises ContractError, naming column and value."""
     columns = tuple(name.lower() for name in result.columns)
     shape_of(rules, columns)
@@ -284,7 +291,7 @@ def read_status(rules: Definition, result: Result) -> Reading:
     twice = [name for name, count in names.items() if count > 1]
     if twice:
         raise ContractError(f"two rows are of the same instance {twice[0]!r}")
-    return Reading(_overall(observations), tuple(observations))
+    return EvaluationResult(_overall(observations), tuple(observations))
 
 
 def _overall(observations: Sequence[Observation]) -> Outcome:
@@ -292,19 +299,19 @@ def _overall(observations: Sequence[Observation]) -> Outcome:
     return Outcome.ALERT if alerting else Outcome.OK
 
 
-def _read_empty(rules: Definition) -> Reading:
+def _read_empty(rules: Definition) -> EvaluationResult:
     if rules.on_empty == "error":
         raise ContractError(
             "the query gives no row; `on_empty: ok | alert | keep` if that is meant"
         )
     if rules.on_empty == "keep":
-        return Reading(Outcome.EMPTY, absent="unknown")
+        return EvaluationResult(Outcome.EMPTY, absent="unknown")
     if rules.on_empty == "ok":
         if rules.dimensions:
-            return Reading(Outcome.OK)
-        return Reading(Outcome.OK, (Observation("", Outcome.OK, rules.severity),))
+            return EvaluationResult(Outcome.OK)
+        return EvaluationResult(Outcome.OK, (Observation("", Outcome.OK, rules.severity),))
     seen = Observation("", Outcome.ALERT, rules.severity, message="the query gives no row")
-    return Reading(Outcome.ALERT, (seen,))
+    return EvaluationResult(Outcome.ALERT, (seen,))
 
 
 def _observe(rules: Definition, row: Mapping[str, Any], share: float, left_out: int) -> Observation:
@@ -358,7 +365,7 @@ def read_sample(
 def _message(value: Any, most: int) -> str | None:
     if value is None:
         return None
-    if isinstance(value, Cut):
+    if isinstance(value, Truncated):
         return text(value.beginning)[: max(0, most - len(value.mark))] + value.mark
     shown = _plain("message", value)
     return cut(shown if isinstance(shown, str) else text(str(value)), most)
@@ -377,7 +384,7 @@ def _plain(name: str, value: Any) -> Any:
 
 def _whole(name: str, value: Any) -> Any:
     """A value that has to be whole: cut, two different ones could look the same."""
-    if isinstance(value, Cut):
+    if isinstance(value, Truncated):
         raise ContractError(
             f"the column {name!r} has a value of {value.size:,} {value.unit}, more than is read: "
             "shorten it in the query"
@@ -409,7 +416,7 @@ def _severity(value: Any, default: Severity) -> Severity:
         ) from None
 
 
-def read_counts(rules: Definition, counts: Mapping[tuple[Any, ...], int]) -> Reading:
+def read_counts(rules: Definition, counts: Mapping[tuple[Any, ...], int]) -> EvaluationResult:
     """A result of the shape `rows`: the number of rows for each combination of dimensions.
 
     Without dimensions `counts` has the one key `()`.
@@ -421,7 +428,7 @@ def read_counts(rules: Definition, counts: Mapping[tuple[Any, ...], int]) -> Rea
     twice = [name for name, count in names.items() if count > 1]
     if twice:
         raise ContractError(f"two values of `dimensions` give the same instance {twice[0]!r}")
-    return Reading(_overall(observations), tuple(observations), absent="ok")
+    return EvaluationResult(_overall(observations), tuple(observations), absent="ok")
 
 
 def _judge_count(rules: Definition, count: int, dimensions: Mapping[str, Any]) -> Observation:
@@ -443,7 +450,7 @@ def _judge_count(rules: Definition, count: int, dimensions: Mapping[str, Any]) -
     )
 
 
-def _severity_of_count(rules: Definition, count: int) -> tuple[Severity | None, Condition | None]:
+def _severity_of_count(rules: Definition, count: int) -> tuple[Severity | None, Comparison | None]:
     if rules.error_if and rules.error_if.met(count):
         return Severity.CRITICAL, rules.error_if
     if rules.warn_if and rules.warn_if.met(count):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from sentinel.core.alert import Definition
 from sentinel.core.evaluation import Outcome
 from sentinel.core.state import (
-    WAREHOUSE_LOST,
+    WAREHOUSE_UNREACHABLE,
     EvaluationTime,
     Event,
     Health,
@@ -19,17 +19,22 @@ from sentinel.core.values import hash_id, isoformat
 
 
 def advance_health(
-    head: State, outcome: Outcome, rules: Definition, tick: EvaluationTime, *, lost: bool = False
+    head: State,
+    outcome: Outcome,
+    rules: Definition,
+    time: EvaluationTime,
+    *,
+    unreachable: bool = False,
 ) -> StateChange:
     """The next health of an alert, and whether that is worth telling.
 
-    `lost`: it can't be evaluated since the warehouse is lost, as all others of its batch.
+    `unreachable`: it can't be evaluated since the warehouse is lost, as all others of its batch.
     """
     if not outcome.traits.failed:
         healthy = replace(
             head,
             health=Health.HEALTHY,
-            health_since=head.health_since if head.health is Health.HEALTHY else tick.as_of,
+            health_since=head.health_since if head.health is Health.HEALTHY else time.as_of,
             error_count=0,
             health_episode_id=None,
         )
@@ -39,7 +44,7 @@ def advance_health(
         return healthy, (
             Transition(
                 Event.ERROR_RESOLVED,
-                "evaluated_again",
+                "evaluation_recovered",
                 head.health_episode_id,
                 head.health_since,
                 rules.severity,
@@ -47,20 +52,20 @@ def advance_health(
         )
     counted = replace(
         head, error_count=head.error_count + 1, health=head.health or Health.HEALTHY,
-        health_since=head.health_since or tick.as_of,
+        health_since=head.health_since or time.as_of,
     )  # fmt: skip
     if head.health is Health.FAILING or counted.error_count < rules.error_after:
         return counted, ()
-    episode = hash_id(head.state_key, "health", isoformat(tick.as_of), str(head.version))
+    episode = hash_id(head.state_key, "health", isoformat(time.as_of), str(head.version))
     failing = replace(
-        counted, health=Health.FAILING, health_since=tick.as_of, health_episode_id=episode
+        counted, health=Health.FAILING, health_since=time.as_of, health_episode_id=episode
     )
     return failing, (
         Transition(
             Event.ERROR,
-            WAREHOUSE_LOST if lost else "evaluation_failed",
+            WAREHOUSE_UNREACHABLE if unreachable else "evaluation_failed",
             episode,
-            tick.as_of,
+            time.as_of,
             rules.severity,
         ),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -60,7 +60,7 @@ class Execution:
 
     run_id: str
     triggered_by: str
-    tick: EvaluationTime
+    time: EvaluationTime
     sql_hash: str | None = None
     duration_ms: int | None = None
     bytes_billed: int | None = None
@@ -68,41 +68,41 @@ class Execution:
 
 
 def history_rows(
-    judged: AlertUpdate, execution: Execution, decisions: Iterable[NotificationDecision]
+    update: AlertUpdate, execution: Execution, decisions: Iterable[NotificationDecision]
 ) -> list[HistoryRow]:
     """The rows that one evaluation adds to history."""
     by_instance: dict[str, list[NotificationDecision]] = {}
     for decision in decisions:
-        if decision.alert_id == judged.alert.id:
+        if decision.alert_id == update.alert.id:
             by_instance.setdefault(decision.instance, []).append(decision)
     return [
-        _row(judged, step, execution, by_instance.get(step.after.instance, ()))
-        for step in judged.steps
+        _row(update, step, execution, by_instance.get(step.after.instance, ()))
+        for step in update.steps
     ]
 
 
 def _row(
-    judged: AlertUpdate, step: Step, execution: Execution, decisions: Sequence[NotificationDecision]
+    update: AlertUpdate, step: Step, execution: Execution, decisions: Sequence[NotificationDecision]
 ) -> HistoryRow:
-    before, after, seen, tick = step.before, step.after, step.observation, execution.tick
+    before, after, seen, time = step.before, step.after, step.observation, execution.time
     # A slot that was skipped is still to be evaluated: its own row must not be in the way then.
-    once_a_slot = tick.slot is not None and step.outcome.traits.uses_slot
-    moment = isoformat(tick.slot) if once_a_slot and tick.slot else execution.run_id
-    key = hash_id(after.state_key, moment, str(execution.attempt), judged.kind)
+    once_a_slot = time.slot is not None and step.outcome.traits.uses_slot
+    moment = isoformat(time.slot) if once_a_slot and time.slot else execution.run_id
+    key = hash_id(after.state_key, moment, str(execution.attempt), update.kind)
     return HistoryRow(
         evaluation_id=key,
-        kind=judged.kind,
+        kind=update.kind,
         run_id=execution.run_id,
         triggered_by=execution.triggered_by,
         project=after.project,
         alert_id=after.alert_id,
         alert=after.alert,
         instance=after.instance,
-        slot=tick.slot,
-        as_of=tick.as_of,
+        slot=time.slot,
+        as_of=time.as_of,
         attempt=execution.attempt,
-        missed_slots=tick.missed_slots,
-        outcome=step.outcome if judged.kind == "evaluation" else None,
+        missed_slots=time.missed_slots,
+        outcome=step.outcome if update.kind == "evaluation" else None,
         phase_before=before.phase,
         phase_after=after.phase,
         severity=seen.severity if seen and step.outcome is Outcome.ALERT else None,
@@ -116,16 +116,45 @@ def _row(
             {
                 "channel": each.channel,
                 "event": str(each.event),
-                "told": each.told,
+                "notified": each.notified,
                 "reason": each.reason,
             }
             for each in decisions
         ],
         episode_id=after.episode_id or before.episode_id,
         incident_id=after.incident_id or before.incident_id,
-        error=judged.reading.error if after.is_head else None,
+        error=update.result.error if after.is_head else None,
         sql_hash=execution.sql_hash,
         duration_ms=execution.duration_ms if after.is_head else None,
         bytes_billed=execution.bytes_billed if after.is_head else None,
-        recorded_at=tick.now,
+        recorded_at=time.now,
     )
+
+
+# Names that reasons had in rows of earlier versions, and their present ones.
+RENAMED_REASONS = {
+    "already_told": "already_notified",
+    "not_told_yet": "not_notified_yet",
+    "firing_never_told": "firing_never_notified",
+    "error_never_told": "error_never_notified",
+    "not_wanted": "not_in_notify_on",
+    "tried_again": "retried",
+    "warehouse_lost": "warehouse_unreachable",
+    "evaluated_again": "evaluation_recovered",
+}
+
+
+def current_reasons(row: HistoryRow) -> HistoryRow:
+    """A row with its reasons by their present names, whatever version recorded it."""
+    if all("notified" in each for each in row.reasons):
+        return row
+    reasons = [
+        {
+            "channel": each["channel"],
+            "event": each["event"],
+            "notified": each.get("notified", each.get("told", False)),
+            "reason": RENAMED_REASONS.get(each["reason"], each["reason"]),
+        }
+        for each in row.reasons
+    ]
+    return replace(row, reasons=reasons)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sentinel.core.alert import Alert, BrokenAlert, Definition
-from sentinel.core.evaluation import Observation, Outcome, Reading, absent_count
+from sentinel.core.evaluation import EvaluationResult, Observation, Outcome, absent_count
 from sentinel.core.health import advance_health
 from sentinel.core.severity import Severity
 from sentinel.core.state import (
@@ -39,7 +39,7 @@ def advance(
     state: State,
     seen: Observation,
     rules: Definition,
-    tick: EvaluationTime,
+    time: EvaluationTime,
     *,
     consecutive: bool,
     counts: bool = True,
@@ -52,24 +52,24 @@ def advance(
     slot, for a `for` that counts slots. `reason` names the observation where it wasn't the query
     that made it (an instance that is missing, say).
     """
-    held = tick.as_of - state.last_as_of if consecutive and state.last_as_of else timedelta()
+    held = time.as_of - state.last_as_of if consecutive and state.last_as_of else timedelta()
     base = replace(
         state,
         dimensions=seen.dimensions or state.dimensions,
-        last_as_of=tick.as_of,
+        last_as_of=time.as_of,
         last_outcome=seen.outcome,
         actual_value=seen.actual_value,
         threshold=seen.threshold,
         message=seen.message,
         missing_since=None,
         removed_since=None,
-        updated_at=tick.now,
-        target=tick.target,
+        updated_at=time.now,
+        target=time.target,
     )
     if seen.outcome is Outcome.ALERT:
-        after, transitions = _alerting(base, seen, rules, tick, held, reason, counts=counts)
+        after, transitions = _alerting(base, seen, rules, time, held, reason, counts=counts)
     else:
-        after, transitions = _good(base, rules, tick, held, reason)
+        after, transitions = _good(base, rules, time, held, reason)
     return Step(state, after, seen.outcome, transitions, seen)
 
 
@@ -77,7 +77,7 @@ def _alerting(
     state: State,
     seen: Observation,
     rules: Definition,
-    tick: EvaluationTime,
+    time: EvaluationTime,
     held: timedelta,
     reason: str,
     *,
@@ -85,16 +85,16 @@ def _alerting(
 ) -> StateChange:
     match state.phase:
         case Phase.FIRING | Phase.RECOVERING:
-            return _still_firing(state, seen, tick)
+            return _still_firing(state, seen, time)
         case Phase.PENDING:
             waited = timedelta(seconds=state.held_s) + held
             count = state.alert_count + counts
         case _:
             waited, count = timedelta(), 1
     if rules.for_.met(waited, count):
-        return _fire(state, seen, tick, reason or "first_firing")
+        return _fire(state, seen, time, reason or "first_firing")
     pending = replace(
-        _enter(state, Phase.PENDING, tick),
+        _enter(state, Phase.PENDING, time),
         held_s=_seconds(waited),
         alert_count=count,
         severity=seen.severity,
@@ -102,22 +102,22 @@ def _alerting(
     return pending, ()
 
 
-def _fire(state: State, seen: Observation, tick: EvaluationTime, reason: str) -> StateChange:
-    episode = hash_id(state.state_key, isoformat(tick.as_of), str(state.version))
+def _fire(state: State, seen: Observation, time: EvaluationTime, reason: str) -> StateChange:
+    episode = hash_id(state.state_key, isoformat(time.as_of), str(state.version))
     firing = replace(
-        _enter(state, Phase.FIRING, tick),
+        _enter(state, Phase.FIRING, time),
         severity=seen.severity,
         peak_severity=seen.severity,
         episode_id=episode,
-        episode_started=tick.as_of,
+        episode_started=time.as_of,
         incident_id=episode,
     )
-    return firing, (Transition(Event.FIRING, reason, episode, tick.as_of, seen.severity),)
+    return firing, (Transition(Event.FIRING, reason, episode, time.as_of, seen.severity),)
 
 
-def _still_firing(state: State, seen: Observation, tick: EvaluationTime) -> StateChange:
+def _still_firing(state: State, seen: Observation, time: EvaluationTime) -> StateChange:
     assert state.episode_id and state.episode_started and state.peak_severity
-    firing = replace(_enter(state, Phase.FIRING, tick), severity=seen.severity)
+    firing = replace(_enter(state, Phase.FIRING, time), severity=seen.severity)
     if seen.severity.rank <= state.peak_severity.rank:
         return firing, ()
     risen = Transition(
@@ -127,7 +127,7 @@ def _still_firing(state: State, seen: Observation, tick: EvaluationTime) -> Stat
 
 
 def _good(
-    state: State, rules: Definition, tick: EvaluationTime, held: timedelta, reason: str
+    state: State, rules: Definition, time: EvaluationTime, held: timedelta, reason: str
 ) -> StateChange:
     match state.phase:
         case Phase.FIRING:
@@ -135,19 +135,19 @@ def _good(
         case Phase.RECOVERING:
             waited = timedelta(seconds=state.held_s) + held
         case _:
-            return replace(_enter(state, Phase.OK, tick), severity=None), ()
+            return replace(_enter(state, Phase.OK, time), severity=None), ()
     if reason or waited >= rules.keep_firing_for:
-        return resolve_episode(state, tick, reason or "recovered")
-    recovering = replace(_enter(state, Phase.RECOVERING, tick), held_s=_seconds(waited))
+        return resolve_episode(state, time, reason or "recovered")
+    recovering = replace(_enter(state, Phase.RECOVERING, time), held_s=_seconds(waited))
     return recovering, ()
 
 
-def resolve_episode(state: State, tick: EvaluationTime, reason: str) -> StateChange:
+def resolve_episode(state: State, time: EvaluationTime, reason: str) -> StateChange:
     assert state.episode_id and state.episode_started
     told_as = state.peak_severity or state.severity or Severity.CRITICAL
     resolved = Transition(Event.RESOLVED, reason, state.episode_id, state.episode_started, told_as)
     calm = replace(
-        _enter(state, Phase.OK, tick),
+        _enter(state, Phase.OK, time),
         severity=None,
         peak_severity=None,
         episode_id=None,
@@ -165,11 +165,11 @@ def _seconds(held: timedelta) -> int:
     return round(held.total_seconds())
 
 
-def _enter(state: State, phase: Phase, tick: EvaluationTime) -> State:
+def _enter(state: State, phase: Phase, time: EvaluationTime) -> State:
     """A phase, with its clocks set back where it is a new one."""
     if state.phase is phase and state.phase_since:
         return state
-    return replace(state, phase=phase, phase_since=tick.as_of, held_s=0, alert_count=0)
+    return replace(state, phase=phase, phase_since=time.as_of, held_s=0, alert_count=0)
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ class AlertUpdate:
     """
 
     alert: Alert | BrokenAlert
-    reading: Reading
+    result: EvaluationResult
     steps: tuple[Step, ...]
     noted: tuple[State, ...] = ()
     unseen: tuple[State, ...] = ()
@@ -194,11 +194,11 @@ class AlertUpdate:
 BROKEN_RULES = Definition()
 
 
-def apply_reading(
+def apply_result(
     alert: Alert | BrokenAlert,
-    reading: Reading,
+    result: EvaluationResult,
     states: Iterable[State],
-    tick: EvaluationTime,
+    time: EvaluationTime,
     project: str,
 ) -> AlertUpdate:
     """All rows of an alert after one evaluation.
@@ -212,48 +212,48 @@ def apply_reading(
     rows = {state.instance: _renamed(state, alert) for state in own}
     head = rows.get("") or _new_state(alert, project, "")
     adopted = tuple(rows.values()) if dropped else ()
-    if not reading.outcome.traits.uses_slot or _late(head, tick):
-        recorded = _recorded_only(head, rows, reading)
-        noted = (*(row for row in adopted if not row.is_head), *_used_up(head, reading, tick))
+    if not result.outcome.traits.uses_slot or _late(head, time):
+        recorded = _recorded_only(head, rows, result)
+        noted = (*(row for row in adopted if not row.is_head), *_used_up(head, result, time))
         if adopted and not any(row.is_head for row in noted):
             noted = (*noted, head)
-        return AlertUpdate(alert, reading, recorded, noted, _unseen(rows, recorded), dropped)
-    observed = {seen.instance: (seen, "") for seen in reading.observations}
-    observed |= dict(_absent(reading, rules, rows.values(), observed))
+        return AlertUpdate(alert, result, recorded, noted, _unseen(rows, recorded), dropped)
+    evaluations = {seen.instance: (seen, "") for seen in result.observations}
+    evaluations |= dict(_absent(result, rules, rows.values(), evaluations))
     steps: list[Step] = []
-    for instance, (seen, reason) in observed.items():
+    for instance, (seen, reason) in evaluations.items():
         state = rows.get(instance) or _new_state(alert, project, instance)
         if state.phase is None:
             state = replace(state, phase=Phase.OK)
-        consecutive = _consecutive(head, state, tick)
-        counts = _counts(alert, state, tick)
+        consecutive = _consecutive(head, state, time)
+        counts = _counts(alert, state, time)
         step = advance(
-            state, seen, rules, tick, consecutive=consecutive, counts=counts, reason=reason
+            state, seen, rules, time, consecutive=consecutive, counts=counts, reason=reason
         )
         if reason == "instance_missing":
-            since = state.missing_since or tick.as_of
+            since = state.missing_since or time.as_of
             step = replace(step, after=replace(step.after, missing_since=since))
         steps.append(step)
     newly_missing = tuple(
-        replace(state, missing_since=tick.as_of, updated_at=tick.now)
+        replace(state, missing_since=time.as_of, updated_at=time.now)
         for state in rows.values()
-        if not state.is_head and state.instance not in observed
-        and state.missing_since is None and reading.absent == "missing"
+        if not state.is_head and state.instance not in evaluations
+        and state.missing_since is None and result.absent == "missing"
     )  # fmt: skip
-    taken = tuple(_with_head(head, steps, reading, rules, tick))
+    taken = tuple(_with_head(head, steps, result, rules, time))
     written = {step.after.instance for step in taken} | {row.instance for row in newly_missing}
     others = tuple(row for row in adopted if row.instance not in written)
     return AlertUpdate(
-        alert, reading, taken, (*newly_missing, *others), _unseen(rows, taken), dropped
+        alert, result, taken, (*newly_missing, *others), _unseen(rows, taken), dropped
     )
 
 
-def _used_up(head: State, reading: Reading, tick: EvaluationTime) -> tuple[State, ...]:
+def _used_up(head: State, result: EvaluationResult, time: EvaluationTime) -> tuple[State, ...]:
     """The head of an alert whose slot was evaluated, though too late to change anything."""
-    last, slot = head.last_slot, tick.slot
-    if not reading.outcome.traits.uses_slot or slot is None or (last is not None and slot <= last):
+    last, slot = head.last_slot, time.slot
+    if not result.outcome.traits.uses_slot or slot is None or (last is not None and slot <= last):
         return ()
-    return (replace(head, last_slot=slot, updated_at=tick.now),)
+    return (replace(head, last_slot=slot, updated_at=time.now),)
 
 
 def _adopted(
@@ -276,12 +276,12 @@ def _adopted(
     return moved, before
 
 
-def _counts(alert: Alert | BrokenAlert, state: State, tick: EvaluationTime) -> bool:
+def _counts(alert: Alert | BrokenAlert, state: State, time: EvaluationTime) -> bool:
     """Whether an evaluation is the first one of its slot. Without a schedule each one counts."""
-    if tick.slot is not None or state.last_as_of is None:
+    if time.slot is not None or state.last_as_of is None:
         return True
     cron = alert.cron if isinstance(alert, Alert) else None
-    return cron is None or cron.latest_until(tick.as_of) > state.last_as_of
+    return cron is None or cron.latest_until(time.as_of) > state.last_as_of
 
 
 def acknowledge(
@@ -308,26 +308,30 @@ def _unseen(rows: Mapping[str, State], steps: Sequence[Step]) -> tuple[State, ..
     )
 
 
-def _late(head: State, tick: EvaluationTime) -> bool:
+def _late(head: State, time: EvaluationTime) -> bool:
     last = head.last_as_of
-    if last is None or last > tick.now:
+    if last is None or last > time.now:
         return False
     failed = head.last_outcome is not None and head.last_outcome.traits.failed
-    return tick.as_of <= last and not (failed and tick.as_of == last)
+    return time.as_of <= last and not (failed and time.as_of == last)
 
 
-def _consecutive(head: State, state: State, tick: EvaluationTime) -> bool:
+def _consecutive(head: State, state: State, time: EvaluationTime) -> bool:
     """Whether the evaluation just before this one saw the instance too."""
     return (
         head.last_as_of is not None
-        and state.last_as_of == head.last_as_of < tick.as_of
+        and state.last_as_of == head.last_as_of < time.as_of
         and (head.last_outcome is None or head.last_outcome.traits.compares)
-        and not tick.missed_slots
+        and not time.missed_slots
     )
 
 
 def _with_head(
-    head: State, steps: Sequence[Step], reading: Reading, rules: Definition, tick: EvaluationTime
+    head: State,
+    steps: Sequence[Step],
+    result: EvaluationResult,
+    rules: Definition,
+    time: EvaluationTime,
 ) -> list[Step]:
     """The steps with the head's in front: it carries health, slot and the whole outcome."""
     own = next((step for step in steps if step.after.is_head), None)
@@ -336,32 +340,34 @@ def _with_head(
         moved = replace(moved, phase=None, phase_since=None)
     moved = replace(
         moved,
-        last_as_of=tick.as_of,
-        last_slot=tick.slot or moved.last_slot,
-        last_outcome=reading.outcome,
+        last_as_of=time.as_of,
+        last_slot=time.slot or moved.last_slot,
+        last_outcome=result.outcome,
         removed_since=None,
-        updated_at=tick.now,
-        target=tick.target,
+        updated_at=time.now,
+        target=time.target,
     )
-    healed, told = advance_health(moved, reading.outcome, rules, tick, lost=reading.lost)
+    healed, told = advance_health(
+        moved, result.outcome, rules, time, unreachable=result.unreachable
+    )
     before = own.before if own else head
     transitions = (*(own.transitions if own else ()), *told)
     seen = own.observation if own else None
-    first = Step(before, healed, reading.outcome, transitions, seen)
+    first = Step(before, healed, result.outcome, transitions, seen)
     return [first, *(step for step in steps if step is not own)]
 
 
 def _absent(
-    reading: Reading,
+    result: EvaluationResult,
     rules: Definition,
     rows: Iterable[State],
-    observed: Mapping[str, tuple[Observation, str]],
+    evaluations: Mapping[str, tuple[Observation, str]],
 ) -> Iterable[tuple[str, tuple[Observation, str]]]:
     """What it means for known instances that the result doesn't hold them."""
     for state in rows:
-        if state.phase is None or state.instance in observed or reading.outcome.traits.failed:
+        if state.phase is None or state.instance in evaluations or result.outcome.traits.failed:
             continue
-        if reading.absent == "unknown":
+        if result.absent == "unknown":
             continue
         gone = Observation(
             state.instance,
@@ -377,7 +383,7 @@ def _absent(
         elif tuple(sorted(state.dimensions)) != tuple(sorted(rules.dimensions)):
             if state.phase is not Phase.OK:
                 yield state.instance, (gone, "dimensions_changed")
-        elif reading.absent == "ok":
+        elif result.absent == "ok":
             counted = absent_count(rules, state.dimensions)
             # What was ok and still is needs no row of history in every evaluation to come.
             if state.phase is not Phase.OK or counted.outcome is Outcome.ALERT:
@@ -390,10 +396,12 @@ def _absent(
             yield state.instance, (alerting, "instance_missing")
 
 
-def _recorded_only(head: State, rows: Mapping[str, State], reading: Reading) -> tuple[Step, ...]:
+def _recorded_only(
+    head: State, rows: Mapping[str, State], result: EvaluationResult
+) -> tuple[Step, ...]:
     """Steps that go into history and change nothing."""
-    seen = {each.instance: each for each in reading.observations}
-    steps = [Step(head, head, reading.outcome, (), seen.get(""), recorded_only=True)]
+    seen = {each.instance: each for each in result.observations}
+    steps = [Step(head, head, result.outcome, (), seen.get(""), recorded_only=True)]
     steps += [
         Step(rows[name], rows[name], each.outcome, (), each, recorded_only=True)
         for name, each in seen.items()

@@ -122,14 +122,14 @@ def is_secret(kind: Any, keys: tuple[str, ...]) -> bool:
         field_of = {each.alias or name: each for name, each in kind.model_fields.items()}
         found = field_of.get(keys[0]) if keys else None
         return found is not None and is_secret(found.annotation, keys[1:])
-    around, inner = get_origin(kind), get_args(kind)
-    if around is Annotated:
+    context, inner = get_origin(kind), get_args(kind)
+    if context is Annotated:
         return is_secret(inner[0], keys)
-    if around in (Union, UnionType):
+    if context in (Union, UnionType):
         return any(is_secret(each, keys) for each in inner)
-    if not inner or not keys or not isinstance(around, type):
+    if not inner or not keys or not isinstance(context, type):
         return False
-    return is_secret(inner[-1 if issubclass(around, Mapping) else 0], keys[1:])
+    return is_secret(inner[-1 if issubclass(context, Mapping) else 0], keys[1:])
 
 
 def _replaced(text: str, value: str, label: str) -> str:

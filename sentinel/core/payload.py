@@ -22,7 +22,7 @@ def payload_of(case: Case, change: Transition, now: datetime, reason: str) -> di
     order too: what is sent at once and what is sent after a crash are the same bytes.
     """
     alert, after, seen = case.alert, case.after, case.seen
-    good = alert if isinstance(alert, Alert) else None
+    valid = alert if isinstance(alert, Alert) else None
     acked = case.after if after.acked_at else case.before
     payload: Payload = {
         "event": change.event,
@@ -39,11 +39,11 @@ def payload_of(case: Case, change: Transition, now: datetime, reason: str) -> di
         "actual_value": after.actual_value,
         "threshold": after.threshold,
         "failures": seen.failures if seen else None,
-        "message": case.judged.reading.error if change.event is Event.ERROR else after.message,
+        "message": case.update.result.error if change.event is Event.ERROR else after.message,
         "context": dict(seen.context) if seen else {},
-        "description": good.description if good else alert.source.description,
-        "owner": good.owner if good else None,
-        "runbook": good.rules.runbook if good else None,
+        "description": valid.description if valid else alert.source.description,
+        "owner": valid.owner if valid else None,
+        "runbook": valid.rules.runbook if valid else None,
         "tags": list(alert.source.tags),
         "path": alert.source.path,
         "depends_on": list(alert.source.depends_on),

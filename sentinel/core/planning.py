@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from sentinel.core.alert import Alert, BrokenAlert
 from sentinel.core.case import Case, cases_of
-from sentinel.core.evaluation import Outcome, Reading
+from sentinel.core.evaluation import EvaluationResult, Outcome
 from sentinel.core.lifecycle import AlertUpdate
 from sentinel.core.notification import (
     FIRED_AND_RESOLVED,
@@ -27,7 +27,7 @@ from sentinel.core.payload import payload_of
 from sentinel.core.routing import Routing, Traits
 from sentinel.core.severity import Severity
 from sentinel.core.silence import Silence
-from sentinel.core.state import WAREHOUSE_LOST, Event, State, Step, Transition
+from sentinel.core.state import WAREHOUSE_UNREACHABLE, Event, State, Step, Transition
 from sentinel.core.values import hash_id
 
 # Numbers of an escalation are apart by this, so that `n` still tells which one it is.
@@ -44,12 +44,12 @@ class NotificationDecision:
     instance: str
     channel: str
     event: Event
-    told: bool
+    notified: bool
     reason: str
 
 
 @dataclass(frozen=True)
-class Plan:
+class NotificationPlan:
     """New rows for the outbox, rows that they replace, and the reason of every decision.
 
     `superseded` are ids of notifications, `revived` those of dead ones that are tried again.
@@ -85,7 +85,7 @@ class _Planner:
         known = [row.created_at + _NEXT for rows in self.ledger.values() for row in rows]
         self._moment = max([self.now, *known])
 
-    def told(self, episode_id: str, channel: str, *events: Event) -> list[Notification]:
+    def rows_for(self, episode_id: str, channel: str, *events: Event) -> list[Notification]:
         """The rows of the ledger for these events that still count, the oldest first."""
         return [
             row
@@ -108,33 +108,33 @@ class _Planner:
         )
 
     def decide(
-        self, case: Case, channel: str, event: Event, reason: str, *, told: bool = False
+        self, case: Case, channel: str, event: Event, reason: str, *, notified: bool = False
     ) -> None:
         after = case.after
         self.decisions.append(
-            NotificationDecision(after.alert_id, after.instance, channel, event, told, reason)
+            NotificationDecision(after.alert_id, after.instance, channel, event, notified, reason)
         )
 
-    def repeat(self, case: Case, channel: str, event: Event, told: Sequence[Notification]) -> None:
+    def repeat(self, case: Case, channel: str, event: Event, rows: Sequence[Notification]) -> None:
         """Nothing new to tell; a failed send never counts as told.
 
         What is dead is tried again once an hour, as long as there is its channel.
         """
-        statuses = {row.status for row in told}
-        dead = [row for row in told if row.status is Status.DEAD]
+        statuses = {row.status for row in rows}
+        dead = [row for row in rows if row.status is Status.DEAD]
         due = [row for row in dead if row.not_before <= self.now]
         if due and self.traits(channel) is not None:
             self.revived += [row.notification_id for row in due]
-            reason = "tried_again"
+            reason = "retried"
         elif statuses <= {Status.DEAD}:
             reason = "undeliverable"
         elif statuses <= {Status.DEAD, Status.PENDING, Status.CLAIMED}:
             reason = "not_delivered_yet"
         else:
-            reason = "already_told"
+            reason = "already_notified"
         self.decide(case, channel, event, reason)
 
-    def tell(self, case: Case, channel: str, change: Transition, reason: str, n: int = 0) -> None:
+    def notify(self, case: Case, channel: str, change: Transition, reason: str, n: int = 0) -> None:
         taken = {
             row.n
             for row in self.ledger.get((change.episode_id, channel), ())
@@ -165,10 +165,10 @@ class _Planner:
                 not_before=self.now,
             )
         )
-        self.decide(case, channel, change.event, reason, told=True)
+        self.decide(case, channel, change.event, reason, notified=True)
 
-    def plan(self) -> Plan:
-        return Plan(
+    def plan(self) -> NotificationPlan:
+        return NotificationPlan(
             tuple(self._grouped()),
             tuple(self.superseded),
             tuple(self.decisions),
@@ -179,18 +179,18 @@ class _Planner:
         """The notifications, with those that make one message under one `message_id`.
 
         What has to wait for an earlier row of its episode goes by itself, so that it holds up
-        nothing else. A lost warehouse is told once, by paging channels too.
+        nothing else. A lost warehouse is rows once, by paging channels too.
         """
         groups: dict[tuple[str, bool], list[Notification]] = {}
         superseded = frozenset(self.superseded)
         for row in self.notifications:
             traits = self.traits(row.channel)
-            lost = row.reason == WAREHOUSE_LOST
-            if self._waits(row, superseded) or not (lost or (traits and traits.groups)):
+            unreachable = row.reason == WAREHOUSE_UNREACHABLE
+            if self._waits(row, superseded) or not (unreachable or (traits and traits.groups)):
                 yield row
             else:
                 groups.setdefault(
-                    (row.channel, lost and not (traits and traits.groups)), []
+                    (row.channel, unreachable and not (traits and traits.groups)), []
                 ).append(row)
         for rows in groups.values():
             rows.sort(key=lambda row: row.urgency)
@@ -214,32 +214,32 @@ def _one_message(rows: Sequence[Notification]) -> Iterator[Notification]:
 
 
 def plan(
-    judgements: Iterable[AlertUpdate],
+    updates: Iterable[AlertUpdate],
     ledger: Ledger,
     project: str,
     now: datetime,
     *,
     silences: Sequence[Silence] = (),
     routing: Routing | None = None,
-) -> Plan:
+) -> NotificationPlan:
     """What to tell now, given what was told before.
 
-    `judgements` are of evaluations, or of alerts as they stand (`standing`): what comes by time, as
+    `updates` are of evaluations, or of alerts as they stand (`current_update`): what comes by time, as
     reminders, escalations and the ends of silences do, needs none. Without `routing` all channels
     are taken to exist, and none groups.
     """
     planner = _Planner(ledger, now, project, silences, routing)
-    for judged in judgements:
-        for case in cases_of(judged):
+    for update in updates:
+        for case in cases_of(update):
             _plan_phase(planner, case)
             _plan_health(planner, case)
     return planner.plan()
 
 
-def standing(alert: Alert | BrokenAlert, states: Iterable[State]) -> AlertUpdate:
+def current_update(alert: Alert | BrokenAlert, states: Iterable[State]) -> AlertUpdate:
     """An alert as it stands, without an evaluation."""
     steps = tuple(Step(state, state, Outcome.SKIPPED) for state in states)
-    return AlertUpdate(alert, Reading(Outcome.SKIPPED), steps, kind="plan")
+    return AlertUpdate(alert, EvaluationResult(Outcome.SKIPPED), steps, kind="plan")
 
 
 # -- an episode of the phase -------------------------------------------------------------------
@@ -258,13 +258,13 @@ def _plan_phase(planner: _Planner, case: Case) -> None:
         if case.wants(Event.FIRING):
             _plan_channel(planner, case, channel, after.episode_id, silenced=silenced)
         else:
-            planner.decide(case, channel, Event.FIRING, "not_wanted")
+            planner.decide(case, channel, Event.FIRING, "not_in_notify_on")
     if not case.wants(Event.FIRING):
         return
     # Whoever was told once hears the rest of it, also if the routes have changed since.
     for channel in planner.channels_of(after.episode_id):
         known = planner.traits(channel) is not None
-        if channel not in base and known and planner.told(after.episode_id, channel, *OPENING):
+        if channel not in base and known and planner.rows_for(after.episode_id, channel, *OPENING):
             _plan_channel(planner, case, channel, after.episode_id, silenced=silenced)
     _plan_escalations(planner, case, after.episode_id, silenced=silenced)
 
@@ -274,60 +274,60 @@ def _plan_channel(
 ) -> None:
     """What one channel has to know of an episode that is under way."""
     after = case.after
-    told = planner.told(episode, channel, *OPENING)
-    risen = told and _risen(after, told)
-    due = told and not risen and _reminder_due(case, told, planner.now)
+    rows = planner.rows_for(episode, channel, *OPENING)
+    risen = rows and _risen(after, rows)
+    due = rows and not risen and _reminder_due(case, rows, planner.now)
     event = Event.SEVERITY if risen else Event.REMINDER if due else Event.FIRING
-    if silenced and (risen or due or _unsent(told)):
+    if silenced and (risen or due or _unsent(rows)):
         planner.decide(case, channel, event, "silenced")
-    elif not told:
-        fired = case.changes.get(Event.FIRING) or _going_on(after, Event.FIRING, "not_told_yet")
-        planner.tell(case, channel, fired, fired.reason)
+    elif not rows:
+        fired = case.changes.get(Event.FIRING) or _going_on(after, Event.FIRING, "not_notified_yet")
+        planner.notify(case, channel, fired, fired.reason)
     elif risen:
         change = case.changes.get(Event.SEVERITY) or _going_on(after, event, "severity_rose")
-        planner.tell(case, channel, change, change.reason, n=change.severity.rank)
+        planner.notify(case, channel, change, change.reason, n=change.severity.rank)
     elif due and after.acked_at is not None:
         planner.decide(case, channel, event, "acknowledged")
     elif due:
         change = _going_on(after, event, "repeat_due")
-        planner.tell(case, channel, change, change.reason, n=1)
+        planner.notify(case, channel, change, change.reason, n=1)
     else:
-        planner.repeat(case, channel, Event.FIRING, told)
-    _plan_acknowledged(planner, case, channel, episode, told)
+        planner.repeat(case, channel, Event.FIRING, rows)
+    _plan_acknowledged(planner, case, channel, episode, rows)
 
 
-def _unsent(told: Sequence[Notification]) -> bool:
+def _unsent(rows: Sequence[Notification]) -> bool:
     """Whether nothing has been told, nor is just being sent."""
-    return all(row.status in (Status.PENDING, Status.DEAD) for row in told)
+    return all(row.status in (Status.PENDING, Status.DEAD) for row in rows)
 
 
-def _risen(state: State, told: Sequence[Notification]) -> bool:
+def _risen(state: State, rows: Sequence[Notification]) -> bool:
     """Whether an episode is worse than a channel knows."""
-    known = max(Severity(row.payload["severity"]).rank for row in told)
+    known = max(Severity(row.payload["severity"]).rank for row in rows)
     return state.peak_severity is not None and state.peak_severity.rank > known
 
 
-def _reminder_due(case: Case, told: Sequence[Notification], now: datetime) -> bool:
+def _reminder_due(case: Case, rows: Sequence[Notification], now: datetime) -> bool:
     """Whether it is time to remind: what was told last has arrived, an interval ago.
 
     A little early counts: plans come by slots, and a slot later is a whole slot later.
     """
-    interval, last = case.rules.repeat_interval, max(told, key=lambda row: row.created_at)
+    interval, last = case.rules.repeat_interval, max(rows, key=lambda row: row.created_at)
     if interval is None or last.status is not Status.SENT:
         return False
     return now - last.created_at >= interval - min(_EARLY, interval / 10)
 
 
 def _plan_acknowledged(
-    planner: _Planner, case: Case, channel: str, episode: str, told: Sequence[Notification]
+    planner: _Planner, case: Case, channel: str, episode: str, rows: Sequence[Notification]
 ) -> None:
     """A channel that keeps acknowledgements is told of one, silence or not."""
     traits, after = planner.traits(channel), case.after
-    if after.acked_at is None or not told or traits is None or not traits.acknowledges:
+    if after.acked_at is None or not rows or traits is None or not traits.acknowledges:
         return
-    if not planner.told(episode, channel, Event.ACKNOWLEDGED):
+    if not planner.rows_for(episode, channel, Event.ACKNOWLEDGED):
         change = _going_on(after, Event.ACKNOWLEDGED, "acknowledged")
-        planner.tell(case, channel, change, change.reason)
+        planner.notify(case, channel, change, change.reason)
 
 
 def _plan_escalations(planner: _Planner, case: Case, episode: str, *, silenced: bool) -> None:
@@ -337,17 +337,17 @@ def _plan_escalations(planner: _Planner, case: Case, episode: str, *, silenced: 
         if planner.now - after.episode_started < escalation.after:
             continue
         for channel in escalation.channels:
-            rows = planner.told(episode, channel, Event.ESCALATION)
-            told = [row for row in rows if row.n % _STEP == place]
-            if told:
-                planner.repeat(case, channel, Event.ESCALATION, told)
+            escalations = planner.rows_for(episode, channel, Event.ESCALATION)
+            rows = [row for row in escalations if row.n % _STEP == place]
+            if rows:
+                planner.repeat(case, channel, Event.ESCALATION, rows)
             elif after.acked_at is not None:
                 planner.decide(case, channel, Event.ESCALATION, "acknowledged")
             elif silenced:
                 planner.decide(case, channel, Event.ESCALATION, "silenced")
             else:
                 change = _going_on(after, Event.ESCALATION, "escalation_due")
-                planner.tell(case, channel, change, change.reason, n=place)
+                planner.notify(case, channel, change, change.reason, n=place)
 
 
 def _going_on(state: State, event: Event, reason: str) -> Transition:
@@ -362,19 +362,19 @@ def _plan_resolved(planner: _Planner, case: Case, change: Transition) -> None:
     base = case.alert.recipients.at(change.severity)
     silenced = planner.silenced(case.before)
     for channel in dict.fromkeys((*base, *planner.channels_of(change.episode_id))):
-        told = planner.told(change.episode_id, channel, *OPENING)
-        if not told:
+        rows = planner.rows_for(change.episode_id, channel, *OPENING)
+        if not rows:
             if case.wants(Event.FIRING) or not case.wants(Event.RESOLVED):
-                reason = "silenced" if silenced else "firing_never_told"
+                reason = "silenced" if silenced else "firing_never_notified"
                 planner.decide(case, channel, Event.RESOLVED, reason)
             elif silenced:
                 planner.decide(case, channel, Event.RESOLVED, "silenced")
             else:
-                planner.tell(case, channel, change, change.reason)
+                planner.notify(case, channel, change, change.reason)
         elif not case.wants(Event.RESOLVED):
-            planner.decide(case, channel, Event.RESOLVED, "not_wanted")
+            planner.decide(case, channel, Event.RESOLVED, "not_in_notify_on")
         else:
-            _plan_end(planner, case, channel, change, told, silenced=silenced)
+            _plan_end(planner, case, channel, change, rows, silenced=silenced)
 
 
 def _plan_end(
@@ -382,29 +382,29 @@ def _plan_end(
     case: Case,
     channel: str,
     change: Transition,
-    told: Sequence[Notification],
+    rows: Sequence[Notification],
     *,
     silenced: bool,
 ) -> None:
-    unsent = [row for row in told if row.status in (Status.PENDING, Status.DEAD)]
+    unsent = [row for row in rows if row.status in (Status.PENDING, Status.DEAD)]
     planner.superseded.extend(row.notification_id for row in unsent)
-    acked = planner.told(change.episode_id, channel, Event.ACKNOWLEDGED)
+    acked = planner.rows_for(change.episode_id, channel, Event.ACKNOWLEDGED)
     late = [row for row in acked if row.status in (Status.PENDING, Status.DEAD)]
     planner.superseded.extend(row.notification_id for row in late)
-    never_told = len(unsent) == len(told)
-    if never_told and silenced and not any(row.attempts for row in told):
+    never_sent = len(unsent) == len(rows)
+    if never_sent and silenced and not any(row.attempts for row in rows):
         planner.decide(case, channel, Event.RESOLVED, "silenced")
-    elif planner.traits(channel) is None and _arrived(told, unsent):
+    elif planner.traits(channel) is None and _arrived(rows, unsent):
         planner.decide(case, channel, Event.RESOLVED, "channel_removed")
     else:
         # To a channel that is gone too, if it was never told: that becomes visible, and goes to
         # the fallback.
-        planner.tell(case, channel, change, FIRED_AND_RESOLVED if never_told else change.reason)
+        planner.notify(case, channel, change, FIRED_AND_RESOLVED if never_sent else change.reason)
 
 
-def _arrived(told: Sequence[Notification], unsent: Sequence[Notification]) -> bool:
+def _arrived(rows: Sequence[Notification], unsent: Sequence[Notification]) -> bool:
     """Whether something was told, and nothing of it is under way."""
-    rest = [row for row in told if row not in unsent]
+    rest = [row for row in rows if row not in unsent]
     return bool(rest) and all(row.status is Status.SENT for row in rest)
 
 
@@ -420,23 +420,23 @@ def _plan_health(planner: _Planner, case: Case) -> None:
         return
     silenced = planner.silenced(replace(case.after, dimensions={}))
     for channel in case.alert.recipients.at(case.rules.severity):
-        told = planner.told(episode, channel, Event.ERROR)
+        rows = planner.rows_for(episode, channel, Event.ERROR)
         if not case.wants(Event.ERROR):
-            planner.decide(case, channel, Event.ERROR, "not_wanted")
-        elif silenced and _unsent(told):
+            planner.decide(case, channel, Event.ERROR, "not_in_notify_on")
+        elif silenced and _unsent(rows):
             planner.decide(case, channel, Event.ERROR, "silenced")
-        elif told:
-            planner.repeat(case, channel, Event.ERROR, told)
+        elif rows:
+            planner.repeat(case, channel, Event.ERROR, rows)
         else:
             failed = case.changes.get(Event.ERROR) or _failing(case)
-            planner.tell(case, channel, failed, failed.reason)
+            planner.notify(case, channel, failed, failed.reason)
 
 
 def _failing(case: Case) -> Transition:
     """The error of a health episode that is already under way."""
     head = case.after
     assert head.health_episode_id and head.health_since
-    reason = WAREHOUSE_LOST if case.judged.reading.lost else "not_told_yet"
+    reason = WAREHOUSE_UNREACHABLE if case.update.result.unreachable else "not_notified_yet"
     return Transition(
         Event.ERROR, reason, head.health_episode_id, head.health_since, case.rules.severity
     )
@@ -445,16 +445,16 @@ def _failing(case: Case) -> Transition:
 def _plan_error_resolved(planner: _Planner, case: Case, change: Transition) -> None:
     """Told where the error was told, or may have been: an answer can be lost on its way."""
     for channel in planner.channels_of(change.episode_id):
-        told = planner.told(change.episode_id, channel, Event.ERROR)
-        unsent = [row for row in told if row.status in (Status.PENDING, Status.DEAD)]
+        rows = planner.rows_for(change.episode_id, channel, Event.ERROR)
+        unsent = [row for row in rows if row.status in (Status.PENDING, Status.DEAD)]
         planner.superseded.extend(row.notification_id for row in unsent)
-        maybe = [row for row in told if row not in unsent or row.attempts]
-        if planner.traits(channel) is None and (not maybe or _arrived(told, unsent)):
+        maybe = [row for row in rows if row not in unsent or row.attempts]
+        if planner.traits(channel) is None and (not maybe or _arrived(rows, unsent)):
             planner.decide(case, channel, change.event, "channel_removed")
         elif maybe:
-            planner.tell(case, channel, change, change.reason)
+            planner.notify(case, channel, change, change.reason)
         else:
-            planner.decide(case, channel, change.event, "error_never_told")
+            planner.decide(case, channel, change.event, "error_never_notified")
 
 
 # -- what is sent ------------------------------------------------------------------------------

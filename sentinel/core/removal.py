@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from sentinel.core.alert import Alert, BrokenAlert
-from sentinel.core.evaluation import Outcome, Reading
+from sentinel.core.evaluation import EvaluationResult, Outcome
 from sentinel.core.health import advance_health
 from sentinel.core.lifecycle import BROKEN_RULES, AlertUpdate, resolve_episode
 from sentinel.core.project import AlertSource
@@ -23,7 +23,7 @@ REMOVED_AFTER = timedelta(minutes=5)
 
 
 def mark_removed(
-    alert: Alert | BrokenAlert, states: Iterable[State], tick: EvaluationTime, reason: str
+    alert: Alert | BrokenAlert, states: Iterable[State], time: EvaluationTime, reason: str
 ) -> AlertUpdate:
     """The rows of an alert that is no longer in the project, or is disabled there.
 
@@ -31,12 +31,12 @@ def mark_removed(
     episodes are resolved, for this `reason`, and its rows go.
     """
     rows = tuple(states)
-    nothing = Reading(Outcome.SKIPPED)
+    nothing = EvaluationResult(Outcome.SKIPPED)
     noted = [state.removed_since for state in rows if state.removed_since]
-    if not noted or tick.now - min(noted) < REMOVED_AFTER:
-        since = min(noted, default=tick.now)
+    if not noted or time.now - min(noted) < REMOVED_AFTER:
+        since = min(noted, default=time.now)
         marked = tuple(
-            replace(state, removed_since=since, updated_at=tick.now)
+            replace(state, removed_since=since, updated_at=time.now)
             for state in rows
             if state.removed_since is None
         )
@@ -46,9 +46,9 @@ def mark_removed(
         after = state
         transitions: tuple[Transition, ...] = ()
         if state.phase is not None and state.phase.open:
-            after, transitions = resolve_episode(state, tick, reason)
+            after, transitions = resolve_episode(state, time, reason)
         if state.health_episode_id is not None:
-            after, healed = advance_health(after, Outcome.OK, BROKEN_RULES, tick)
+            after, healed = advance_health(after, Outcome.OK, BROKEN_RULES, time)
             transitions = (*transitions, *(replace(each, reason=reason) for each in healed))
         if transitions:
             steps.append(Step(state, after, Outcome.SKIPPED, transitions))
@@ -61,10 +61,10 @@ def gone(state: State) -> BrokenAlert:
     return BrokenAlert(source, ())
 
 
-def kept(states: Iterable[State], tick: EvaluationTime) -> tuple[State, ...]:
+def kept(states: Iterable[State], time: EvaluationTime) -> tuple[State, ...]:
     """Rows that were noted as removed, of an alert that is in the project after all."""
     return tuple(
-        replace(state, removed_since=None, updated_at=tick.now)
+        replace(state, removed_since=None, updated_at=time.now)
         for state in states
         if state.removed_since is not None
     )

@@ -136,8 +136,8 @@ class Cron:
     def _shift_near(self, moment: datetime) -> timedelta:
         """By how much the local clock is moved within a day of a moment; mostly nothing."""
         zone = time_zone(self.zone)
-        around = (moment - _LARGEST_SHIFT, moment, moment + _LARGEST_SHIFT)
-        offsets = [_offset(zone, each) for each in around]
+        context = (moment - _LARGEST_SHIFT, moment, moment + _LARGEST_SHIFT)
+        offsets = [_offset(zone, each) for each in context]
         return max(offsets) - min(offsets)
 
     def _slots(self, local: datetime) -> tuple[datetime, ...]:

@@ -12,7 +12,7 @@ from sentinel.core.evaluation import Observation, Outcome
 from sentinel.core.severity import Severity
 from sentinel.core.values import hash_id
 
-WAREHOUSE_LOST = "warehouse_lost"
+WAREHOUSE_UNREACHABLE = "warehouse_unreachable"
 
 
 class Phase(StrEnum):

@@ -36,7 +36,7 @@ def cut(value: str, most: int) -> str:
 
 
 @dataclass(frozen=True)
-class Cut:
+class Truncated:
     """A value too long to be read: its beginning, and the length of the whole.
 
     `unit` is what `size` counts: characters, or bytes of a value that is no text.
@@ -55,11 +55,11 @@ class Cut:
 
 
 def shortened(value: Any, most: int) -> Any:
-    """A value as it is, or a `Cut` of a text or of bytes longer than `most` characters."""
+    """A value as it is, or a `Truncated` of a text or of bytes longer than `most` characters."""
     if isinstance(value, str) and len(value) > most:
-        return Cut(value[:most], len(value))
+        return Truncated(value[:most], len(value))
     if isinstance(value, bytes | bytearray | memoryview) and 2 * len(value) > most:
-        return Cut(bytes(value[: most // 2]).hex(), len(value), "bytes")
+        return Truncated(bytes(value[: most // 2]).hex(), len(value), "bytes")
     return value
 
 
@@ -73,7 +73,7 @@ def bounded(
     left = most
     for name, value in values.items():
         shown = value
-        if isinstance(value, Cut):
+        if isinstance(value, Truncated):
             shown = text(value.beginning)[: max(0, each - len(value.mark))] + value.mark
         elif isinstance(value, str):
             shown = cut(value, each)
@@ -102,7 +102,7 @@ def plain(value: Any, depth: int = 0) -> Any:
     """A warehouse value as JSON can hold it.
 
     Whole decimals and floats become int, times become ISO 8601 (UTC where the zone is known), bytes
-    become hex, what JSON has no word for becomes text. A `Cut` stays one. Raises ValueError if lists
+    become hex, what JSON has no word for becomes text. A `Truncated` stays one. Raises ValueError if lists
     and mappings are nested too deeply for every reader of JSON.
     """
     if value is None or isinstance(value, bool):
@@ -131,7 +131,7 @@ def plain(value: Any, depth: int = 0) -> Any:
         if isinstance(value, Mapping):
             return {text(str(key)): plain(item, depth + 1) for key, item in value.items()}
         return [plain(item, depth + 1) for item in value]
-    return value if isinstance(value, Cut) else text(str(value))
+    return value if isinstance(value, Truncated) else text(str(value))
 
 
 def _plain_float(value: float) -> Any:
@@ -172,7 +172,7 @@ def to_json(value: Any) -> str:
 
 
 def _json_default(value: Any) -> Any:
-    return str(value) if isinstance(value, Cut) else plain(value)
+    return str(value) if isinstance(value, Truncated) else plain(value)
 
 
 def hash_id(*parts: str) -> str:

@@ -62,11 +62,11 @@ class Count:
 
     def _add(self, given: _Open, event: Any) -> None:
         """One more value within the list or mapping that is open."""
-        around = self._open[-1]
-        around.nodes += given.nodes
-        around.characters += given.characters
-        around.depth = max(around.depth, given.depth + 1)
-        if around.nodes > _MOST_NODES or around.characters > _MOST_CHARACTERS:
+        context = self._open[-1]
+        context.nodes += given.nodes
+        context.characters += given.characters
+        context.depth = max(context.depth, given.depth + 1)
+        if context.nodes > _MOST_NODES or context.characters > _MOST_CHARACTERS:
             raise TooMuchYaml("with its aliases it holds too many values", _line(event))
         if len(self._open) + given.depth > _DEEPEST:
             raise TooMuchYaml("it is nested too deeply", _line(event))

@@ -32,7 +32,7 @@ _TRUE = {"1", "true", "t", "yes", "y", "on"}
 _FALSE = {"0", "false", "f", "no", "n", "off"}
 
 
-class Given(TypedDict, total=False):
+class DbtOptionValues(TypedDict, total=False):
     """The options named on the command line; None means not given."""
 
     project_dir: Path | None
@@ -73,7 +73,7 @@ class DbtOptions:
 
     @classmethod
     def from_environment(
-        cls, env: Mapping[str, str], cwd: Path, **given: Unpack[Given]
+        cls, env: Mapping[str, str], cwd: Path, **given: Unpack[DbtOptionValues]
     ) -> DbtOptions:
         """What was given, then DBT_* variables, then dbt's defaults.
 

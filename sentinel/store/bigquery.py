@@ -17,7 +17,7 @@ from google.cloud import bigquery
 from sqlalchemy import Connection, RowMapping, text
 
 from sentinel.store.catalog import Names, Relation
-from sentinel.store.dialect import Change, Taking
+from sentinel.store.dialect import Change, ClaimStatement
 from sentinel.store.tables import Kind
 
 _CASTS: dict[Kind, str] = {
@@ -49,7 +49,7 @@ _ABORTED = ("concurrent update", "could not serialize access", "transaction is a
 class BigQueryDialect:
     clock = "current_timestamp()"
     # A write takes seconds, so answers that come within this time are recorded together.
-    linger = timedelta(seconds=5)
+    mark_delay = timedelta(seconds=5)
     # Each renewal is a job, which costs money and a moment.
     lease_ttl = timedelta(minutes=5)
 
@@ -113,7 +113,9 @@ class BigQueryDialect:
             ]
         connection.execute(text(_script(gate, lines)), values)
 
-    def take(self, connection: Connection, taking: Taking, gate: str) -> Sequence[RowMapping]:
+    def take(
+        self, connection: Connection, taking: ClaimStatement, gate: str
+    ) -> Sequence[RowMapping]:
         script = f"{_script(gate, [taking.sql])} {taking.taken};"
         return connection.execute(text(script), taking.values).mappings().all()
 

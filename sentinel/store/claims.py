@@ -14,7 +14,7 @@ from sentinel.ports import (
     Attempt,
 )
 from sentinel.store.database import StoreDatabase
-from sentinel.store.dialect import Taking
+from sentinel.store.dialect import ClaimStatement
 from sentinel.store.statements import Statements
 from sentinel.store.tables import (
     LEASES,
@@ -99,7 +99,7 @@ class Claims:
                 "now": self._database.dialect.moment(now),
                 "until": self._database.dialect.moment(now + lease),
             }
-            taking = Taking(sql, values | moments, "*", f"select * {taken}")
+            taking = ClaimStatement(sql, values | moments, "*", f"select * {taken}")
             rows = self._database.dialect.take(connection, taking, self._database.relation(LEASES))
             return [NOTIFICATIONS.load(dict(row)) for row in rows]
 
@@ -125,7 +125,7 @@ class Claims:
         values = {"reasons": json.dumps(rows), "holder": holder}
 
         def work(connection: Connection) -> frozenset[str]:
-            taking = Taking(sql, values, "kept.notification_id", taken)
+            taking = ClaimStatement(sql, values, "kept.notification_id", taken)
             found = self._database.dialect.take(connection, taking, self._database.relation(LEASES))
             return frozenset(row["notification_id"] for row in found)
 
@@ -153,7 +153,7 @@ class Claims:
             # First what tells of a dead message: it may be told in vain, but it is never lost.
             self._hand_on(connection, handed_on)
             now = self._database.dialect.moment(self._database.now(connection))
-            taking = Taking(
+            taking = ClaimStatement(
                 sql,
                 {"done": json.dumps(rows, ensure_ascii=False), "now": now},
                 "kept.message_id",

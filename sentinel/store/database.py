@@ -96,8 +96,8 @@ class StoreDatabase:
                 words = self.dialect.words(cause)
                 if isinstance(error, IntegrityError) or self.dialect.lost_race(cause):
                     raise StateConflict(f"another writer was first: {words}") from None
-                lost = isinstance(error, DBAPIError) and error.connection_invalidated
-                kind = StoreLost if lost else StoreError
+                connection_lost = isinstance(error, DBAPIError) and error.connection_invalidated
+                kind = StoreLost if connection_lost else StoreError
                 raise kind(f"Sentinel's tables can't be used: {words}") from None
 
     def now(self, connection: Connection) -> datetime:

@@ -34,7 +34,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Taking:
+class ClaimStatement:
     """A statement that writes whatever rows it finds; `taken` reads them again afterwards."""
 
     sql: str
@@ -51,7 +51,7 @@ class Dialect(Protocol):
     """
 
     clock: str
-    linger: timedelta
+    mark_delay: timedelta
     lease_ttl: timedelta
 
     def words(self, error: BaseException) -> str:
@@ -83,14 +83,16 @@ class Dialect(Protocol):
     def apply(self, connection: Connection, changes: Sequence[Change], gate: str) -> None:
         """Write all of it, or raise StateConflict or an error of the driver."""
 
-    def take(self, connection: Connection, taking: Taking, gate: str) -> Sequence[RowMapping]:
+    def take(
+        self, connection: Connection, taking: ClaimStatement, gate: str
+    ) -> Sequence[RowMapping]:
         """Write, and give the rows that were written."""
 
 
 class Returning:
     """What dialects share whose statements can return the rows they have written."""
 
-    linger = timedelta(0)
+    mark_delay = timedelta(0)
     lease_ttl = timedelta(seconds=30)
 
     def words(self, error: BaseException) -> str:
@@ -108,6 +110,8 @@ class Returning:
             if len(connection.execute(returning, change.values).fetchall()) != change.expected:
                 raise StateConflict(change.conflict)
 
-    def take(self, connection: Connection, taking: Taking, gate: str) -> Sequence[RowMapping]:
+    def take(
+        self, connection: Connection, taking: ClaimStatement, gate: str
+    ) -> Sequence[RowMapping]:
         returning = text(f"{taking.sql} returning {taking.columns}")
         return connection.execute(returning, taking.values).mappings().all()

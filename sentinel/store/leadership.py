@@ -25,12 +25,12 @@ class TableLeadership:
         self.lease: Lease | None = None
 
     def hold(self) -> bool:
-        self.lease = self._store().lead(self._name, self._holder, self._ttl)
+        self.lease = self._store().acquire_lease(self._name, self._holder, self._ttl)
         return self.lease is not None
 
     def let_go(self) -> None:
         if self.lease is not None:
-            self._store().give_up(self.lease)
+            self._store().release_lease(self.lease)
         self.lease = None
 
 

@@ -26,7 +26,7 @@ class Leases:
         self._database = database
         self._statements = statements
 
-    def lead(self, name: str, holder: str, ttl: timedelta) -> Lease | None:
+    def acquire_lease(self, name: str, holder: str, ttl: timedelta) -> Lease | None:
         def work(connection: Connection) -> Lease | None:
             now, found = self._database.now(connection), self.read_in(connection, name)
             if found is None:
@@ -44,7 +44,7 @@ class Leases:
 
         return self._database.until_first(work)
 
-    def give_up(self, lease: Lease) -> None:
+    def release_lease(self, lease: Lease) -> None:
         def work(connection: Connection) -> None:
             found = self.read_in(connection, lease.lease)
             if found is not None and _same(found, lease):

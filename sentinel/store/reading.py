@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from sentinel.core.history import HistoryRow
+from sentinel.core.history import HistoryRow, current_reasons
 from sentinel.core.notification import Notification, Status
 from sentinel.ports import (
     HistoryQuery,
@@ -26,7 +26,7 @@ from sentinel.store.tables import (
 )
 
 
-class Reading:
+class TableReader:
     """Reads state, history and notifications of one project."""
 
     def __init__(self, database: StoreDatabase, silences: Silences) -> None:
@@ -85,7 +85,8 @@ class Reading:
         if query.since:
             values["since"] = self._database.dialect.moment(query.since)
         with self._database.transaction(read_only=True) as connection:
-            return self._database.rows(connection, HISTORY, sql, values)
+            rows = self._database.rows(connection, HISTORY, sql, values)
+        return [current_reasons(row) for row in rows]
 
     def notifications(
         self, statuses: Iterable[Status], limit: int = 1_000

@@ -15,12 +15,12 @@ from sentinel.core.state import State
 from sentinel.ports import (
     Batch,
     Decision,
-    Recorded,
+    RecordedSlot,
     Snapshot,
 )
 from sentinel.store.database import StoreDatabase
 from sentinel.store.leases import Leases
-from sentinel.store.reading import Reading
+from sentinel.store.reading import TableReader
 from sentinel.store.statements import Statements
 from sentinel.store.tables import (
     HISTORY,
@@ -39,7 +39,7 @@ class Recording:
         self,
         database: StoreDatabase,
         statements: Statements,
-        reading: Reading,
+        reading: TableReader,
         leases: Leases,
     ) -> None:
         self._database = database
@@ -68,7 +68,7 @@ class Recording:
 
     def _recorded(
         self, connection: Connection, states: Iterable[State], slots: Mapping[str, datetime]
-    ) -> dict[str, Recorded]:
+    ) -> dict[str, RecordedSlot]:
         """What history has of slots that are no later than the last one of their alert."""
         last = {state.alert_id: state.last_slot for state in states if state.is_head}
         old = {
@@ -90,7 +90,9 @@ class Recording:
         values = {"project": self._database.project, "asked": json.dumps(rows)}
         found = connection.execute(text(sql), values).mappings().all()
         # The last attempt of each is what stays.
-        return {row["alert_id"]: Recorded(row["attempt"], Outcome(row["outcome"])) for row in found}
+        return {
+            row["alert_id"]: RecordedSlot(row["attempt"], Outcome(row["outcome"])) for row in found
+        }
 
     def _write(self, connection: Connection, batch: Batch) -> None:
         ordered = sorted(batch.states, key=lambda state: state.state_key)

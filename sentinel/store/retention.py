@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from sentinel.ports import (
-    Pruned,
+    PrunedRows,
 )
 from sentinel.store.database import StoreDatabase
 from sentinel.store.dialect import Change
@@ -32,7 +32,7 @@ class Retention:
         self._database = database
         self._statements = statements
 
-    def prune(self, before: datetime) -> Pruned:
+    def prune(self, before: datetime) -> PrunedRows:
         values = {
             "project": self._database.project,
             "before": self._database.dialect.moment(before),
@@ -63,7 +63,7 @@ class Retention:
             (SILENCES, "(ends_at < :before or ended_at < :before)"),
         )
 
-        def work(connection: Connection) -> Pruned:
+        def work(connection: Connection) -> PrunedRows:
             changes = []
             for table, condition in old:
                 rows = f"from {self._database.relation(table)} where project = :project and {condition}"
@@ -71,6 +71,6 @@ class Retention:
                 number: int = connection.execute(text(count), values).scalar_one()
                 changes.append(Change(f"delete {rows}", values, count, number, _DELETED, table.key))
             self._statements.apply(connection, [change for change in changes if change.expected])
-            return Pruned(*(change.expected for change in changes))
+            return PrunedRows(*(change.expected for change in changes))
 
         return self._database.until_first(work)

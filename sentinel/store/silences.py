@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from sentinel.core.silence import Silence
 from sentinel.store.database import StoreDatabase
-from sentinel.store.dialect import Taking
+from sentinel.store.dialect import ClaimStatement
 from sentinel.store.statements import Statements
 from sentinel.store.tables import (
     LEASES,
@@ -60,7 +60,7 @@ class Silences:
         def work(connection: Connection) -> frozenset[str]:
             moment = {"now": self._database.dialect.moment(self._database.now(connection))}
             taken = f"select silence_id from {relation} where {those} and ended_at = :now"
-            taking = Taking(sql, values | moment, "silence_id", taken)
+            taking = ClaimStatement(sql, values | moment, "silence_id", taken)
             found = self._database.dialect.take(connection, taking, self._database.relation(LEASES))
             return frozenset(row["silence_id"] for row in found)
 

@@ -19,14 +19,14 @@ from sentinel.ports import (
     HistoryQuery,
     Lease,
     Outbox,
-    Pruned,
+    PrunedRows,
     Snapshot,
 )
 from sentinel.store.claims import Claims
 from sentinel.store.database import Open, StoreDatabase
 from sentinel.store.dialect import Dialect
 from sentinel.store.leases import Leases
-from sentinel.store.reading import Reading
+from sentinel.store.reading import TableReader
 from sentinel.store.recording import Recording
 from sentinel.store.retention import Retention
 from sentinel.store.silences import Silences
@@ -48,11 +48,11 @@ class SqlStore:
         statements = Statements(self._database)
         self._silences = Silences(self._database, statements)
         self._leases = Leases(self._database, statements)
-        self._reading = Reading(self._database, self._silences)
+        self._reading = TableReader(self._database, self._silences)
         self._recording = Recording(self._database, statements, self._reading, self._leases)
         self._claims = Claims(self._database, statements)
         self._retention = Retention(self._database, statements)
-        self.linger: timedelta = dialect.linger
+        self.mark_delay: timedelta = dialect.mark_delay
         self.lease_ttl: timedelta = dialect.lease_ttl
 
     def check(self, *, writing: bool = False) -> None:
@@ -116,14 +116,14 @@ class SqlStore:
     def end_silences(self, silence_ids: Iterable[str], by: str) -> frozenset[str]:
         return self._silences.end(silence_ids, by)
 
-    def lead(self, name: str, holder: str, ttl: timedelta) -> Lease | None:
-        return self._leases.lead(name, holder, ttl)
+    def acquire_lease(self, name: str, holder: str, ttl: timedelta) -> Lease | None:
+        return self._leases.acquire_lease(name, holder, ttl)
 
-    def give_up(self, lease: Lease) -> None:
-        self._leases.give_up(lease)
+    def release_lease(self, lease: Lease) -> None:
+        self._leases.release_lease(lease)
 
     def lease(self, name: str) -> Lease | None:
         return self._leases.read(name)
 
-    def prune(self, before: datetime) -> Pruned:
+    def prune(self, before: datetime) -> PrunedRows:
         return self._retention.prune(before)

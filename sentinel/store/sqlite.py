@@ -14,7 +14,7 @@ from sqlalchemy import Connection, RowMapping, text
 from sqlalchemy.exc import OperationalError
 
 from sentinel.store.catalog import Names, Relation
-from sentinel.store.dialect import Change, Returning, Taking
+from sentinel.store.dialect import Change, ClaimStatement, Returning
 from sentinel.store.tables import Kind, to_text
 
 # A NUL ends a text in SQLite's JSON functions. It travels as char(1, 2), and char(1) itself as
@@ -80,7 +80,9 @@ class SqliteDialect(Returning):
         plain = [replace(change, changed=_bare(change.changed)) for change in changes]
         super().apply(connection, plain, gate)
 
-    def take(self, connection: Connection, taking: Taking, gate: str) -> Sequence[RowMapping]:
+    def take(
+        self, connection: Connection, taking: ClaimStatement, gate: str
+    ) -> Sequence[RowMapping]:
         return super().take(connection, replace(taking, columns=_bare(taking.columns)), gate)
 
 

@@ -82,7 +82,7 @@ class AdapterWarehouse:
             engine.dispose()
             handles.clear()
 
-    def instant(self, moment: datetime) -> str:
+    def timestamp_literal(self, moment: datetime) -> str:
         text = moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
         digits = "(6)" if self._kind in _MILLISECONDS else ""
         # What a timestamp without zone is called differs; sqlglot knows the names.

@@ -26,8 +26,8 @@ from requests.exceptions import RequestException
 from sqlalchemy import Engine, create_engine
 
 from sentinel.core.errors import ConfigError, QueryError, SentinelError, WarehouseError
-from sentinel.core.evaluation import Excerpt, Result
-from sentinel.ports import Described, Query, Relation, Rights, Session
+from sentinel.core.evaluation import Excerpt, QueryResult
+from sentinel.ports import Query, QueryDescription, Relation, Rights, Session
 from sentinel.warehouses.bigquery_client import (
     METHODS,
     REQUEST_TIMEOUT_S,
@@ -98,7 +98,7 @@ class BigQuery:
             session.dry_run("select 1", {}, self._patient)
         yield session
 
-    def instant(self, moment: datetime) -> str:
+    def timestamp_literal(self, moment: datetime) -> str:
         text = moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
         return f"timestamp '{text}+00'"
 
@@ -161,7 +161,7 @@ class BigQuerySession(Wrapping):
     def quote(self, column: str) -> str:
         return f"`{column}`"
 
-    def describe(self, query: Query) -> Described:
+    def describe(self, query: Query) -> QueryDescription:
         job = self._checked(query)
         fields = job.schema or ()
         described = _CELLS.described(
@@ -170,7 +170,7 @@ class BigQuerySession(Wrapping):
         )
         return replace(described, bytes_estimated=job.total_bytes_processed)
 
-    def fetch(self, query: Query, limit: int, excerpt: Excerpt | None = None) -> Result:
+    def fetch(self, query: Query, limit: int, excerpt: Excerpt | None = None) -> QueryResult:
         statement = one_select(query.sql, self.dialect)
         bounded = _CELLS.bound(statement, excerpt, limit) if excerpt else None
         if bounded is not None:
@@ -203,7 +203,7 @@ class BigQuerySession(Wrapping):
             raise QueryError(f"the SQL is a {kind} statement to BigQuery; an alert is one SELECT")
         return job
 
-    def _fetch(self, query: Query, limit: int, excerpt: Excerpt | None) -> Result:
+    def _fetch(self, query: Query, limit: int, excerpt: Excerpt | None) -> QueryResult:
         expired = threading.Event()
         job = self._client.query(
             one_select(query.sql, self.dialect),
@@ -235,7 +235,7 @@ class BigQuerySession(Wrapping):
             timer.cancel()
         if job.total_bytes_billed is None:
             job.reload(retry=bounded_retry(self._keys), timeout=REQUEST_TIMEOUT_S)
-        return Result(
+        return QueryResult(
             tuple(field.name for field in found.schema),
             tuple(rows[:limit]),
             truncated=len(rows) > limit,

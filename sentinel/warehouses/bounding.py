@@ -16,8 +16,8 @@ from typing import Any
 import sqlglot
 
 from sentinel.core.errors import QueryError
-from sentinel.core.evaluation import Described, Excerpt
-from sentinel.core.values import MOST_NESTED, Cut, shortened
+from sentinel.core.evaluation import Excerpt, QueryDescription
+from sentinel.core.values import MOST_NESTED, Truncated, shortened
 
 # A character takes at most so many bytes in UTF-8.
 BYTES = 4
@@ -81,12 +81,12 @@ class Bounded:
             raise unreadable(error, [self.excerpt.described.columns[position]]) from None
 
 
-def _cut(size: int, unit: str, beginning: str, longest: int) -> Cut:
+def _cut(size: int, unit: str, beginning: str, longest: int) -> Truncated:
     if unit == "c":
-        return Cut(beginning, size)
+        return Truncated(beginning, size)
     if unit == "t":
         beginning = bytes.fromhex(beginning).decode(errors="replace")
-    return Cut(beginning[:longest], size, "bytes")
+    return Truncated(beginning[:longest], size, "bytes")
 
 
 class Cells(ABC):
@@ -108,9 +108,9 @@ class Cells(ABC):
     def bound(self, sql: str, excerpt: Excerpt, limit: int) -> Bounded:
         """The statement. `sql` is one SELECT without a semicolon."""
 
-    def described(self, columns: Sequence[str], kinds: Sequence[Any]) -> Described:
+    def described(self, columns: Sequence[str], kinds: Sequence[Any]) -> QueryDescription:
         """What is known of a query from its columns and their types."""
-        return Described(
+        return QueryDescription(
             tuple(columns), types=tuple(kinds), lengthy=tuple(map(self.may_be_long, kinds))
         )
 

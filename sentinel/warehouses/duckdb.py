@@ -116,7 +116,7 @@ class DuckDb:
         with self._engine(read_only=True, bounds=_Bounds(self._project_dir, files)) as engine:
             yield _Session(engine, DIALECT, lambda driver: driver.interrupt(), cells=DuckDbCells())
 
-    def instant(self, moment: datetime) -> str:
+    def timestamp_literal(self, moment: datetime) -> str:
         text = moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
         return f"timestamp '{text}'"
 

@@ -15,7 +15,7 @@ from sqlglot import Token
 from sqlglot.errors import SqlglotError
 
 from sentinel.core.errors import QueryError
-from sentinel.core.evaluation import Result
+from sentinel.core.evaluation import QueryResult
 from sentinel.ports import Query, Session
 from sentinel.warehouses.readonly import one_select, refuse_statements, refuse_writing
 
@@ -51,7 +51,7 @@ class SessionHandle:
 
     close = commit = rollback
 
-    def _ask(self, sql: str) -> Result:
+    def _ask(self, sql: str) -> QueryResult:
         try:
             found = self._session.fetch(Query(self._rewrite(sql), _TIMEOUT), _MOST_ROWS)
         except QueryError as error:
@@ -66,7 +66,7 @@ class SessionCursor:
 
     statusmessage = "SELECT"
 
-    def __init__(self, ask: Callable[[str], Result]) -> None:
+    def __init__(self, ask: Callable[[str], QueryResult]) -> None:
         self._ask = ask
         self._columns: tuple[str, ...] = ()
         self._rows: list[tuple[Any, ...]] = []

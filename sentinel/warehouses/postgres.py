@@ -28,7 +28,7 @@ from tenacity import (
 )
 
 from sentinel.core.errors import ConfigError, QueryError, WarehouseError
-from sentinel.core.evaluation import Excerpt, Result
+from sentinel.core.evaluation import Excerpt, QueryResult
 from sentinel.core.secret import Scrubber
 from sentinel.ports import Query, Relation, Rights, Session
 from sentinel.warehouses.bounding import BYTES, Cell, RenamingCells, json_cell
@@ -103,7 +103,7 @@ class Postgres:
         with self.engine(read_only=True) as engine:
             yield _Session(engine, DIALECT, _cancel, _bound, PostgresCells())
 
-    def instant(self, moment: datetime) -> str:
+    def timestamp_literal(self, moment: datetime) -> str:
         text = moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
         return f"timestamp '{text}'"
 
@@ -229,7 +229,7 @@ class _Session(SqlSession):
             hint = "an alert is one SELECT" if "multiple commands" in fault else None
             raise QueryError(fault, hint=hint)
 
-    def fetch(self, query: Query, limit: int, excerpt: Excerpt | None = None) -> Result:
+    def fetch(self, query: Query, limit: int, excerpt: Excerpt | None = None) -> QueryResult:
         """As `sentinel.ports.Session.fetch`.
 
         The driver holds a whole result in memory, so the server cuts it. Not by a cursor: whatever a

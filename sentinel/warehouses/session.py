@@ -16,8 +16,8 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from sentinel.core.duration import format_duration
 from sentinel.core.errors import QueryError, SentinelError, WarehouseError, WarehouseLocked
-from sentinel.core.evaluation import Excerpt, Result
-from sentinel.ports import Described, Query
+from sentinel.core.evaluation import Excerpt, QueryResult
+from sentinel.ports import Query, QueryDescription
 from sentinel.warehouses.bounding import Bounded, Cells, PortableCells
 from sentinel.warehouses.readonly import one_select
 
@@ -39,7 +39,7 @@ class Wrapping(ABC):
     dialect: str
 
     @abstractmethod
-    def fetch(self, query: Query, limit: int, excerpt: Excerpt | None = None) -> Result:
+    def fetch(self, query: Query, limit: int, excerpt: Excerpt | None = None) -> QueryResult:
         """As `sentinel.ports.Session.fetch`."""
 
     @abstractmethod
@@ -52,7 +52,7 @@ class Wrapping(ABC):
         dimensions: Sequence[str],
         limit: int,
         excerpt: Excerpt | None = None,
-    ) -> Result:
+    ) -> QueryResult:
         names = self._names(excerpt.columns if excerpt else dimensions)
         listed, grouped = (f"{names}, ", f" group by {names}") if names else ("", "")
         statement = one_select(query.sql, self.dialect)
@@ -71,7 +71,7 @@ class Wrapping(ABC):
         dimensions: Sequence[str],
         size: int,
         excerpt: Excerpt | None = None,
-    ) -> Result:
+    ) -> QueryResult:
         statement = one_select(query.sql, self.dialect)
         if not dimensions:
             whole = f"select * from (\n{statement}\n) as violations"
@@ -139,24 +139,24 @@ class SqlSession(Wrapping):
     def quote(self, column: str) -> str:
         return self._engine.dialect.identifier_preparer.quote(column)
 
-    def describe(self, query: Query) -> Described:
+    def describe(self, query: Query) -> QueryDescription:
         statement = one_select(query.sql, self.dialect)
         # The first line stays the first: the server's errors name lines.
         empty = f"select * from ({statement}\n) as described where 1 = 0"
         with self._run(replace(query, sql=empty, own=query.own or statement)) as rows:
             if not rows.returns_rows:  # PostgreSQL knows results without columns
-                return Described(())
+                return QueryDescription(())
             columns = tuple(rows.keys())
             return self._cells.described(columns, kinds_of(rows))
 
-    def fetch(self, query: Query, limit: int, excerpt: Excerpt | None = None) -> Result:
+    def fetch(self, query: Query, limit: int, excerpt: Excerpt | None = None) -> QueryResult:
         statement = one_select(query.sql, self.dialect)
         bounded = self._cells.bound(statement, excerpt, int(limit) + 1) if excerpt else None
         read = bounded.sql if bounded else statement
         with self._run(replace(query, sql=read, own=query.own or statement)) as found:
             columns = tuple(found.keys())
             rows = self._rows(found, limit + 1, bounded)
-        return Result(
+        return QueryResult(
             bounded.excerpt.columns if bounded else columns,
             tuple(rows[:limit]),
             truncated=len(rows) > limit,

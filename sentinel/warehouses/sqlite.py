@@ -23,8 +23,8 @@ from sqlalchemy.pool import QueuePool
 from sqlglot import Token, TokenType
 
 from sentinel.core.errors import ConfigError, WarehouseError, WarehouseLocked
-from sentinel.core.evaluation import Excerpt, Result
-from sentinel.ports import Described, Query, Relation, Rights, Session
+from sentinel.core.evaluation import Excerpt, QueryResult
+from sentinel.ports import Query, QueryDescription, Relation, Rights, Session
 from sentinel.warehouses.bounding import BYTES, Bounded, Cell, Cells
 from sentinel.warehouses.contract import WarehouseContext
 from sentinel.warehouses.files import rights_on
@@ -104,7 +104,7 @@ class Sqlite:
         with self._engine(read_only=True, prepare=_let_only_read) as engine:
             yield _Session(engine, DIALECT, lambda driver: driver.interrupt(), cells=SqliteCells())
 
-    def instant(self, moment: datetime) -> str:
+    def timestamp_literal(self, moment: datetime) -> str:
         return moment.astimezone(UTC).strftime("'%Y-%m-%d %H:%M:%S.%f'")
 
     @contextmanager
@@ -267,10 +267,10 @@ class Sqlite:
 class _Session(SqlSession):
     """SQLite takes no brackets around a whole SELECT."""
 
-    def describe(self, query: Query) -> Described:
+    def describe(self, query: Query) -> QueryDescription:
         return super().describe(_unwrapped(query))
 
-    def fetch(self, query: Query, limit: int, excerpt: Excerpt | None = None) -> Result:
+    def fetch(self, query: Query, limit: int, excerpt: Excerpt | None = None) -> QueryResult:
         return super().fetch(_unwrapped(query), limit, excerpt)
 
     def count(
@@ -279,7 +279,7 @@ class _Session(SqlSession):
         dimensions: Sequence[str],
         limit: int,
         excerpt: Excerpt | None = None,
-    ) -> Result:
+    ) -> QueryResult:
         return super().count(_unwrapped(query), dimensions, limit, excerpt)
 
     def sample(
@@ -288,7 +288,7 @@ class _Session(SqlSession):
         dimensions: Sequence[str],
         size: int,
         excerpt: Excerpt | None = None,
-    ) -> Result:
+    ) -> QueryResult:
         return super().sample(_unwrapped(query), dimensions, size, excerpt)
 
 

@@ -12,8 +12,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from sentinel import __version__
 from sentinel.app.alerts import Alerts
-from sentinel.app.batch import Evaluated
-from sentinel.app.delivery.result import Delivered
+from sentinel.app.batch import EvaluatedBatch
+from sentinel.app.delivery.result import DeliveryResult
 from sentinel.app.timed_planning import TimedPlan
 from sentinel.core.alert import Alert
 from sentinel.core.due import Slot, start_offset
@@ -104,13 +104,13 @@ class Metrics:
 
     # -- told by the daemon ------------------------------------------------------------------------
 
-    def evaluated(self, part: Evaluated, slots: Mapping[str, Slot]) -> None:
-        for seen, judged in zip(part.observed, part.updates, strict=True):
-            self._evaluations.labels(str(judged.reading.outcome)).inc()
+    def evaluated(self, part: EvaluatedBatch, slots: Mapping[str, Slot]) -> None:
+        for seen, judged in zip(part.evaluations, part.updates, strict=True):
+            self._evaluations.labels(str(judged.result.outcome)).inc()
             if seen.duration_ms is not None:
                 self._query.observe(seen.duration_ms / 1000)
             slot = slots.get(seen.alert.id)
-            if slot is not None and judged.reading.outcome.traits.uses_slot:
+            if slot is not None and judged.result.outcome.traits.uses_slot:
                 self._missed.inc(slot.missed)
             if slot is not None and seen.began_at is not None and isinstance(seen.alert, Alert):
                 due = slot.at + start_offset(seen.alert)
@@ -135,7 +135,7 @@ class Metrics:
         self._outbox.labels("dead").set(outbox.dead)
         self._oldest.set(max(0.0, (now - (outbox.oldest or now)).total_seconds()))
 
-    def delivered(self, delivered: Delivered) -> None:
+    def delivered(self, delivered: DeliveryResult) -> None:
         for result, rows in (
             ("sent", delivered.sent),
             ("retried", delivered.waiting),
@@ -151,7 +151,7 @@ class Metrics:
         if alerts is None:
             return
         self._reloaded_at.set(time.time())
-        self._alerts.labels("good").set(len(alerts.good))
+        self._alerts.labels("good").set(len(alerts.valid))
         self._alerts.labels("broken").set(len(alerts.broken))
 
     def leads(self, leading: bool) -> None:

@@ -36,7 +36,7 @@ def nothing(project: FakeProject, selection: Selection | None = None) -> Nothing
 
 def test_alerts_are_good_broken_or_disabled() -> None:
     found = select(FakeProject([GOOD, OFF, BROKEN]))
-    assert [alert.name for alert in found.good] == ["good"]
+    assert [alert.name for alert in found.valid] == ["good"]
     assert [alert.name for alert in found.broken] == ["broken"]
     assert [alert.name for alert in found.disabled] == ["off"]
     assert [alert.name for alert in found.all] == ["broken", "good"]
@@ -52,7 +52,7 @@ def test_an_id_is_unique_in_the_project_and_not_just_in_the_selection() -> None:
     twins = [source("one", {"id": "same"}), source("two", {"id": "same"})]
     found = select(FakeProject(twins, chosen=chosen("one")), Selection(("one",)))
     [broken] = found.broken
-    assert (found.good, broken.name) == ((), "one")
+    assert (found.valid, broken.name) == ((), "one")
     assert "also that of two" in broken.faults[0].message
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from sentinel.app.choose import Chosen, choose
+from sentinel.app.choose import AlertSelection, choose_alerts
 from sentinel.core.alert import DefinitionContext
 from sentinel.core.errors import NothingSelected, UsageError
 from sentinel.core.project import Selection
@@ -19,15 +19,17 @@ CONTEXT = DefinitionContext(
 SELECTION = Selection(select=("tag:finance",))
 
 
-def chosen(*names: str, selection: Selection | None = None, selected: Sequence[str] = ()) -> Chosen:
+def chosen(
+    *names: str, selection: Selection | None = None, selected: Sequence[str] = ()
+) -> AlertSelection:
     """A choice among `revenue`, `stock` (broken) and `orders`, which is only in the state."""
     project = FakeProject([source("revenue"), source("stock", {"severity": "awful"})])
     project.chosen = frozenset(f"model.shop.{name}" for name in selected)
     states = [state("orders"), state("revenue")]
-    return choose(project, CONTEXT, states, names, selection or Selection())
+    return choose_alerts(project, CONTEXT, states, names, selection or Selection())
 
 
-def names(choice: Chosen) -> list[str]:
+def names(choice: AlertSelection) -> list[str]:
     return [alert.name for alert in choice.alerts]
 
 

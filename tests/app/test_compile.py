@@ -27,7 +27,7 @@ class PickyProject(FakeProject):
         return super().compile(wanted)
 
 
-ALERTS = alerts_of(source("a"), source("b"), source("c")).good
+ALERTS = alerts_of(source("a"), source("b"), source("c")).valid
 
 
 def test_all_alerts_are_compiled_at_once() -> None:

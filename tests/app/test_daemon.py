@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from sentinel.app.alerts import Alerts
-from sentinel.app.batch import Evaluated
+from sentinel.app.batch import EvaluatedBatch
 from sentinel.app.daemon.parts import Intervals, LoadedProject
 from sentinel.app.daemon.supervisor import Daemon
 from sentinel.app.delivery.delivery import Delivery
-from sentinel.app.delivery.result import Delivered
+from sentinel.app.delivery.result import DeliveryResult
 from sentinel.app.evaluate import Evaluation
 from sentinel.app.project_health import project_alert_id
 from sentinel.app.timed_planning import TimedPlan, TimedPlanning
@@ -85,12 +85,12 @@ class Counted:
     leading: list[bool] = field(default_factory=list)
     depth: Outbox | None = None
 
-    def evaluated(self, part: Evaluated, slots: Mapping[str, Slot]) -> None:
-        self.outcomes.update(str(judged.reading.outcome) for judged in part.updates)
+    def evaluated(self, part: EvaluatedBatch, slots: Mapping[str, Slot]) -> None:
+        self.outcomes.update(str(update.result.outcome) for update in part.updates)
 
     def planned(self, plan: TimedPlan) -> None: ...
 
-    def delivered(self, delivered: Delivered) -> None: ...
+    def delivered(self, delivered: DeliveryResult) -> None: ...
 
     def outbox(self, outbox: Outbox, now: datetime) -> None:
         self.depth = outbox
@@ -170,7 +170,7 @@ class Rig:
             if row.alert == alert and row.kind == "evaluation" and row.instance == ""
         ]
 
-    def told(self) -> list[tuple[str, str]]:
+    def sent(self) -> list[tuple[str, str]]:
         """(alert, event) of all notifications."""
         rows = sorted(self.tables.notifications.values(), key=lambda row: row.created_at)
         return [(row.payload["alert"], str(row.event)) for row in rows]
@@ -298,7 +298,7 @@ def test_a_broken_definition_is_told_once_and_over_when_it_is_mended(rig: Rig) -
     rig.sources[-1] = source("wrong", {"schedule": "* * * * *"})
     _reload(daemon)
     rig.tick()
-    assert rig.told() == [("wrong", "error"), ("wrong", "error_resolved")]
+    assert rig.sent() == [("wrong", "error"), ("wrong", "error_resolved")]
 
 
 def test_a_run_by_hand_uses_no_slot_up(rig: Rig) -> None:
@@ -379,7 +379,7 @@ def test_the_commit_of_a_leader_that_was_stopped_is_fenced_off(rig: Rig) -> None
     held.set()
     one.parts.batches.settle()
     assert rig.recorded() == [(NOW + MINUTE, "ok", 0)]
-    assert rig.told() == []
+    assert rig.sent() == []
     assert not one.status().leading
     assert "standing by" in rig.log.of("warning")
 
@@ -412,7 +412,7 @@ def test_a_thousand_slots_with_stops_and_other_leaders_are_recorded_once_each(ri
     assert first is not None and last is not None
     missed = sum(number for _, outcome, number in rows if outcome != "skipped")
     assert len(slots) + missed == (last - first) // MINUTE + 1, "none is lost sight of"
-    events = [event for _, event in rig.told()]
+    events = [event for _, event in rig.sent()]
     assert events == ["firing", "resolved"] * (len(events) // 2) + ["firing"] * (len(events) % 2)
 
 
@@ -426,7 +426,7 @@ def test_a_project_that_cannot_be_read_keeps_the_last_good_one_and_is_told_once(
         _reload(daemon)
     rig.tick()
     assert rig.recorded() == [(NOW + MINUTE, "ok", 0)]
-    assert rig.told() == [("dbt_project", "error")]
+    assert rig.sent() == [("dbt_project", "error")]
     assert daemon.status().problems == {"project": "models/a.sql: no such model"}
     assert daemon.status().ready
     assert rig.log.of("error") == ["models/a.sql: no such model"]
@@ -434,7 +434,7 @@ def test_a_project_that_cannot_be_read_keeps_the_last_good_one_and_is_told_once(
     assert head.health is Health.FAILING
     rig.broken = None
     _reload(daemon)
-    assert rig.told()[1:] == [("dbt_project", "error_resolved")]
+    assert rig.sent()[1:] == [("dbt_project", "error_resolved")]
     assert daemon.status().problems == {}
     assert [s.alert for s in rig.tables.states.values()] == ["revenue"]
 
@@ -451,13 +451,13 @@ def test_while_the_project_cannot_be_read_no_alert_is_taken_for_removed(rig: Rig
     for _ in range(10):
         rig.tick()
         daemon.plan_timed()
-    assert ("stock", "resolved") not in rig.told()
+    assert ("stock", "resolved") not in rig.sent()
     rig.broken = None
     _reload(daemon)
     for _ in range(10):
         rig.tick()
         daemon.plan_timed()
-    assert rig.told()[-1] == ("stock", "resolved")
+    assert rig.sent()[-1] == ("stock", "resolved")
 
 
 def test_a_batch_under_way_ends_on_the_definitions_it_began_with(rig: Rig) -> None:
@@ -528,14 +528,14 @@ def test_a_lost_warehouse_is_an_error_of_its_alerts_told_once(rig: Rig) -> None:
     rig.tick()
     rig.tick()
     messages = {row.message_id for row in rig.tables.notifications.values()}
-    assert sorted(rig.told()) == [("revenue", "error"), ("stock", "error")]
+    assert sorted(rig.sent()) == [("revenue", "error"), ("stock", "error")]
     assert len(messages) == 1
     assert daemon.status().problems == {"warehouse": "connection refused"}
     assert not daemon.status().ready
     rig.warehouse.unreachable = None
     rig.tick()
     assert daemon.status().ready
-    assert sorted(rig.told()[2:]) == [("revenue", "error_resolved"), ("stock", "error_resolved")]
+    assert sorted(rig.sent()[2:]) == [("revenue", "error_resolved"), ("stock", "error_resolved")]
 
 
 def test_a_lost_store_is_said_once_and_its_slots_are_recorded_when_it_is_back(
@@ -600,7 +600,7 @@ def test_reminders_come_without_a_query(rig: Rig) -> None:
         rig.clock.pass_by(MINUTE)
         daemon.plan_timed()
         _sent(rig)
-    assert rig.told() == [("revenue", "firing"), ("revenue", "reminder")]
+    assert rig.sent() == [("revenue", "firing"), ("revenue", "reminder")]
     assert len(rig.warehouse.asked) == asked
     assert [row.kind for row in rig.tables.history.values()][-1] == "plan"
 
@@ -629,9 +629,9 @@ def test_a_silence_of_another_process_is_seen_by_the_next_look(rig: Rig) -> None
         rig.clock.pass_by(MINUTE)
         daemon.plan_timed()
         if minute < 20:
-            assert rig.told() == [("revenue", "firing")]
+            assert rig.sent() == [("revenue", "firing")]
         _sent(rig)
-    assert rig.told()[1] == ("revenue", "reminder")
+    assert rig.sent()[1] == ("revenue", "reminder")
 
 
 # -- by itself ---------------------------------------------------------------------------------
@@ -669,7 +669,7 @@ def test_it_works_by_itself_until_it_is_asked_to_stop(rig: Rig) -> None:
     daemon.stop()
     thread.join(30)
     assert not thread.is_alive()
-    assert rig.channel.told == ["firing"]
+    assert rig.channel.sent == ["firing"]
     assert rig.log.of("info")[-1] == "stopped"
     lease = rig.tables.leases["daemon:shop"]
     assert lease.expires_at is not None and lease.expires_at <= datetime.now(UTC), "it is given up"

@@ -12,7 +12,7 @@ import pytest
 
 from sentinel.app.delivery.claims import LEASE
 from sentinel.app.delivery.delivery import Delivery
-from sentinel.app.delivery.result import Delivered
+from sentinel.app.delivery.result import DeliveryResult
 from sentinel.core.errors import DeliveryError, StoreError
 from sentinel.core.notification import Notification, Status
 from sentinel.core.routing import Traits
@@ -41,18 +41,18 @@ class Post:
         write(self.store, Batch(notifications=tuple(self.rows)))
 
     def deliver(
-        self, *only: Notification, patience: timedelta = MINUTE, fallback: str | None = None
-    ) -> Delivered:
+        self, *only: Notification, max_wait: timedelta = MINUTE, fallback: str | None = None
+    ) -> DeliveryResult:
         wanted = [row.message_id for row in only] if only else None
-        return self.start(wanted, patience, fallback=fallback)
+        return self.start(wanted, max_wait, fallback=fallback)
 
     def start(
         self,
         only: Iterable[str] | None,
-        patience: timedelta = MINUTE,
+        max_wait: timedelta = MINUTE,
         claimed: Sequence[Notification] = (),
         fallback: str | None = None,
-    ) -> Delivered:
+    ) -> DeliveryResult:
         delivery = Delivery(
             self.store,
             self.channels,
@@ -63,7 +63,7 @@ class Post:
             clock=self.clock.monotonic,
             fallback=fallback,
         )
-        return delivery(only, patience, claimed)
+        return delivery(only, max_wait, claimed)
 
     @property
     def log(self) -> FakeChannel:
@@ -131,7 +131,7 @@ def test_attempts_are_recorded_together_where_the_store_is_slow_to_write() -> No
 
     @dataclass
     class Slow(MemoryStore):
-        linger: timedelta = timedelta(seconds=30)
+        mark_delay: timedelta = timedelta(seconds=30)
 
         def mark(self, attempts: Mapping[str, tuple[int, Attempt]]) -> frozenset[str]:
             calls.append(len(attempts))
@@ -145,7 +145,7 @@ def test_attempts_are_recorded_together_where_the_store_is_slow_to_write() -> No
 
 def test_an_empty_outbox_is_delivered_at_once() -> None:
     it = post()
-    assert it.deliver() == Delivered()
+    assert it.deliver() == DeliveryResult()
     assert it.clock.slept == []
 
 
@@ -158,7 +158,7 @@ def test_only_what_is_named_is_sent() -> None:
 
 def test_when_nothing_is_named_nothing_is_sent() -> None:
     it = post(notification())
-    assert it.start([]) == Delivered()
+    assert it.start([]) == DeliveryResult()
     assert it.log.tried == []
 
 
@@ -192,7 +192,7 @@ def test_more_than_fit_at_once_are_all_sent() -> None:
 def test_events_of_an_episode_are_told_in_order() -> None:
     it = post(RESOLVED, FIRING, RISEN)
     assert len(it.deliver().sent) == 3
-    assert it.log.told == ["firing", "severity", "resolved"]
+    assert it.log.sent == ["firing", "severity", "resolved"]
 
 
 # -- trying again ------------------------------------------------------------------------------
@@ -225,7 +225,7 @@ def test_patience_has_an_end_and_what_waits_is_said() -> None:
 def test_a_channel_that_fails_again_and_again_is_left_alone() -> None:
     rows = [notification(str(n)) for n in range(20)]
     it = post(*rows, log=FakeChannel(always=DOWN))
-    assert len(it.deliver(patience=timedelta()).waiting) == 20
+    assert len(it.deliver(max_wait=timedelta()).waiting) == 20
     assert len(it.log.tried) == 4, "as many as were under way when the third failure came"
     assert it.clock.slept == []
 
@@ -289,7 +289,7 @@ def test_a_channel_that_is_back_gets_everything() -> None:
 def test_what_was_given_back_untried_counts_as_no_attempt() -> None:
     rows = [notification(str(n)) for n in range(16)]
     it = post(*rows, log=FakeChannel(always=DOWN))
-    it.deliver(patience=timedelta())
+    it.deliver(max_wait=timedelta())
     assert sorted(it.row(row).attempts for row in rows) == [0] * 12 + [1] * 4
 
 
@@ -320,7 +320,7 @@ def test_what_is_silenced_while_it_waits_is_not_sent() -> None:
     it = post(firing, resolved)
     it.store.add_silence(silence("model.shop.revenue"))
     delivered = it.deliver()
-    assert it.log.told == ["resolved"]
+    assert it.log.sent == ["resolved"]
     assert (it.row(firing).status, it.row(firing).last_error) == (Status.CANCELLED, "silenced")
     assert delivered.complete
 
@@ -338,8 +338,8 @@ def test_a_reminder_is_not_sent_once_the_episode_is_acknowledged() -> None:
 def test_the_fallback_is_told_of_what_is_undeliverable() -> None:
     it = post(FIRING, log=FakeChannel(always=REFUSED), mail=FakeChannel("mail"))
     delivered = it.deliver(FIRING, fallback="mail")
-    [told] = it.channels["mail"].accepted
-    assert told.notifications[0].payload["undeliverable"] == {
+    [sent] = it.channels["mail"].accepted
+    assert sent.notifications[0].payload["undeliverable"] == {
         "channel": "log",
         "error": "no such hook",
     }
@@ -386,7 +386,7 @@ def test_who_was_taken_over_does_not_say_that_it_was_sent() -> None:
         it.store.tables.notifications[kept.notification_id] = replace(kept, claim_token=99)
 
     it.log.before = overtake
-    delivered = it.deliver(FIRING, patience=timedelta())
+    delivered = it.deliver(FIRING, max_wait=timedelta())
     assert (delivered.sent, len(delivered.waiting)) == ((), 1)
 
 
@@ -423,7 +423,7 @@ def test_a_message_is_dead_after_a_day_and_five_tries(
 ) -> None:
     old = replace(notification(at=NOW - age), attempts=attempts)
     it = post(old, log=FakeChannel(always=DOWN))
-    it.deliver(patience=timedelta())
+    it.deliver(max_wait=timedelta())
     assert it.row(old).status is status
 
 
@@ -431,7 +431,7 @@ def test_what_comes_after_a_dead_message_is_sent() -> None:
     it = post(FIRING, RESOLVED, log=FakeChannel(failures=[REFUSED]))
     delivered = it.deliver()
     assert [row.event for row in delivered.dead] == ["firing"]
-    assert it.log.told == ["resolved"]
+    assert it.log.sent == ["resolved"]
 
 
 def test_what_comes_after_a_waiting_message_waits_too() -> None:
@@ -530,7 +530,7 @@ def test_what_waits_behind_an_earlier_message_is_said_to_wait() -> None:
 def test_what_another_process_is_sending_is_left_to_it() -> None:
     it = post(FIRING)
     it.store.claim("another", MINUTE, 10)
-    assert it.deliver(FIRING) == Delivered()
+    assert it.deliver(FIRING) == DeliveryResult()
     assert it.log.tried == []
 
 
@@ -574,7 +574,7 @@ def test_a_fault_of_one_channel_is_told_and_holds_up_no_other_one() -> None:
         odd=FakeChannel(before=fault),
         log=FakeChannel(),
     )
-    delivered = it.deliver(patience=timedelta())
+    delivered = it.deliver(max_wait=timedelta())
     assert [row.episode_id for row in delivered.sent] == ["b"]
     assert list(delivered.errors.values()) == ["a fault of the channel: unexpected RuntimeError"]
     assert it.row(notification("a", "odd")).status is Status.PENDING
@@ -589,7 +589,7 @@ class Serving:
 
     channels: dict[str, FakeChannel] = field(default_factory=lambda: {"log": FakeChannel()})
     store: MemoryStore = field(default_factory=MemoryStore)
-    told: list[Delivered] = field(default_factory=list)
+    sent: list[DeliveryResult] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     leads: bool = True
     interval: timedelta = timedelta(milliseconds=50)
@@ -602,7 +602,7 @@ class Serving:
             args=(
                 self.stop,
                 lambda: self.leads,
-                self.told.append,
+                self.sent.append,
                 lambda error: self.failed.append(error.message),
                 lambda: None,
                 self.interval,
@@ -638,7 +638,7 @@ def test_what_comes_into_the_outbox_is_sent_as_long_as_it_serves() -> None:
         it.until(Status.SENT)
         it.add(notification("b"))
         it.until(Status.SENT, Status.SENT)
-    assert sorted(row.episode_id for each in it.told for row in each.sent) == ["a", "b"]
+    assert sorted(row.episode_id for each in it.sent for row in each.sent) == ["a", "b"]
 
 
 def test_what_is_handed_in_is_sent_at_once_and_never_claimed_again() -> None:
@@ -738,7 +738,7 @@ def test_in_the_end_what_is_being_sent_is_finished_and_the_rest_given_back() -> 
 def test_it_goes_on_with_channels_that_were_configured_anew() -> None:
     with Serving({"log": FakeChannel(always=DOWN)}) as it:
         it.add(notification("a"))
-        while not it.told:
+        while not it.sent:
             it.stop.wait(0.01)
         new = FakeChannel()
         it.delivery.configure(it.store, {"log": new}, None)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pytest
 
 from sentinel.app.alerts import Alerts
-from sentinel.app.batch import BatchOptions, Evaluated
+from sentinel.app.batch import BatchOptions, EvaluatedBatch
 from sentinel.app.delivery.claims import LEASE
 from sentinel.app.evaluate import Evaluation
 from sentinel.core.errors import (
@@ -22,7 +22,7 @@ from sentinel.core.errors import (
     WarehouseError,
     WarehouseLocked,
 )
-from sentinel.core.evaluation import Outcome, Result
+from sentinel.core.evaluation import Outcome, QueryResult
 from sentinel.core.notification import Notification, Status
 from sentinel.core.project import AlertSource, Compiled
 from sentinel.core.state import Event, Phase, State
@@ -63,10 +63,10 @@ class Shop:
     def alerts(self) -> Alerts:
         return alerts_of(*self.sources)
 
-    def run(self, threads: int = 1, **options: Any) -> Evaluated:
+    def run(self, threads: int = 1, **options: Any) -> EvaluatedBatch:
         return self.evaluate(self.alerts, threads, **options)
 
-    def evaluate(self, alerts: Alerts, threads: int = 1, **options: Any) -> Evaluated:
+    def evaluate(self, alerts: Alerts, threads: int = 1, **options: Any) -> EvaluatedBatch:
         evaluation = Evaluation(
             self.project,
             self.warehouse,
@@ -101,12 +101,12 @@ def shop(*sources: AlertSource | str) -> Shop:
     return Shop(tuple(source(each) if isinstance(each, str) else each for each in sources))
 
 
-def outcomes(evaluated: Evaluated) -> dict[str, str]:
-    return {seen.alert.name: str(seen.reading.outcome) for seen in evaluated.observed}
+def outcomes(evaluated: EvaluatedBatch) -> dict[str, str]:
+    return {seen.alert.name: str(seen.result.outcome) for seen in evaluated.evaluations}
 
 
-def error_of(evaluated: Evaluated, name: str) -> str:
-    [found] = [seen.reading.error for seen in evaluated.observed if seen.alert.name == name]
+def error_of(evaluated: EvaluatedBatch, name: str) -> str:
+    [found] = [seen.result.error for seen in evaluated.evaluations if seen.alert.name == name]
     assert found is not None
     return found
 
@@ -130,18 +130,18 @@ def test_a_batch_records_state_history_and_what_is_to_be_told_in_one_commit() ->
         ("revenue", "alert", evaluated.run_id, "schedule"),
         ("stock", "ok", evaluated.run_id, "schedule"),
     ]
-    [told] = it.outbox
-    assert (told.channel, told.event, told.status) == ("log", "firing", "pending")
-    assert told.payload["message"] == "low"
-    assert evaluated.plan.notifications == (told,)
+    [sent] = it.outbox
+    assert (sent.channel, sent.event, sent.status) == ("log", "firing", "pending")
+    assert sent.payload["message"] == "low"
+    assert evaluated.plan.notifications == (sent,)
     assert evaluated.started_at == NOW
 
 
 def test_results_come_by_name_however_the_queries_ended() -> None:
     it = shop("c", "a", "b")
     evaluated = it.run(threads=3)
-    assert [seen.alert.name for seen in evaluated.observed] == ["a", "b", "c"]
-    assert [judged.alert.name for judged in evaluated.updates] == ["a", "b", "c"]
+    assert [seen.alert.name for seen in evaluated.evaluations] == ["a", "b", "c"]
+    assert [update.alert.name for update in evaluated.updates] == ["a", "b", "c"]
 
 
 def test_progress_is_told_for_each_alert() -> None:
@@ -171,7 +171,7 @@ def test_a_firing_that_goes_on_is_told_once() -> None:
     it.store.clock.pass_by(timedelta(minutes=1))
     evaluated = it.run()
     assert len(it.outbox) == 1
-    assert [decision.reason for decision in evaluated.plan.decisions] == ["already_told"]
+    assert [decision.reason for decision in evaluated.plan.decisions] == ["already_notified"]
     assert evaluated.messages == []
 
 
@@ -253,9 +253,9 @@ def test_bytes_billed_are_summed_over_the_queries_of_an_evaluation() -> None:
     it = shop(source("orders", {"shape": "rows", "samples": 1}))
     it.warehouse.answers = {
         ("count", "select orders"): replace(counted(2), bytes_billed=100),
-        ("sample", "select orders"): Result(("id",), ((1,),), bytes_billed=11),
+        ("sample", "select orders"): QueryResult(("id",), ((1,),), bytes_billed=11),
     }
-    [seen] = it.run().observed
+    [seen] = it.run().evaluations
     assert seen.bytes_billed == 111
 
 
@@ -267,7 +267,7 @@ def test_a_dry_run_judges_and_writes_nothing() -> None:
     it.answer("revenue", ALERT)
     evaluated = it.run(dry_run=True)
     assert outcomes(evaluated) == {"revenue": "alert", "broken": "error"}
-    assert [judged.steps[0].after.phase for judged in evaluated.updates][1] is Phase.FIRING
+    assert [update.steps[0].after.phase for update in evaluated.updates][1] is Phase.FIRING
     assert {row.event for row in evaluated.plan.notifications} == {"firing", "error"}
     assert it.store.commits == 0
     assert it.store.tables == Tables()
@@ -296,9 +296,9 @@ def test_a_lost_warehouse_is_an_error_of_every_alert_told_once() -> None:
     it = shop("revenue", "stock")
     it.warehouse.unreachable = WarehouseError("gone")
     evaluated = it.run()
-    assert [seen.reading.error for seen in evaluated.observed] == ["gone", "gone"]
+    assert [seen.result.error for seen in evaluated.evaluations] == ["gone", "gone"]
     rows = evaluated.plan.notifications
-    assert {row.reason for row in rows} == {"warehouse_lost"}
+    assert {row.reason for row in rows} == {"warehouse_unreachable"}
     assert (len(rows), len({row.message_id for row in rows})) == (2, 1)
 
 
@@ -306,9 +306,9 @@ def test_a_warehouse_lost_in_the_midst_of_a_batch_keeps_what_was_seen() -> None:
     it = shop("revenue", "stock")
     it.warehouse.answers["select stock"] = WarehouseError("the connection is gone")
     evaluated = it.run()
-    outcomes = {seen.alert.name: str(seen.reading.outcome) for seen in evaluated.observed}
+    outcomes = {seen.alert.name: str(seen.result.outcome) for seen in evaluated.evaluations}
     assert outcomes == {"revenue": "ok", "stock": "error"}
-    assert {row.reason for row in evaluated.plan.notifications} == {"warehouse_lost"}
+    assert {row.reason for row in evaluated.plan.notifications} == {"warehouse_unreachable"}
 
 
 def test_the_warehouse_is_closed_before_the_store_writes() -> None:
@@ -362,8 +362,8 @@ def test_after_a_lost_race_the_same_observation_is_judged_again_without_a_query(
     assert it.warehouse.asked_for("fetch") == ["select revenue"]
     assert it.state("revenue").version == 2
     assert it.state("revenue").phase is Phase.FIRING
-    [judged] = evaluated.updates
-    assert judged.steps[0].before.version == 1
+    [update] = evaluated.updates
+    assert update.steps[0].before.version == 1
     assert len(it.outbox) == 1
 
 
@@ -403,7 +403,7 @@ def test_what_stands_between_the_marks_becomes_the_time_that_the_run_speaks_for(
 def test_a_run_speaks_for_the_time_when_it_began_and_is_recorded_when_it_ended() -> None:
     it = shop("revenue")
 
-    def slow() -> Result:
+    def slow() -> QueryResult:
         it.store.clock.pass_by(timedelta(minutes=5))
         return ALERT
 
@@ -418,7 +418,7 @@ def test_a_run_speaks_for_the_time_when_it_began_and_is_recorded_when_it_ended()
 def test_at_most_as_many_queries_run_at_once_as_there_are_threads() -> None:
     it = shop(*(f"alert_{n}" for n in range(9)))
 
-    def slow() -> Result:
+    def slow() -> QueryResult:
         time.sleep(0.005)
         return status("OK")
 
@@ -431,7 +431,7 @@ def test_threads_run_queries_at_once() -> None:
     it = shop(*(f"alert_{n}" for n in range(3)))
     together = threading.Barrier(3, timeout=10)
 
-    def meet() -> Result:
+    def meet() -> QueryResult:
         together.wait()
         return status("OK")
 
@@ -462,8 +462,8 @@ def test_no_more_is_asked_than_the_shape_needs(
 def test_rows_are_counted_for_each_instance() -> None:
     it = shop(source("orders", {"shape": "rows", "dimensions": ["region"]}))
     it.warehouse.answers = {
-        ("describe", "select orders"): Result(("id", "REGION"), ()),
-        ("count", "select orders"): Result(("region", "failures"), (("n", 2), (None, 1))),
+        ("describe", "select orders"): QueryResult(("id", "REGION"), ()),
+        ("count", "select orders"): QueryResult(("region", "failures"), (("n", 2), (None, 1))),
     }
     it.run()
     assert it.state("orders", "region=n").actual_value == 2
@@ -477,19 +477,19 @@ def test_rows_are_counted_for_each_instance() -> None:
     ("definition", "answer", "words"),
     [
         ({}, refused("Binder Error: no such column"), "Binder Error: no such column"),
-        ({}, Result(("status",), (("OK",), ("OK",))), "the query gives 2 rows"),
-        ({}, Result(("status",), (("FINE",),)), "holds 'FINE'"),
-        ({}, Result(("status",), ()), "the query gives no row"),
-        ({}, Result(("status",), (("OK",),) * 3, truncated=True), "more than 3 rows"),
-        ({}, Result(("actual_value",), ((1,),)), "none named status"),
+        ({}, QueryResult(("status",), (("OK",), ("OK",))), "the query gives 2 rows"),
+        ({}, QueryResult(("status",), (("FINE",),)), "holds 'FINE'"),
+        ({}, QueryResult(("status",), ()), "the query gives no row"),
+        ({}, QueryResult(("status",), (("OK",),) * 3, truncated=True), "more than 3 rows"),
+        ({}, QueryResult(("actual_value",), ((1,),)), "none named status"),
         (
             {"shape": "rows", "dimensions": ["d"]},
-            Result(("d", "failures"), ((1, 1),), truncated=True),
+            QueryResult(("d", "failures"), ((1, 1),), truncated=True),
             "more than 10,000 combinations",
         ),
         (
             {"shape": "rows", "dimensions": ["d"]},
-            Result(("d", "failures"), (([1, 2], 1),)),
+            QueryResult(("d", "failures"), (([1, 2], 1),)),
             "a column of lists or mappings",
         ),
         ({"shape": "status", "dimensions": ["d"]}, status("OK"), "no column 'd'"),
@@ -596,7 +596,7 @@ def sampling(**definition: Any) -> Shop:
     it = shop(source("orders", {"shape": "rows", "samples": 2, **definition}))
     it.warehouse.answers = {
         ("count", "select orders"): counted(3),
-        ("sample", "select orders"): Result(("ID", "Region"), ((1, "n"), (2, "s"))),
+        ("sample", "select orders"): QueryResult(("ID", "Region"), ((1, "n"), (2, "s"))),
     }
     return it
 
@@ -616,7 +616,7 @@ def test_samples_are_fetched_when_the_alert_fires_and_not_while_it_goes_on() -> 
 def test_samples_that_can_t_be_fetched_keep_nobody_from_being_told() -> None:
     it = shop(source("orders", {"shape": "rows", "samples": 2}))
     it.warehouse.answers = {
-        ("count", "select orders"): Result(("failures",), ((3,),)),
+        ("count", "select orders"): QueryResult(("failures",), ((3,),)),
         ("sample", "select orders"): QueryError("too slow"),
     }
     it.run()
@@ -656,16 +656,18 @@ def test_samples_hold_only_the_columns_asked_for() -> None:
 
 def test_each_instance_has_its_own_samples_and_only_those_that_fire_now_have_any() -> None:
     it = sampling(dimensions=["region"])
-    it.warehouse.answers["describe", "select orders"] = Result(("id", "region"), ())
-    it.warehouse.answers["count", "select orders"] = Result(("region", "failures"), (("n", 1),))
+    it.warehouse.answers["describe", "select orders"] = QueryResult(("id", "region"), ())
+    it.warehouse.answers["count", "select orders"] = QueryResult(
+        ("region", "failures"), (("n", 1),)
+    )
     it.run()
     it.store.clock.pass_by(timedelta(minutes=1))
-    it.warehouse.answers["count", "select orders"] = Result(
+    it.warehouse.answers["count", "select orders"] = QueryResult(
         ("region", "failures"), (("n", 1), ("s", 1))
     )
     evaluated = it.run()
-    [told] = evaluated.plan.notifications
-    assert (told.instance, told.payload["context"]) == (
+    [sent] = evaluated.plan.notifications
+    assert (sent.instance, sent.payload["context"]) == (
         "region=s",
         {"samples": [{"id": 2, "region": "s"}]},
     )

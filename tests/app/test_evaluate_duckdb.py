@@ -9,7 +9,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from sentinel.app.batch import BatchOptions, Evaluated
+from sentinel.app.batch import BatchOptions, EvaluatedBatch
 from sentinel.app.delivery.delivery import Delivery
 from sentinel.app.evaluate import Evaluation
 from sentinel.core.errors import DeliveryError
@@ -61,7 +61,7 @@ class Shop:
         self.file = DuckDb({"path": "shop.duckdb"}, WarehouseContext(folder, 3))
         self.store: Store = open_store(self.file, relations_of("shop", declared_columns()))
 
-    def run(self, *names: str, threads: int = 3, dry_run: bool = False) -> Evaluated:
+    def run(self, *names: str, threads: int = 3, dry_run: bool = False) -> EvaluatedBatch:
         sources: list[AlertSource] = [source(name, DEFINITIONS.get(name)) for name in names]
         compiled = {each.unique_id: Compiled(each.unique_id, SQL[each.name]) for each in sources}
         evaluation = Evaluation(FakeProject(sources, compiled), self.file, self.store)
@@ -79,7 +79,7 @@ def shop(tmp_path: Path) -> Shop:
 
 def test_a_batch_reads_and_is_recorded_in_the_same_file(shop: Shop) -> None:
     evaluated = shop.run("revenue", "fresh", "negative", "large", "by_region", "wrong", "writes")
-    assert {seen.alert.name: str(seen.reading.outcome) for seen in evaluated.observed} == {
+    assert {seen.alert.name: str(seen.result.outcome) for seen in evaluated.evaluations} == {
         "by_region": "alert",
         "fresh": "ok",
         "large": "alert",
@@ -112,8 +112,8 @@ def test_a_batch_reads_and_is_recorded_in_the_same_file(shop: Shop) -> None:
 
 def test_as_of_is_the_time_of_the_store_s_clock_when_the_batch_began(shop: Shop) -> None:
     evaluated = shop.run("fresh")
-    [judged] = evaluated.updates
-    [seen] = judged.reading.observations
+    [update] = evaluated.updates
+    [seen] = update.result.observations
     assert seen.context == {
         "past": True,
         "as_of": evaluated.started_at.replace(tzinfo=None).isoformat(),
@@ -123,8 +123,8 @@ def test_as_of_is_the_time_of_the_store_s_clock_when_the_batch_began(shop: Shop)
 
 def test_samples_are_real_rows(shop: Shop) -> None:
     shop.run("large")
-    [told] = shop.store.notifications(Status)
-    samples = told.payload["context"]["samples"]
+    [sent] = shop.store.notifications(Status)
+    samples = sent.payload["context"]["samples"]
     assert len(samples) == 2
     assert {row["id"] for row in samples} <= {4, 5, 6, 7, 8}
     assert all(set(row) == {"id"} for row in samples)
@@ -132,7 +132,7 @@ def test_samples_are_real_rows(shop: Shop) -> None:
 
 def test_what_one_query_can_t_do_hurts_no_other(shop: Shop) -> None:
     evaluated = shop.run("slow", "wide", "odd", "revenue")
-    errors = {seen.alert.name: seen.reading.error or "" for seen in evaluated.observed}
+    errors = {seen.alert.name: seen.result.error or "" for seen in evaluated.evaluations}
     assert "longer than its timeout of 1s" in errors["slow"]
     assert "more than 10,000 rows" in errors["wide"]
     assert "can't be read" in errors["odd"]

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from sentinel.app.alerts import Alerts
-from sentinel.app.batch import BatchContext, BatchOptions, Observed
+from sentinel.app.batch import AlertEvaluation, BatchContext, BatchOptions
 from sentinel.app.query import AlertQuery, QueryRunner, hash_sql, query_of
 from sentinel.core.alert import Alert
 from sentinel.core.due import Slot
 from sentinel.core.errors import QueryError, WarehouseError, WarehouseLocked
-from sentinel.core.evaluation import Outcome, Reading, Result
+from sentinel.core.evaluation import EvaluationResult, Outcome, QueryResult
 from sentinel.core.project import Compiled
 from sentinel.core.state import Phase, State
 from sentinel.ports import Session, Snapshot
@@ -27,7 +27,7 @@ AS_OF = "/*sentinel:as_of*/now()/*sentinel:end*/"
 
 
 def alert_of(name: str = "revenue", block: Mapping[str, Any] | None = None) -> Alert:
-    [alert] = alerts_of(source(name, block)).good
+    [alert] = alerts_of(source(name, block)).valid
     return alert
 
 
@@ -41,7 +41,7 @@ class Bench:
     warehouse: FakeWarehouse = field(default_factory=FakeWarehouse)
     faults: list[tuple[str, str]] = field(default_factory=list)
 
-    def run(self, sql: str | None = "select revenue", error: str | None = None) -> Observed:
+    def run(self, sql: str | None = "select revenue", error: str | None = None) -> AlertEvaluation:
         alert = alert_of(block=self.block)
         batch = BatchContext(
             "run",
@@ -63,12 +63,12 @@ class Bench:
 def test_a_status_is_read_with_its_cost_and_the_hash_of_its_sql() -> None:
     it = Bench()
     it.warehouse.answers["select revenue"] = replace(status("ALERT"), bytes_billed=7)
-    observed = it.run()
-    assert observed.reading.outcome is Outcome.ALERT
-    assert observed.sql_hash == hash_sql("select revenue")
-    assert observed.bytes_billed == 7
-    assert observed.duration_ms is not None
-    assert observed.began_at is not None
+    evaluations = it.run()
+    assert evaluations.result.outcome is Outcome.ALERT
+    assert evaluations.sql_hash == hash_sql("select revenue")
+    assert evaluations.bytes_billed == 7
+    assert evaluations.duration_ms is not None
+    assert evaluations.began_at is not None
 
 
 @pytest.mark.parametrize(
@@ -94,16 +94,16 @@ def test_a_query_names_its_alert_and_its_run() -> None:
 
 def test_a_model_that_doesn_t_compile_asks_the_warehouse_nothing() -> None:
     it = Bench()
-    assert it.run(None, "no such ref").reading.error == "no such ref"
-    assert it.run(None).reading.error == "the model doesn't compile"
+    assert it.run(None, "no such ref").result.error == "no such ref"
+    assert it.run(None).result.error == "the model doesn't compile"
     assert it.warehouse.queries == []
 
 
 def test_a_lost_warehouse_is_an_error_that_says_so() -> None:
     it = Bench()
     it.warehouse.answers["select revenue"] = WarehouseError("gone")
-    reading = it.run().reading
-    assert (reading.error, reading.lost) == ("gone", True)
+    result = it.run().result
+    assert (result.error, result.unreachable) == ("gone", True)
 
 
 def test_a_locked_warehouse_is_no_result() -> None:
@@ -116,8 +116,8 @@ def test_a_locked_warehouse_is_no_result() -> None:
 def test_an_unforeseen_error_is_the_alert_s_and_is_reported() -> None:
     it = Bench()
     it.warehouse.answers["select revenue"] = ZeroDivisionError("by zero")
-    reading = it.run().reading
-    assert (reading.outcome, reading.error) == (
+    result = it.run().result
+    assert (result.outcome, result.error) == (
         Outcome.ERROR,
         "unexpected ZeroDivisionError: by zero",
     )
@@ -130,13 +130,13 @@ ROWS = {"shape": "rows", "samples": 2}
 def rows_bench(block: Mapping[str, Any], *states: State, samples: Any = None) -> Bench:
     it = Bench(block, states)
     it.warehouse.answers["count", "select revenue"] = counted(3)
-    it.warehouse.answers["describe", "select revenue"] = Result(("id",), ())
-    it.warehouse.answers["sample", "select revenue"] = samples or Result(("id",), ((1,), (2,)))
+    it.warehouse.answers["describe", "select revenue"] = QueryResult(("id",), ())
+    it.warehouse.answers["sample", "select revenue"] = samples or QueryResult(("id",), ((1,), (2,)))
     return it
 
 
 def test_violating_rows_are_sampled_when_the_alert_starts_firing() -> None:
-    [observation] = rows_bench(ROWS).run().reading.observations
+    [observation] = rows_bench(ROWS).run().result.observations
     assert observation.context == {"samples": [{"id": 1}, {"id": 2}]}
 
 
@@ -154,7 +154,7 @@ def test_samples_that_fail_leave_the_count_and_a_note(
     failure: Exception, faults: list[tuple[str, str]]
 ) -> None:
     it = rows_bench(ROWS, samples=failure)
-    [observation] = it.run().reading.observations
+    [observation] = it.run().result.observations
     assert observation.failures == 3
     assert (observation.message or "").endswith("; its samples could not be fetched")
     assert it.faults == faults
@@ -166,18 +166,18 @@ def test_samples_that_fail_leave_the_count_and_a_note(
 ALERTS = tuple(alert_of(name) for name in ("a", "b", "c", "d"))
 
 
-def observe(alert: Alert, outcome: Outcome = Outcome.OK) -> Observed:
-    return Observed(alert, Reading(outcome))
+def observe(alert: Alert, outcome: Outcome = Outcome.OK) -> AlertEvaluation:
+    return AlertEvaluation(alert, EvaluationResult(outcome))
 
 
-def names(observed: list[Observed | None]) -> list[str]:
-    return [each.alert.name for each in observed if each is not None]
+def names(evaluations: list[AlertEvaluation | None]) -> list[str]:
+    return [each.alert.name for each in evaluations if each is not None]
 
 
 def test_as_many_queries_run_at_once_as_there_are_threads() -> None:
     together = threading.Barrier(3, timeout=10)
 
-    def query(_session: Session, alert: Alert, _compiled: Compiled | None) -> Observed:
+    def query(_session: Session, alert: Alert, _compiled: Compiled | None) -> AlertEvaluation:
         together.wait()  # breaks unless three queries are inside at the same time
         return observe(alert)
 
@@ -193,15 +193,15 @@ def test_reading_a_result_holds_up_no_other_alert_s_query() -> None:
     alerts = tuple(alert_of(name, block) for name in names_)
     warehouse, faults = FakeWarehouse(), []
 
-    def meet(answer: Result) -> Result:
+    def meet(answer: QueryResult) -> QueryResult:
         together.wait()  # breaks unless all queries are at this step at the same time
         return answer
 
     for name in names_:
         sql = f"select {name}"
-        warehouse.answers["describe", sql] = lambda: meet(Result(("region", "id"), ()))
-        warehouse.answers["count", sql] = lambda: meet(Result(("region", "n"), (("eu", 1),)))
-        warehouse.answers["sample", sql] = lambda: meet(Result(("region", "id"), (("eu", 1),)))
+        warehouse.answers["describe", sql] = lambda: meet(QueryResult(("region", "id"), ()))
+        warehouse.answers["count", sql] = lambda: meet(QueryResult(("region", "n"), (("eu", 1),)))
+        warehouse.answers["sample", sql] = lambda: meet(QueryResult(("region", "id"), (("eu", 1),)))
     options = BatchOptions(threads=len(names_))
     batch = BatchContext("run", Alerts(alerts, ()), Snapshot((), (), NOW), options)
     query = AlertQuery(warehouse, "shop", batch, lambda *fault: faults.append(fault))
@@ -209,16 +209,16 @@ def test_reading_a_result_holds_up_no_other_alert_s_query() -> None:
         each.source.unique_id: Compiled(each.source.unique_id, f"select {each.name}")
         for each in alerts
     }
-    observed = list(QueryRunner(warehouse, query, options)(alerts, compiled))
-    assert sorted(names(observed)) == list(names_)
+    evaluations = list(QueryRunner(warehouse, query, options)(alerts, compiled))
+    assert sorted(names(evaluations)) == list(names_)
     assert faults == []
-    assert {each.reading.outcome for each in observed if each} == {Outcome.ALERT}
+    assert {each.result.outcome for each in evaluations if each} == {Outcome.ALERT}
 
 
 def test_each_query_gets_its_alert_s_sql() -> None:
     asked: dict[str, str | None] = {}
 
-    def query(_session: Session, alert: Alert, compiled: Compiled | None) -> Observed:
+    def query(_session: Session, alert: Alert, compiled: Compiled | None) -> AlertEvaluation:
         asked[alert.name] = compiled.sql if compiled else None
         return observe(alert)
 
@@ -229,18 +229,18 @@ def test_each_query_gets_its_alert_s_sql() -> None:
 
 @pytest.mark.parametrize("outcome", [Outcome.ALERT, Outcome.ERROR])
 def test_with_fail_fast_no_query_starts_after_the_first_failure(outcome: Outcome) -> None:
-    def query(_session: Session, alert: Alert, _compiled: Compiled | None) -> Observed:
+    def query(_session: Session, alert: Alert, _compiled: Compiled | None) -> AlertEvaluation:
         return observe(alert, outcome if alert.name == "b" else Outcome.OK)
 
     runner = QueryRunner(FakeWarehouse(), query, BatchOptions(1, fail_fast=True))
-    outcomes = [each.reading.outcome for each in runner(ALERTS, {}) if each]
+    outcomes = [each.result.outcome for each in runner(ALERTS, {}) if each]
     assert outcomes == [Outcome.OK, outcome, Outcome.SKIPPED, Outcome.SKIPPED]
 
 
 def test_an_error_that_a_query_raises_is_raised_and_ends_the_batch() -> None:
     started: list[str] = []
 
-    def query(_session: Session, alert: Alert, _compiled: Compiled | None) -> Observed:
+    def query(_session: Session, alert: Alert, _compiled: Compiled | None) -> AlertEvaluation:
         started.append(alert.name)
         if alert.name == "a":
             raise WarehouseLocked("held")
@@ -258,7 +258,7 @@ def test_an_error_that_a_query_raises_is_raised_and_ends_the_batch() -> None:
 def test_a_consumer_that_stops_stops_the_queries() -> None:
     started: list[str] = []
 
-    def query(_session: Session, alert: Alert, _compiled: Compiled | None) -> Observed:
+    def query(_session: Session, alert: Alert, _compiled: Compiled | None) -> AlertEvaluation:
         started.append(alert.name)
         time.sleep(0.02)
         return observe(alert)
@@ -274,12 +274,12 @@ def test_a_consumer_that_stops_stops_the_queries() -> None:
 def test_slow_queries_give_a_pause_to_record_unless_the_warehouse_is_exclusive(
     exclusive: bool, pauses: bool
 ) -> None:
-    def query(_session: Session, alert: Alert, _compiled: Compiled | None) -> Observed:
+    def query(_session: Session, alert: Alert, _compiled: Compiled | None) -> AlertEvaluation:
         if alert.name == "b":
             time.sleep(0.3)
         return observe(alert)
 
-    options = BatchOptions(1, patience=timedelta(milliseconds=50))
+    options = BatchOptions(1, max_wait=timedelta(milliseconds=50))
     results = list(QueryRunner(FakeWarehouse(exclusive=exclusive), query, options)(ALERTS[:2], {}))
     assert (None in results) is pauses
     assert names(results) == ["a", "b"]

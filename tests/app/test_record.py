@@ -11,18 +11,18 @@ import pytest
 
 from sentinel.app.record import Entry, Record, Recorder
 from sentinel.core.errors import LeaseLost
-from sentinel.core.evaluation import Outcome, Reading
+from sentinel.core.evaluation import EvaluationResult, Outcome
 from sentinel.core.history import Execution
 from sentinel.core.lifecycle import AlertUpdate
 from sentinel.core.notification import Notification, Status
-from sentinel.core.planning import standing
+from sentinel.core.planning import current_update
 from sentinel.core.severity import Severity
 from sentinel.core.state import EvaluationTime, Event, Phase, State, Step, Transition
 from sentinel.ports import Batch, Decision, HistoryQuery, Lease, Snapshot
 from tests.fakes import NOW, MemoryStore, alerts_of, notification, source, state
 
 MINUTE = timedelta(minutes=1)
-[ALERT] = alerts_of(source("revenue")).good
+[ALERT] = alerts_of(source("revenue")).valid
 CAUSE = Execution("run", "manual", EvaluationTime(NOW, NOW), sql_hash="hash", attempt=2)
 
 
@@ -45,7 +45,7 @@ def snapshot(*states: State, ledger: Iterable[Notification] = ()) -> Snapshot:
 def update(*rows: State, **others: Any) -> AlertUpdate:
     """An evaluation that leaves these rows as its result."""
     steps = tuple(Step(row, row, Outcome.ALERT) for row in rows)
-    return AlertUpdate(ALERT, Reading(Outcome.ALERT), steps, **others)
+    return AlertUpdate(ALERT, EvaluationResult(Outcome.ALERT), steps, **others)
 
 
 def resolution(row: State) -> AlertUpdate:
@@ -53,7 +53,7 @@ def resolution(row: State) -> AlertUpdate:
     after = replace(row, phase=Phase.OK, episode_id=None)
     assert row.episode_id is not None
     end = Transition(Event.RESOLVED, "condition_ok", row.episode_id, NOW, Severity.WARNING)
-    return AlertUpdate(ALERT, Reading(Outcome.OK), (Step(row, after, Outcome.OK, (end,)),))
+    return AlertUpdate(ALERT, EvaluationResult(Outcome.OK), (Step(row, after, Outcome.OK, (end,)),))
 
 
 def compose(*updates: AlertUpdate, on: Snapshot, unchanged: bool = False, **options: Any) -> Record:
@@ -70,13 +70,13 @@ def test_the_batch_holds_what_was_planned_and_the_rows_that_changed() -> None:
     assert record.batch.states == (row,)
     [history] = record.batch.history
     assert (history.run_id, history.sql_hash, history.attempt) == ("run", "hash", 2)
-    assert [each["reason"] for each in history.reasons] == ["not_told_yet"]
+    assert [each["reason"] for each in history.reasons] == ["not_notified_yet"]
 
 
 def test_steps_for_history_alone_write_no_state() -> None:
     row = firing()
     step = Step(row, row, Outcome.ALERT, recorded_only=True)
-    record = compose(AlertUpdate(ALERT, Reading(Outcome.ALERT), (step,)), on=snapshot(row))
+    record = compose(AlertUpdate(ALERT, EvaluationResult(Outcome.ALERT), (step,)), on=snapshot(row))
     assert record.batch.states == ()
     assert len(record.batch.history) == 1
 
@@ -89,10 +89,10 @@ def test_dropped_rows_are_not_written() -> None:
 
 
 def test_history_has_a_row_for_an_unseen_instance_with_a_notification() -> None:
-    head, unseen, told = state(), firing("a"), firing("b")
+    head, unseen, sent = state(), firing("a"), firing("b")
     ledger = [notification("episode b", status=Status.SENT)]
     record = compose(
-        update(head, unseen=(unseen, told)), on=snapshot(head, unseen, told, ledger=ledger)
+        update(head, unseen=(unseen, sent)), on=snapshot(head, unseen, sent, ledger=ledger)
     )
     assert [row.instance for row in record.batch.history] == ["", "a"]
     row = record.batch.history[1]
@@ -104,7 +104,9 @@ def test_an_unchanged_alert_is_planned_for_and_has_history_only_of_notifications
     quiet, loud = firing("a"), firing("b")
     ledger = [notification("episode a", status=Status.SENT)]
     record = compose(
-        standing(ALERT, [quiet, loud]), on=snapshot(quiet, loud, ledger=ledger), unchanged=True
+        current_update(ALERT, [quiet, loud]),
+        on=snapshot(quiet, loud, ledger=ledger),
+        unchanged=True,
     )
     assert record.batch.states == ()
     assert [row.instance for row in record.batch.history] == ["b"]
@@ -116,7 +118,7 @@ def test_nothing_planned_is_an_empty_record_whatever_the_lease() -> None:
     row = firing()
     ledger = [notification(row.episode_id or "", status=Status.SENT)]
     record = compose(
-        standing(ALERT, [row]),
+        current_update(ALERT, [row]),
         on=snapshot(row, ledger=ledger),
         unchanged=True,
         lease=Lease("daemon", "me", 1),
@@ -169,9 +171,9 @@ def test_recording_renews_the_lease_by_the_store_s_clock() -> None:
 
 def test_without_the_lease_nothing_is_recorded() -> None:
     store = MemoryStore()
-    lease = store.lead("daemon", "me", MINUTE)
+    lease = store.acquire_lease("daemon", "me", MINUTE)
     store.clock.pass_by(2 * MINUTE)
-    assert store.lead("daemon", "other", MINUTE)
+    assert store.acquire_lease("daemon", "other", MINUTE)
     recorder = Recorder("shop", lease=lease, lease_ttl=MINUTE)
 
     def decide(read: Snapshot) -> Decision[None]:
@@ -184,7 +186,7 @@ def test_without_the_lease_nothing_is_recorded() -> None:
 
 
 def test_an_alert_s_rows_may_have_its_id_or_the_one_from_before() -> None:
-    [named] = alerts_of(source("revenue", {"id": "daily"})).good
+    [named] = alerts_of(source("revenue", {"id": "daily"})).valid
     assert named.row_ids == ("daily", "model.shop.revenue")
     assert ALERT.row_ids == ("model.shop.revenue",)
     [broken] = alerts_of(source("revenue", {"id": "daily", "severity": "awful"})).broken

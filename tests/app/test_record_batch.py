@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from sentinel.app.alerts import Alerts
-from sentinel.app.batch import BatchContext, BatchOptions, Evaluated, Observed
+from sentinel.app.batch import AlertEvaluation, BatchContext, BatchOptions, EvaluatedBatch
 from sentinel.app.record_batch import BatchRecorder
 from sentinel.core.due import Slot
 from sentinel.core.errors import LeaseLost, StoreError, StoreLost
-from sentinel.core.evaluation import Observation, Outcome, Reading
+from sentinel.core.evaluation import EvaluationResult, Observation, Outcome
 from sentinel.core.notification import Status
 from sentinel.core.severity import Severity
 from sentinel.core.state import Phase
@@ -22,7 +22,7 @@ from sentinel.ports import Batch, HistoryQuery, Lease, Snapshot
 from tests.fakes import NOW, MemoryStore, alerts_of, source, state, write
 
 MINUTE = timedelta(minutes=1)
-FIRES = Reading(Outcome.ALERT, (Observation("", Outcome.ALERT, Severity.WARNING),))
+FIRES = EvaluationResult(Outcome.ALERT, (Observation("", Outcome.ALERT, Severity.WARNING),))
 
 
 @dataclass
@@ -50,9 +50,9 @@ class Bench:
     known: frozenset[str] | None = None
     faults: list[tuple[str, str]] = field(default_factory=list)
 
-    def record(self, reading: Reading = FIRES, **options: Any) -> Evaluated:
+    def record(self, result: EvaluationResult = FIRES, **options: Any) -> EvaluatedBatch:
         alerts = alerts_of(*map(source, self.names))
-        alerts = Alerts(alerts.good, (), known=self.known)
+        alerts = Alerts(alerts.valid, (), known=self.known)
         before = Snapshot((), (), self.store.now())
         batch = BatchContext("run", alerts, before, BatchOptions(1, **options), "prod")
         recorder = BatchRecorder(
@@ -63,7 +63,7 @@ class Bench:
             scrub=lambda text: text.replace("no", "***"),
             on_fault=lambda name, error: self.faults.append((name, type(error).__name__)),
         )
-        return recorder([Observed(alert, reading) for alert in alerts.good])
+        return recorder([AlertEvaluation(alert, result) for alert in alerts.valid])
 
     @property
     def outcomes(self) -> Mapping[str, str]:
@@ -81,9 +81,9 @@ def test_a_batch_is_one_transaction() -> None:
 
 def test_a_leader_that_lost_its_lease_records_nothing() -> None:
     it = Bench()
-    lease = it.store.lead("daemon", "me", MINUTE)
+    lease = it.store.acquire_lease("daemon", "me", MINUTE)
     it.store.clock.pass_by(2 * MINUTE)
-    assert it.store.lead("daemon", "other", MINUTE)
+    assert it.store.acquire_lease("daemon", "other", MINUTE)
     with pytest.raises(LeaseLost):
         it.record(lease=lease, lease_ttl=MINUTE)
     assert it.outcomes == {}
@@ -93,7 +93,7 @@ def test_a_leader_that_lost_its_lease_records_nothing() -> None:
 
 def test_recording_keeps_the_lease() -> None:
     it = Bench()
-    lease = it.store.lead("daemon", "me", timedelta(seconds=10))
+    lease = it.store.acquire_lease("daemon", "me", timedelta(seconds=10))
     it.record(lease=lease, lease_ttl=MINUTE)
     assert it.store.lease("daemon") == Lease("daemon", "me", 1, NOW, NOW + MINUTE)
 
@@ -103,7 +103,7 @@ def test_a_slot_that_is_recorded_already_changes_and_notifies_nothing() -> None:
     slots = {"model.shop.revenue": Slot(NOW)}
     it.record(slots=slots)
     before = it.store.snapshot()
-    again = it.record(Reading(Outcome.ALERT, FIRES.observations), slots=slots)
+    again = it.record(EvaluationResult(Outcome.ALERT, FIRES.observations), slots=slots)
     assert again.recorded_before == {"model.shop.revenue"}
     assert it.store.snapshot() == before
     assert len(it.store.history(HistoryQuery())) == 1
@@ -113,7 +113,7 @@ def test_a_slot_that_is_recorded_already_changes_and_notifies_nothing() -> None:
 def test_a_slot_that_ended_in_an_error_is_recorded_again_as_the_next_attempt() -> None:
     it = Bench()
     slots = {"model.shop.revenue": Slot(NOW)}
-    it.record(Reading.failed("down"), slots=slots)
+    it.record(EvaluationResult.failed("down"), slots=slots)
     it.record(slots=slots)
     rows = it.store.history(HistoryQuery())
     assert sorted((row.attempt, str(row.outcome)) for row in rows) == [(1, "error"), (2, "alert")]
@@ -125,7 +125,7 @@ def test_an_alert_that_can_t_be_recorded_gets_an_error_and_the_others_are_record
     evaluated = it.record()
     assert it.outcomes == {**dict.fromkeys(names, "alert"), "c": "error"}
     assert it.faults == [("c", "ValueError")]
-    [error] = [each.reading.error for each in evaluated.updates if each.alert.name == "c"]
+    [error] = [each.result.error for each in evaluated.updates if each.alert.name == "c"]
     assert error is not None
     assert "can't be recorded" in error
     assert "***" in error, "without secrets"
@@ -166,7 +166,7 @@ def test_an_alert_whose_error_can_t_be_recorded_either_is_reported_as_unrecorded
     evaluated = it.record()
     assert it.outcomes == {"a": "alert", "c": "alert"}
     assert evaluated.unrecorded == {"model.shop.b"}
-    assert {each.alert.name for each in evaluated.observed} == {"a", "b", "c"}
+    assert {each.alert.name for each in evaluated.evaluations} == {"a", "b", "c"}
 
 
 def test_a_store_that_can_record_no_alert_raises_its_error() -> None:

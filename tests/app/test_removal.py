@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from sentinel.app.alerts import select_alerts
-from sentinel.app.batch import BatchOptions, Evaluated
+from sentinel.app.batch import BatchOptions, EvaluatedBatch
 from sentinel.app.evaluate import Evaluation
 from sentinel.core.alert import DefinitionContext
 from sentinel.core.notification import Status
@@ -31,7 +31,9 @@ class Shop:
     def __post_init__(self) -> None:
         self.warehouse.answers["select revenue"] = status("ALERT")
 
-    def run(self, *sources: AlertSource, minutes: float = 6, target: str = "prod") -> Evaluated:
+    def run(
+        self, *sources: AlertSource, minutes: float = 6, target: str = "prod"
+    ) -> EvaluatedBatch:
         self.store.clock.pass_by(timedelta(minutes=minutes))
         project = FakeProject(sources)
         evaluation = Evaluation(project, self.warehouse, self.store, routing=ROUTING, target=target)

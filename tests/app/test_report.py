@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from sentinel.app.batch import BatchOptions, Evaluated
+from sentinel.app.batch import BatchOptions, EvaluatedBatch
 from sentinel.app.delivery.delivery import Delivery
-from sentinel.app.delivery.result import Delivered
+from sentinel.app.delivery.result import DeliveryResult
 from sentinel.app.evaluate import Evaluation
-from sentinel.app.report import Report, Result, report
+from sentinel.app.report import InstanceResult, Report, report
 from sentinel.core.errors import DeliveryError
 from sentinel.core.evaluation import Outcome
-from sentinel.core.evaluation import Result as Rows
+from sentinel.core.evaluation import QueryResult as Rows
 from sentinel.core.project import AlertSource
 from sentinel.core.severity import Severity
 from sentinel.core.state import Event, Phase
@@ -45,7 +45,7 @@ class Shop:
     store: MemoryStore = field(default_factory=MemoryStore)
     channels: dict[str, FakeChannel] = field(default_factory=lambda: {"log": FakeChannel()})
 
-    def evaluate(self, **options: Any) -> Evaluated:
+    def evaluate(self, **options: Any) -> EvaluatedBatch:
         self.store.clock.pass_by(timedelta(minutes=1))
         evaluation = Evaluation(FakeProject(self.sources), self.warehouse, self.store)
         alerts = alerts_of(*self.sources, channels=self.channels)
@@ -54,7 +54,7 @@ class Shop:
     def run(self, **options: Any) -> Report:
         evaluated = self.evaluate(**options)
         dry_run = options.get("dry_run", False)
-        delivered = Delivered()
+        delivered = DeliveryResult()
         if not dry_run:
             clock = self.store.clock
             deliver = Delivery(
@@ -71,17 +71,17 @@ def shop(*sources: AlertSource | str, **answers: Any) -> Shop:
     return it
 
 
-def by_name(told: Report) -> dict[str, Result]:
-    return {each.alert + each.instance: each for each in told.results}
+def by_name(sent: Report) -> dict[str, InstanceResult]:
+    return {each.alert + each.instance: each for each in sent.results}
 
 
 # -- one line an instance ----------------------------------------------------------------------
 
 
 def test_a_result_holds_all_that_is_known_of_an_instance() -> None:
-    told = shop("revenue", revenue=ALERT).run()
-    [result] = told.results
-    assert result == Result(
+    sent = shop("revenue", revenue=ALERT).run()
+    [result] = sent.results
+    assert result == InstanceResult(
         alert="revenue",
         unique_id="model.shop.revenue",
         instance="",
@@ -101,24 +101,24 @@ def test_a_result_holds_all_that_is_known_of_an_instance() -> None:
         duration_ms=result.duration_ms,
         bytes_billed=None,
     )
-    assert told.elapsed_s == 1.5
-    assert told.started_at == NOW + timedelta(minutes=1)
+    assert sent.elapsed_s == 1.5
+    assert sent.started_at == NOW + timedelta(minutes=1)
 
 
 def test_an_alert_with_dimensions_has_a_line_for_each_instance_and_none_for_its_head() -> None:
     rows = Rows(("region", "status"), (("n", "ALERT"), ("s", "OK")))
-    told = shop(source("by_region", {"dimensions": ["region"]}), by_region=rows).run()
-    assert [(each.instance, each.phase) for each in told.results] == [
+    sent = shop(source("by_region", {"dimensions": ["region"]}), by_region=rows).run()
+    assert [(each.instance, each.phase) for each in sent.results] == [
         ("region=n", "firing"),
         ("region=s", "ok"),
     ]
 
 
 def test_an_alert_that_failed_has_one_line_with_the_error() -> None:
-    told = shop(
+    sent = shop(
         source("by_region", {"dimensions": ["region"]}), by_region=refused("no such column")
     ).run()
-    [result] = told.results
+    [result] = sent.results
     assert (result.outcome, result.message, result.events) == (
         "error",
         "no such column",
@@ -159,14 +159,14 @@ def test_who_was_told_before_is_not_told_again_and_why() -> None:
     it = shop("revenue", revenue=ALERT)
     it.run()
     [result] = it.run().results
-    assert (result.notified, result.suppressed) == ((), {"log": "already_told"})
+    assert (result.notified, result.suppressed) == ((), {"log": "already_notified"})
 
 
 def test_on_a_dry_run_nobody_is_told() -> None:
-    told = shop("revenue", revenue=ALERT).run(dry_run=True)
-    [result] = told.results
+    sent = shop("revenue", revenue=ALERT).run(dry_run=True)
+    [result] = sent.results
     assert (result.notified, result.suppressed) == ((), {"log": "dry_run"})
-    assert told.dry_run
+    assert sent.dry_run
 
 
 @pytest.mark.parametrize(
@@ -181,11 +181,11 @@ def test_what_was_not_accepted_is_not_told_and_is_named(
 ) -> None:
     it = shop("revenue", revenue=ALERT)
     it.channels = {"log": FakeChannel(), "hook": FakeChannel("hook", always=failure)}
-    told = it.run()
-    [result] = told.results
+    sent = it.run()
+    [result] = sent.results
     assert (result.notified, result.suppressed) == (("log",), {"hook": reason})
-    assert told.undelivered == {"revenue (firing) to hook": failure.message}
-    assert told.counts["undelivered"] == 1
+    assert sent.undelivered == {"revenue (firing) to hook": failure.message}
+    assert sent.counts["undelivered"] == 1
 
 
 def test_what_an_earlier_run_could_not_deliver_is_delivered_and_then_told() -> None:
@@ -193,10 +193,10 @@ def test_what_an_earlier_run_could_not_deliver_is_delivered_and_then_told() -> N
     it.channels = {"hook": FakeChannel("hook", always=DeliveryError("down"))}
     it.run()
     it.channels["hook"].always = None
-    told = it.run()
-    [result] = told.results
+    sent = it.run()
+    [result] = sent.results
     assert (result.events, result.notified, result.suppressed) == ((), ("hook",), {})
-    assert told.undelivered == {}
+    assert sent.undelivered == {}
 
 
 def test_an_instance_that_fires_on_unseen_is_shown_and_counts() -> None:
@@ -205,10 +205,10 @@ def test_an_instance_that_fires_on_unseen_is_shown_and_counts() -> None:
     it = shop(kept, by_region=seen)
     it.run()
     it.warehouse.answers["select by_region"] = Rows(("region", "status"), (("n", "OK"),))
-    told = it.run()
-    shown = {each.instance: (str(each.outcome), str(each.phase)) for each in told.results}
+    sent = it.run()
+    shown = {each.instance: (str(each.outcome), str(each.phase)) for each in sent.results}
     assert shown == {"region=s": ("skipped", "firing"), "region=n": ("ok", "ok")}
-    assert told.exit_code(Severity.WARNING) == 1
+    assert sent.exit_code(Severity.WARNING) == 1
     assert len(it.store.history(HistoryQuery())) == 5  # head and two instances, head and one
 
 
@@ -218,10 +218,10 @@ def test_what_is_undeliverable_stays_visible_while_the_episode_lasts() -> None:
     it.channels = {"hook": FakeChannel("hook", always=refused_for_good)}
     it.run()
     for _ in range(2):
-        told = it.run()
-        assert told.results[0].suppressed == {"hook": "undeliverable"}
-        assert told.undelivered == {"revenue (firing) to hook": "no such hook"}
-        assert told.exit_code(None) == 4
+        sent = it.run()
+        assert sent.results[0].suppressed == {"hook": "undeliverable"}
+        assert sent.undelivered == {"revenue (firing) to hook": "no such hook"}
+        assert sent.exit_code(None) == 4
     assert len(it.channels["hook"].tried) == 1
 
 
@@ -230,13 +230,13 @@ def test_every_message_that_was_not_accepted_is_counted() -> None:
     it = shop(source("by_region", {"dimensions": ["region"]}), "revenue", by_region=rows)
     it.warehouse.answers["select revenue"] = refused("gone")
     it.channels = {"hook": FakeChannel("hook", always=DeliveryError("down"))}
-    told = it.run()
-    assert sorted(told.undelivered) == [
+    sent = it.run()
+    assert sorted(sent.undelivered) == [
         "by_region [region=n] (firing) to hook",
         "by_region [region=s] (firing) to hook",
         "revenue (error) to hook",
     ]
-    assert told.counts["undelivered"] == 3
+    assert sent.counts["undelivered"] == 3
 
 
 def test_a_message_that_waits_behind_an_earlier_one_is_not_taken_for_told() -> None:
@@ -249,20 +249,20 @@ def test_a_message_that_waits_behind_an_earlier_one_is_not_taken_for_told() -> N
         for key, row in it.store.tables.notifications.items()
     }
     it.warehouse.answers["select revenue"] = status("ALERT", severity="critical")
-    told = it.run()
-    [result] = told.results
+    sent = it.run()
+    [result] = sent.results
     assert (result.notified, result.suppressed) == ((), {"hook": "not_delivered_yet"})
-    assert told.undelivered == {
+    assert sent.undelivered == {
         "revenue (firing) to hook": "down",
         "revenue (severity) to hook": "it has to wait for an earlier message",
     }
-    assert told.exit_code(Severity.WARNING) == 4
+    assert sent.exit_code(Severity.WARNING) == 4
 
 
 # -- order and sums ----------------------------------------------------------------------------
 
 
-def result(alert: str = "revenue", **others: Any) -> Result:
+def result(alert: str = "revenue", **others: Any) -> InstanceResult:
     given: dict[str, Any] = {
         "alert": alert,
         "unique_id": f"model.shop.{alert}",
@@ -283,10 +283,10 @@ def result(alert: str = "revenue", **others: Any) -> Result:
         "duration_ms": 1,
         "bytes_billed": None,
     }
-    return Result(**given | others)
+    return InstanceResult(**given | others)
 
 
-def of(*results: Result, undelivered: dict[str, str] | None = None) -> Report:
+def of(*results: InstanceResult, undelivered: dict[str, str] | None = None) -> Report:
     return Report("run", NOW, 1.0, results, undelivered or {})
 
 
@@ -313,7 +313,7 @@ def test_a_report_is_in_that_order() -> None:
 
 
 def test_everything_is_counted_by_outcome_and_by_phase() -> None:
-    told = of(
+    sent = of(
         result(outcome=Outcome.ALERT, phase=Phase.FIRING),
         result(outcome=Outcome.OK, phase=Phase.RECOVERING),
         result(outcome=Outcome.ALERT, phase=Phase.PENDING),
@@ -322,7 +322,7 @@ def test_everything_is_counted_by_outcome_and_by_phase() -> None:
         result(),
         undelivered={"a": "b"},
     )
-    assert told.counts == {
+    assert sent.counts == {
         "total": 6,
         "ok": 2,
         "alert": 2,
@@ -366,6 +366,6 @@ DEAD = {"revenue to log": "down"}
     ],
 )
 def test_of_several_reasons_3_wins_over_4_and_4_over_1(
-    results: list[Result], undelivered: dict[str, str], fail_on: Severity | None, code: int
+    results: list[InstanceResult], undelivered: dict[str, str], fail_on: Severity | None, code: int
 ) -> None:
     assert of(*results, undelivered=undelivered).exit_code(fail_on) == code

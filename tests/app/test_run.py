@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from sentinel.app.alerts import Alerts
-from sentinel.app.batch import BatchOptions, Evaluated
-from sentinel.app.delivery.result import Delivered
+from sentinel.app.batch import BatchOptions, EvaluatedBatch
+from sentinel.app.delivery.result import DeliveryResult
 from sentinel.app.run import Run, RunRequest, RunResult
 from sentinel.app.slots import Shard
 from sentinel.app.timed_planning import TimedPlan
 from sentinel.core.errors import TablesMissing, UsageError
 from sentinel.core.notification import Notification, Status
-from sentinel.core.planning import Plan
+from sentinel.core.planning import NotificationPlan
 from tests.fakes import NOW, MemoryStore, alerts_of, notification, source
 
 TIMEOUT = timedelta(seconds=5)
@@ -39,19 +39,19 @@ class Bench:
         run = Run(self.store, self._evaluate, self._deliver, self._plan, lambda: 1.5)
         return run(alerts, RunRequest(4, "me", delivery_timeout=TIMEOUT, **request))
 
-    def _evaluate(self, alerts: Alerts, options: BatchOptions) -> Evaluated:
+    def _evaluate(self, alerts: Alerts, options: BatchOptions) -> EvaluatedBatch:
         self.evaluated.append((alerts, options))
-        return Evaluated("run", NOW, (), (), Plan((NEW, LATER)))
+        return EvaluatedBatch("run", NOW, (), (), NotificationPlan((NEW, LATER)))
 
     def _deliver(
         self, only: Sequence[str] | None, timeout: timedelta, claimed: Sequence[Notification]
-    ) -> Delivered:
+    ) -> DeliveryResult:
         self.sent.append((only, timeout, [row.notification_id for row in claimed]))
-        return Delivered(sent=(NEW,), waiting=(LATER,), errors={LATER.message_id: "down"})
+        return DeliveryResult(sent=(NEW,), waiting=(LATER,), errors={LATER.message_id: "down"})
 
     def _plan(self, alerts: Alerts, holder: str) -> TimedPlan:
         self.planned.append((alerts, holder))
-        return TimedPlan(NOW, plan=Plan((TIMED,)))
+        return TimedPlan(NOW, plan=NotificationPlan((TIMED,)))
 
     @property
     def options(self) -> BatchOptions:

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from sentinel.app.alerts import Alerts
-from sentinel.app.batch import Evaluated
-from sentinel.app.delivery.result import Delivered
+from sentinel.app.batch import EvaluatedBatch
+from sentinel.app.delivery.result import DeliveryResult
 from sentinel.app.report import Report, report
-from sentinel.app.slots import Shard, Slotted, at_slot, due_now
+from sentinel.app.slots import DueAlerts, Shard, at_slot, due_now
 from sentinel.core.errors import UsageError
-from sentinel.core.evaluation import Outcome, Result
+from sentinel.core.evaluation import Outcome, QueryResult
 from sentinel.core.history import HistoryRow
 from sentinel.core.severity import Severity
 from sentinel.core.state import Health, Phase
@@ -26,27 +26,27 @@ from tests.fakes import NOW, alerts_of, refused, source, state, status
 
 HOURLY = {"schedule": "hourly"}
 HOUR = timedelta(hours=1)
-BY_REGION = Result(("status", "region"), (("ALERT", "north"), ("OK", "south")))
+BY_REGION = QueryResult(("status", "region"), (("ALERT", "north"), ("OK", "south")))
 
 
 def hourly(**keys: Any) -> Shop:
     return shop(source("revenue", {**HOURLY, **keys}))
 
 
-def run_due(it: Shop, *, alerts: Alerts | None = None) -> Evaluated:
+def run_due(it: Shop, *, alerts: Alerts | None = None) -> EvaluatedBatch:
     return run_slots(it, due_now(alerts or it.alerts, it.store))
 
 
-def run_slot(it: Shop, moment: datetime) -> Evaluated:
+def run_slot(it: Shop, moment: datetime) -> EvaluatedBatch:
     return run_slots(it, at_slot(it.alerts, moment, it.store))
 
 
-def run_slots(it: Shop, chosen: Slotted) -> Evaluated:
+def run_slots(it: Shop, chosen: DueAlerts) -> EvaluatedBatch:
     return it.evaluate(chosen.alerts, slots=chosen.slots, triggered_by="schedule")
 
 
-def told(evaluated: Evaluated) -> Report:
-    return report(evaluated, Delivered(), 0.0, dry_run=False)
+def sent(evaluated: EvaluatedBatch) -> Report:
+    return report(evaluated, DeliveryResult(), 0.0, dry_run=False)
 
 
 def rows(it: Shop) -> list[HistoryRow]:
@@ -54,7 +54,7 @@ def rows(it: Shop) -> list[HistoryRow]:
     return sorted(it.store.history(HistoryQuery()), key=lambda row: (row.recorded_at, row.attempt))
 
 
-def names(chosen: Slotted) -> list[str]:
+def names(chosen: DueAlerts) -> list[str]:
     return [alert.name for alert in chosen.alerts.all]
 
 
@@ -102,7 +102,7 @@ def test_what_ran_by_hand_is_still_due_for_its_slot() -> None:
     it = hourly()
     it.run()
     evaluated = run_due(it)
-    assert [seen.alert.name for seen in evaluated.observed] == ["revenue"]
+    assert [seen.alert.name for seen in evaluated.evaluations] == ["revenue"]
     assert it.state("revenue").last_slot == NOW
 
 
@@ -132,7 +132,7 @@ def test_an_error_uses_its_slot_up() -> None:
 def test_a_wrong_definition_is_due_until_its_error_is_recorded() -> None:
     it = shop(source("broken", {"schedule": "never"}), source("revenue", HOURLY))
     evaluated = run_due(it)
-    assert [str(seen.reading.outcome) for seen in evaluated.observed] == ["error", "ok"]
+    assert [str(seen.result.outcome) for seen in evaluated.evaluations] == ["error", "ok"]
     assert [row.event for row in it.outbox] == ["error"]
     it.store.clock.pass_by(HOUR)
     assert names(due_now(it.alerts, it.store)) == ["revenue"]
@@ -173,18 +173,18 @@ def test_a_second_run_for_a_slot_neither_records_nor_tells() -> None:
     again = run_slot(it, NOW)
     assert (len(rows(it)), len(it.outbox), it.state("revenue")) == (1, 1, before)
     assert again.recorded_before == {"model.shop.revenue"}
-    [result] = told(again).results
+    [result] = sent(again).results
     assert (result.outcome, result.message) == (Outcome.SKIPPED, "its slot was recorded before")
     assert (result.phase, result.events) == (Phase.FIRING, ())
-    assert told(again).exit_code(Severity.WARNING) == 1
-    assert told(again).exit_code(None) == 0
+    assert sent(again).exit_code(Severity.WARNING) == 1
+    assert sent(again).exit_code(None) == 0
 
 
 def test_a_second_run_still_shows_each_instance_that_fires() -> None:
     it = hourly(dimensions=["region"])
     it.answer("revenue", BY_REGION)
     run_slot(it, NOW)
-    results = told(run_slot(it, NOW)).results
+    results = sent(run_slot(it, NOW)).results
     assert {each.outcome for each in results} == {Outcome.SKIPPED}
     assert [each.instance for each in results if each.firing] == ["region=north"]
 
@@ -207,9 +207,9 @@ def test_a_slot_that_ended_in_an_error_may_be_tried_again() -> None:
         (NOW, 1, "error"),
         (NOW, 2, "alert"),
     ]
-    assert told(again).results[0].events == ("firing", "error_resolved")
+    assert sent(again).results[0].events == ("firing", "error_resolved")
     third = run_slot(it, NOW)
-    assert told(third).results[0].outcome is Outcome.SKIPPED
+    assert sent(third).results[0].outcome is Outcome.SKIPPED
     assert len(rows(it)) == 2
 
 
@@ -305,7 +305,7 @@ def test_more_alerts_move_none_to_another_share() -> None:
 
 
 def test_an_alert_with_an_id_stays_in_its_share_when_its_model_is_renamed() -> None:
-    one, other = (alerts_of(source(name, {"id": "money"})).good[0] for name in ("old", "new"))
+    one, other = (alerts_of(source(name, {"id": "money"})).valid[0] for name in ("old", "new"))
     shards = [Shard(number, 9) for number in range(1, 10)]
     assert [shard.holds(one) for shard in shards] == [shard.holds(other) for shard in shards]
 

@@ -84,7 +84,7 @@ def test_a_reminder_that_is_due_is_planned_claimed_and_recorded() -> None:
 def test_what_is_not_due_yet_commits_no_empty_batch() -> None:
     it = Planned()
     it.write(ledger=(sent(30),))
-    lease = it.store.lead("daemon", "me", MINUTE)
+    lease = it.store.acquire_lease("daemon", "me", MINUTE)
     commits, before = it.store.commits, it.store.lease("daemon")
     planned = it.plan(lease=lease)
     assert planned.messages == []
@@ -172,9 +172,9 @@ def test_after_a_lost_race_the_plan_that_was_written_is_returned() -> None:
 
 def test_a_leader_that_lost_its_lease_plans_nothing() -> None:
     it = Planned()
-    lease = it.store.lead("daemon", "me", MINUTE)
+    lease = it.store.acquire_lease("daemon", "me", MINUTE)
     it.store.clock.pass_by(2 * MINUTE)
-    it.store.lead("daemon", "other", MINUTE)
+    it.store.acquire_lease("daemon", "other", MINUTE)
     with pytest.raises(LeaseLost):
         it.plan(lease=lease)
     assert it.store.notifications(Status) == []
@@ -182,7 +182,7 @@ def test_a_leader_that_lost_its_lease_plans_nothing() -> None:
 
 def test_planning_keeps_the_lease() -> None:
     it = Planned()
-    lease = it.store.lead("daemon", "me", timedelta(seconds=10))
+    lease = it.store.acquire_lease("daemon", "me", timedelta(seconds=10))
     it.plan(lease=lease)
     kept = it.store.lease("daemon")
     assert kept is not None

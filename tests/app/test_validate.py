@@ -19,7 +19,7 @@ from sentinel.app.validate import (
 )
 from sentinel.core.alert import Alert
 from sentinel.core.errors import ConfigError, WarehouseError
-from sentinel.core.evaluation import Result
+from sentinel.core.evaluation import QueryResult
 from sentinel.core.project import Compiled, Location
 from tests.fakes import FakeProject, FakeWarehouse, alerts_of, refused, source, status
 
@@ -83,7 +83,7 @@ def test_models_that_don_t_compile_are_found_and_the_sql_of_the_others_is_given(
 
 
 def checked(definition: dict[str, Any], answer: Any) -> list[Finding]:
-    [alert] = alerts_of(source("it", definition)).good
+    [alert] = alerts_of(source("it", definition)).valid
     warehouse = FakeWarehouse({"select it": answer})
     found = list(check_queries(warehouse, [(alert, "select it")], threads=2).findings)
     assert warehouse.asked == [("describe", "select it")]
@@ -94,10 +94,10 @@ def checked(definition: dict[str, Any], answer: Any) -> list[Finding]:
     ("definition", "answer", "words"),
     [
         ({}, refused("Binder Error: no such column"), "Binder Error: no such column"),
-        ({}, Result(("actual_value",), ()), "none named status"),
-        ({"shape": "status"}, Result(("n",), ()), "needs a column named status"),
+        ({}, QueryResult(("actual_value",), ()), "none named status"),
+        ({"shape": "status"}, QueryResult(("n",), ()), "needs a column named status"),
         ({"dimensions": ["region"]}, status("OK"), "no column 'region'"),
-        ({}, Result(("status", "a", "A"), ()), "the column 'a' twice"),
+        ({}, QueryResult(("status", "a", "A"), ()), "the column 'a' twice"),
     ],
 )
 def test_columns_that_break_the_query_contract_are_found(
@@ -121,15 +121,15 @@ def test_columns_that_break_the_query_contract_are_found(
 def test_columns_that_keep_the_contract_are_no_finding(
     definition: dict[str, Any], columns: tuple[str, ...]
 ) -> None:
-    assert checked(definition, Result(columns, ())) == []
+    assert checked(definition, QueryResult(columns, ())) == []
 
 
 def test_findings_come_in_the_order_of_the_alerts_whatever_ended_first() -> None:
-    alerts: tuple[Alert, ...] = alerts_of(*(source(f"a{n}") for n in range(5))).good
+    alerts: tuple[Alert, ...] = alerts_of(*(source(f"a{n}") for n in range(5))).valid
 
-    def late() -> Result:
+    def late() -> QueryResult:
         time.sleep(0.05)
-        return Result(("threshold",), ())
+        return QueryResult(("threshold",), ())
 
     warehouse = FakeWarehouse(
         {"select a0": late} | {f"select a{n}": refused(str(n)) for n in range(1, 5)}
@@ -147,7 +147,7 @@ def test_a_warehouse_that_can_t_be_reached_is_no_finding_but_an_error() -> None:
 def test_what_a_query_would_read_is_told_where_the_warehouse_knows_it() -> None:
     alerts = alerts_of(
         source("dear", {"max_bytes_billed": 99}), source("cheap"), source("free")
-    ).good
+    ).valid
     answers: dict[Any, Any] = {
         "select dear": replace(status("OK"), bytes_billed=100),
         "select cheap": replace(status("OK"), bytes_billed=5),

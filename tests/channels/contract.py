@@ -124,14 +124,14 @@ class ChannelContract:
         assert "revenue" in text
 
     def test_a_message_says_all_there_is_to_say(self, it: ChannelUnderTest) -> None:
-        told = payload(
+        sent = payload(
             alert="late_orders",
             instance="region=west",
             dimensions={"region": "west"},
             exposures=["weekly_report"],
             depends_on=["model.shop.stg_orders", "source.shop.raw.orders"],
         )
-        it.build().send(message(notification(payload=told)))
+        it.build().send(message(notification(payload=sent)))
         [text] = map(it.read, it.arrived())
         known = [
             "late_orders",

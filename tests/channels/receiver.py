@@ -98,8 +98,8 @@ def answering(
         with connection:
             connection.recv(65_536)
             if reset:
-                linger = struct.pack("ii", 1, 0)
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                mark_delay = struct.pack("ii", 1, 0)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, mark_delay)
                 return
             try:
                 connection.sendall(reply)

@@ -73,12 +73,12 @@ class Mailbox:
     def authenticate(
         self, server: Any, session: Any, envelope: Any, mechanism: str, data: Any
     ) -> AuthResult:
-        good = isinstance(data, LoginPassword) and (
+        valid = isinstance(data, LoginPassword) and (
             self.users.get(data.login.decode()) == data.password.decode()
         )
-        if not good:
+        if not valid:
             return AuthResult(success=False, handled=False, message=self.login_refusal)
-        return AuthResult(success=good, handled=good)
+        return AuthResult(success=valid, handled=valid)
 
 
 class TokenMailbox(Mailbox):

@@ -67,8 +67,8 @@ def it(tmp_path: Path, receiver: Receiver) -> AlertmanagerUnderTest:
     return manager(tmp_path, receiver)
 
 
-def alert_of(it: AlertmanagerUnderTest, event: Event, **told: Any) -> Any:
-    row = notification(event=event, payload=payload(event=str(event), **told))
+def alert_of(it: AlertmanagerUnderTest, event: Event, **sent: Any) -> Any:
+    row = notification(event=event, payload=payload(event=str(event), **sent))
     it.build().send(message(row))
     return it.bodies[-1][0]
 
@@ -176,8 +176,8 @@ def test_the_real_alertmanager_takes_an_alert_and_its_end(
     assert alert["labels"]["alertname"] == "revenue"
     assert alert["annotations"]["value"] == "8,120 (threshold 10,000)"
     assert alert["status"]["state"] in ("active", "unprocessed")
-    told = payload(event="resolved", dimensions=where)
-    channel.send(message(notification(event=Event.RESOLVED, payload=told)))
+    sent = payload(event="resolved", dimensions=where)
+    channel.send(message(notification(event=Event.RESOLVED, payload=sent)))
     assert known(alertmanager) == []
 
 
@@ -186,8 +186,8 @@ def test_the_real_alertmanager_takes_the_worst_values(alertmanager: str, tmp_pat
     before = len(known(alertmanager))
     for place, worst in enumerate((*WORST, ODD, "\ud800\x00\u202e")):
         texts = dict.fromkeys(["message", "description", "owner", "runbook"], worst)
-        told = payload(alert=f"worst_{place}", dimensions={"a": worst}, instance=worst, **texts)
-        channel.send(message(notification(payload=told)))
+        sent = payload(alert=f"worst_{place}", dimensions={"a": worst}, instance=worst, **texts)
+        channel.send(message(notification(payload=sent)))
     assert len(known(alertmanager)) == before + 6
 
 

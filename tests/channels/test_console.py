@@ -41,13 +41,13 @@ def console(tmp_path: Path) -> Console:
     return Console(tmp_path)
 
 
-def told(console: Console, **others: object) -> str:
+def sent(console: Console, **others: object) -> str:
     console.build().send(message(notification(payload=payload(**others))))
     return console.said.texts[-1]
 
 
 def test_a_message_says_what_happened_how_bad_since_when_and_what_to_do(console: Console) -> None:
-    assert told(console, instance="region=north", exposures=["board"]).split("\n") == [
+    assert sent(console, instance="region=north", exposures=["board"]).split("\n") == [
         "FIRING revenue [region=north] (critical)",
         "  message:  revenue is low",
         "  value:    8,120 (threshold 10,000)",
@@ -63,13 +63,13 @@ def test_a_message_says_what_happened_how_bad_since_when_and_what_to_do(console:
 
 
 def test_what_is_not_known_is_left_out(console: Console) -> None:
-    text = told(console, owner=None, runbook=None, message="  \n ", actual_value=None)
+    text = sent(console, owner=None, runbook=None, message="  \n ", actual_value=None)
     for label in ("owner", "runbook", "message", "value"):
         assert f"{label}:" not in text
 
 
 def test_further_lines_stand_under_the_first(console: Console) -> None:
-    lines = told(console, message="one\ntwo").split("\n")
+    lines = sent(console, message="one\ntwo").split("\n")
     assert lines[1:3] == ["  message:  one", "            | two"]
 
 
@@ -78,7 +78,7 @@ def test_further_lines_stand_under_the_first(console: Console) -> None:
     ["\x1b[2J", "\x1b]0;title\x07", "\x00", "\x08", "\r", "\x7f", "\x9b31m", "\u202e", "\u2028"],
 )
 def test_control_characters_of_the_warehouse_do_nothing(console: Console, evil: str) -> None:
-    text = told(
+    text = sent(
         console,
         message=f"a{evil}b",
         instance=f"x{evil}y",
@@ -91,7 +91,7 @@ def test_control_characters_of_the_warehouse_do_nothing(console: Console, evil: 
 
 
 def test_a_value_cannot_pretend_to_be_another_message(console: Console) -> None:
-    text = told(console, message="fine\nRESOLVED revenue (critical)")
+    text = sent(console, message="fine\nRESOLVED revenue (critical)")
     assert [line for line in text.split("\n") if not line.startswith(" ")] == [
         "FIRING revenue (critical)"
     ]
@@ -105,14 +105,14 @@ def test_a_value_cannot_pretend_to_be_another_message(console: Console) -> None:
         ("resolved", "recovered", "RESOLVED"),
         ("resolved", "fired_and_resolved", "FIRED AND RESOLVED"),
         ("error", "evaluation_failed", "CAN'T BE EVALUATED"),
-        ("error_resolved", "evaluated_again", "EVALUATED AGAIN"),
+        ("error_resolved", "evaluation_recovered", "EVALUATED AGAIN"),
         ("reminder", "repeat_due", "STILL FIRING"),
     ],
 )
 def test_the_headline_says_what_happened(
     console: Console, event: str, reason: str, word: str
 ) -> None:
-    first = told(console, event=event, reason=reason).split("\n")[0]
+    first = sent(console, event=event, reason=reason).split("\n")[0]
     assert first == f"{word} revenue (critical)"
 
 
@@ -131,7 +131,7 @@ def test_the_headline_says_what_happened(
 def test_numbers_read_easily(
     console: Console, value: float, threshold: float | None, shown: str
 ) -> None:
-    lines = told(console, actual_value=value, threshold=threshold).split("\n")
+    lines = sent(console, actual_value=value, threshold=threshold).split("\n")
     assert f"  value:    {shown}" in lines
 
 
@@ -145,4 +145,4 @@ def test_numbers_read_easily(
     ],
 )
 def test_how_long_it_has_lasted_is_said(console: Console, as_of: str, shown: str) -> None:
-    assert f"  since:    {shown}" in told(console, as_of=as_of).split("\n")
+    assert f"  since:    {shown}" in sent(console, as_of=as_of).split("\n")

@@ -119,8 +119,8 @@ def test_a_mail_keeps_its_id_and_mails_of_an_episode_make_a_thread(it: ByMail) -
 
 def test_values_are_only_shown_in_html(it: ByMail) -> None:
     evil = '<script>alert(1)</script> & "x"'
-    told = payload(message=evil, instance=evil, runbook='https://x.org/"><b>')
-    it.build().send(message(notification(payload=told)))
+    sent = payload(message=evil, instance=evil, runbook='https://x.org/"><b>')
+    it.build().send(message(notification(payload=sent)))
     html = text_of(it.mailbox.mails[0][1], "html")
     assert "<script" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; &quot;x&quot;" in html
@@ -276,9 +276,9 @@ def test_a_certificate_that_nobody_trusts_is_not_accepted(it: ByMail) -> None:
 def test_what_is_wrong_is_named_with_its_line(
     tmp_path: Path, values: dict[str, Any], words: str
 ) -> None:
-    good = {"host": "mail.example.org", "from": "s@example.org", "to": [ANN]}
+    valid = {"host": "mail.example.org", "from": "s@example.org", "to": [ANN]}
     with pytest.raises(ConfigError) as caught:
-        build("email", good | values, tmp_path)
+        build("email", valid | values, tmp_path)
     assert str(caught.value).startswith("sentinel.yml:7: the channel `it`: ")
     assert words in str(caught.value)
 

@@ -147,7 +147,7 @@ class Shop:
             project, routing = FakeProject(sources, compiled), Routing(_traits(channels))
             evaluate = Evaluation(project, self.database, self.store, routing=routing)
             evaluated = evaluate(alerts_of(*sources, channels=channels), BatchOptions(2))
-            errors = {each.alert.name: each.reading.error for each in evaluated.observed}
+            errors = {each.alert.name: each.result.error for each in evaluated.evaluations}
             assert not any(errors.values()), errors
             Delivery(self.store, channels, "here")()
         found: dict[str, list[Status]] = {}
@@ -195,8 +195,8 @@ def test_whatever_stands_in_a_sample_is_told_by_every_channel(place: Place, tmp_
     shop = Shop(place, tmp_path)
     listed = ", ".join(f"{sql} as {name}_" for name, sql in columns(place.name).items())
     assert_all_sent(shop.tell(tmp_path, {"odd": (f"select {listed}", {"samples": 5})}), 1)
-    told = shop.store.notifications(Status)[0].payload
-    [sample] = told["context"]["samples"]
+    sent = shop.store.notifications(Status)[0].payload
+    [sample] = sent["context"]["samples"]
     assert sample["megabyte_"].endswith("… (1,000,000 characters, cut)")
     assert len(str(sample)) < 12_000
 

@@ -39,11 +39,11 @@ class PagerdutyUnderTest(PostUnderTest):
         """A test message opens an incident and closes it: one of the two is shown."""
         found = []
         for body in self.bodies:
-            told = body.get("payload")
-            if told and len(told["custom_details"]) and "1" in told["custom_details"]:
-                found += list(told["custom_details"].values())
-            elif told:
-                found.append(f"{told['summary']} {told['custom_details']}")
+            sent = body.get("payload")
+            if sent and len(sent["custom_details"]) and "1" in sent["custom_details"]:
+                found += list(sent["custom_details"].values())
+            elif sent:
+                found.append(f"{sent['summary']} {sent['custom_details']}")
             elif (
                 not found
                 or body["dedup_key"] != self.bodies[0]["dedup_key"]
@@ -99,8 +99,8 @@ def test_each_event_does_what_an_incident_needs(
 
 
 def test_what_fired_and_is_over_is_shown_and_closed(it: PagerdutyUnderTest) -> None:
-    told = payload(event="resolved", reason="fired_and_resolved")
-    row = notification("e", event=Event.RESOLVED, reason="fired_and_resolved", payload=told)
+    sent = payload(event="resolved", reason="fired_and_resolved")
+    row = notification("e", event=Event.RESOLVED, reason="fired_and_resolved", payload=sent)
     it.build().send(message(row))
     assert it.did == [("trigger", "e"), ("resolve", "e")]
     assert it.bodies[0]["payload"]["severity"] == "info"

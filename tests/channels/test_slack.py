@@ -209,8 +209,8 @@ def test_a_template_that_makes_more_than_slack_takes_is_cut_and_says_so(
 
 
 def test_names_and_the_command_to_silence_can_be_copied(bot: ByToken) -> None:
-    told = payload(alert="late_orders", dimensions={"shop": "a_b*c <&> `d`"})
-    bot.build().send(message(notification(payload=told)))
+    sent = payload(alert="late_orders", dimensions={"shop": "a_b*c <&> `d`"})
+    bot.build().send(message(notification(payload=sent)))
     text = bot.arrived()[0]
     command = "sentinel silence late_orders --dimension 'shop=a_b*c &lt;&amp;&gt; \u02cbd\u02cb'"
     assert f"*silence*: `{command} --for 2h --comment '...'`" in text

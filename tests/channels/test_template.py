@@ -25,8 +25,8 @@ def load(folder: Path, text: str) -> Template:
 
 def test_values_are_escaped_and_the_template_s_own_text_is_not(tmp_path: Path) -> None:
     template = load(tmp_path, "<b>{{ first.message }}</b>{{ headline(first) }}")
-    told = message(notification(payload=payload(message="<i>&")))
-    assert template.render(told) == "<b>&lt;i&gt;&amp;</b>FIRING revenue (critical)"
+    sent = message(notification(payload=payload(message="<i>&")))
+    assert template.render(sent) == "<b>&lt;i&gt;&amp;</b>FIRING revenue (critical)"
 
 
 def test_a_message_of_many_is_a_loop(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ class Project:
         with duckdb.connect(str(self.root / "acme.duckdb")) as connection:
             return connection.execute(sql).fetchall()
 
-    def told(self) -> list[dict[str, Any]]:
+    def sent(self) -> list[dict[str, Any]]:
         """What the channel `log` has been told."""
         file = self.root / "told.jsonl"
         return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []

@@ -175,7 +175,7 @@ def test_a_locked_database_is_waited_for_and_its_holder_named(acme: Project) -> 
     assert "waiting: the DuckDB file" in ran.err
     assert f"held by process {holder.pid}" in ran.err
     assert acme.query("select count(*) from sentinel_history") == before
-    assert acme.told() == []
+    assert acme.sent() == []
 
 
 def test_an_unknown_command_gets_a_suggestion(acme: Project) -> None:

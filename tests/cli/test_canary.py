@@ -183,8 +183,8 @@ def test_a_secret_of_a_channel_is_found_nowhere(
             if got.path.endswith("/enqueue"):
                 continue  # PagerDuty's key is part of the body
             nowhere(got.body.decode(), got.path.split("?")[0], marks)
-    told = acme.told()
-    assert {each["undeliverable"]["channel"] for each in told if each.get("undeliverable")} >= {
+    sent = acme.sent()
+    assert {each["undeliverable"]["channel"] for each in sent if each.get("undeliverable")} >= {
         name for name in blocks if name.endswith("_refused") and "apprise" not in name
     }
     [(failed,)] = acme.query(

@@ -80,10 +80,10 @@ def test_validate_finds_everything_at_once(acme: Project) -> None:
     assert "2 statements" in messages["two"]
     assert "none named status" in messages["value"]
     assert "division by zero" in messages["jinja"]
-    told = " ".join(each["message"] for each in ran.document["findings"])
-    assert "carrier_pigeon" in told
-    assert "unknown key `tries`" in told
-    assert "https://" in told
+    sent = " ".join(each["message"] for each in ran.document["findings"])
+    assert "carrier_pigeon" in sent
+    assert "unknown key `tries`" in sent
+    assert "https://" in sent
     assert acme.query("select count(*) from sentinel_history") == [(0,)]
 
 
@@ -182,7 +182,7 @@ def test_what_could_not_be_delivered_is_told_later_and_seen_until_then(
     assert acme.sentinel("deliver").code == 0
     assert len(receiver.got) == tries + 1  # type: ignore[attr-defined] # set by the fixture
     assert acme.sentinel("deliver").out == "0 sent, 0 waiting, 0 dead\n"
-    assert [told["event"] for told in acme.told()] == ["firing"]
+    assert [sent["event"] for sent in acme.sent()] == ["firing"]
 
 
 def test_what_can_never_be_delivered_is_undeliverable(
@@ -197,8 +197,8 @@ def test_what_can_never_be_delivered_is_undeliverable(
     ran = acme.sentinel("run", "-s", "by_region")
     assert ran.code == 4
     assert "the receiver answered 410" in ran.out
-    told = "undeliverable: firing of by_region [region=south] to hook, 1 try: the receiver"
-    assert told in acme.sentinel("status").out
+    sent = "undeliverable: firing of by_region [region=south] to hook, 1 try: the receiver"
+    assert sent in acme.sentinel("status").out
     document = acme.sentinel("status", "--output", "json").document
     assert [each["status"] for each in document["undelivered"]] == ["dead"]
 
@@ -242,9 +242,9 @@ def test_init_is_enough_for_a_project_of_another_style(
         "{{ config(tags=['finance'], meta={'sentinel': {'severity': 'critical'}}) }}\n"
         "select 'ALERT' as status, 5 as actual_value, 10 as threshold\n",
     )
-    told = other.sentinel("run", "--select", "tag:finance")
-    assert told.code == 1
-    assert "FIRING daily_revenue (critical)" in told.err
+    sent = other.sentinel("run", "--select", "tag:finance")
+    assert sent.code == 1
+    assert "FIRING daily_revenue (critical)" in sent.err
     again = other.sentinel("init")
     assert (again.code, "created" in again.out, "updated" in again.out) == (0, False, False)
 

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from rich.style import Style
 
-from sentinel.app.report import EXIT_FAILED, Report, Result
+from sentinel.app.report import EXIT_FAILED, InstanceResult, Report
 from sentinel.cli.run import print_report
 from sentinel.core.evaluation import Outcome
 from sentinel.core.severity import Severity
@@ -36,7 +36,7 @@ class Lines:
 
 
 def report(outcome: Outcome, phase: Phase | None) -> Report:
-    result = Result(
+    result = InstanceResult(
         alert="revenue",
         unique_id="model.shop.revenue",
         instance="",

@@ -128,8 +128,8 @@ def run(acme: Project, *args: str) -> Ran:
 def last(acme: Project) -> list[tuple[str, str]]:
     """(event, channel that could not be told) of what the fallback has been told."""
     lines = (acme.root / "last.jsonl").read_text().splitlines()
-    told = [json.loads(line) for line in lines]
-    return [(each["event"], (each.get("undeliverable") or {}).get("channel", "")) for each in told]
+    sent = [json.loads(line) for line in lines]
+    return [(each["event"], (each.get("undeliverable") or {}).get("channel", "")) for each in sent]
 
 
 def ids(receiver: Receiver) -> set[str]:

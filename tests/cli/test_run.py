@@ -38,8 +38,8 @@ def test_what_fires_is_recorded_and_told_once(acme: Project) -> None:
     assert (revenue["actual_value"], revenue["threshold"]) == (20, 100)
     assert (revenue["notified"], revenue["suppressed"]) == (["log"], {})
     second = again.document["results"][0]
-    assert (second["notified"], second["suppressed"]) == ([], {"log": "already_told"})
-    assert [(told["event"], told["alert"]) for told in acme.told()] == [("firing", "revenue")]
+    assert (second["notified"], second["suppressed"]) == ([], {"log": "already_notified"})
+    assert [(sent["event"], sent["alert"]) for sent in acme.sent()] == [("firing", "revenue")]
     assert acme.query(
         "select count(*), min(status) from sentinel_notifications where alert_id like '%revenue'"
     ) == [(1, "sent")]
@@ -52,8 +52,8 @@ def test_what_recovers_is_told_as_resolved(acme: Project) -> None:
     ran = acme.sentinel("run", "-s", "revenue", "--output", "json")
 
     assert ran.code == 0
-    assert [told["event"] for told in acme.told()] == ["firing", "resolved"]
-    assert acme.told()[0]["episode_id"] == acme.told()[1]["episode_id"]
+    assert [sent["event"] for sent in acme.sent()] == ["firing", "resolved"]
+    assert acme.sent()[0]["episode_id"] == acme.sent()[1]["episode_id"]
     assert states(acme)["revenue|"] == "ok"
     assert acme.query(
         "select phase_before, phase_after, events from sentinel_history order by recorded_at"
@@ -90,7 +90,7 @@ def test_a_dry_run_neither_records_nor_tells_but_judges(acme: Project) -> None:
     assert ran.document["results"][0]["phase"] == "firing"
     assert ran.document["results"][0]["suppressed"] == {"log": "dry_run"}
     assert acme.query("select count(*) from sentinel_history") == [(0,)]
-    assert acme.told() == []
+    assert acme.sent() == []
 
 
 @pytest.mark.parametrize(
@@ -108,9 +108,9 @@ def test_one_broken_query_is_that_alerts_outcome_only(acme: Project) -> None:
     outcomes = {each["alert"]: each["outcome"] for each in ran.document["results"]}
     assert ran.code == 3
     assert (outcomes["typo"], outcomes["revenue"]) == ("error", "ok")
-    assert [told["alert"] for told in acme.told() if told["event"] == "error"] == ["typo"]
+    assert [sent["alert"] for sent in acme.sent() if sent["event"] == "error"] == ["typo"]
     acme.sentinel("run", "-s", "typo")
-    assert len([told for told in acme.told() if told["event"] == "error"]) == 1
+    assert len([sent for sent in acme.sent() if sent["event"] == "error"]) == 1
 
 
 def test_fail_fast_starts_nothing_more(acme: Project) -> None:
@@ -262,7 +262,7 @@ def test_two_runs_at_once_tell_once(acme: Project) -> None:
     runs = [subprocess.Popen(command, cwd=acme.root, stdout=subprocess.PIPE) for _ in range(3)]
     documents = [json.loads(run.communicate(timeout=180)[0]) for run in runs]
     assert [run.returncode for run in runs] == [1, 1, 1]
-    assert len(acme.told()) == 1
+    assert len(acme.sent()) == 1
     assert acme.query("select count(*) from sentinel_history where alert = 'revenue'") == [(3,)]
     notified = [each["notified"] for document in documents for each in document["results"]]
     assert sorted(notified) == [[], [], ["log"]]

@@ -40,7 +40,7 @@ def hush(acme: Project, *args: str) -> str:
 
 
 def events(acme: Project) -> list[str]:
-    return [each["event"] for each in acme.told()]
+    return [each["event"] for each in acme.sent()]
 
 
 # -- silences ----------------------------------------------------------------------------------
@@ -54,15 +54,15 @@ def test_a_silenced_alert_is_recorded_and_told_to_nobody_until_the_silence_ends(
     ran = acme.sentinel("run", "-s", "revenue", "--output", "json")
     assert ran.code == 1, "it fires, silenced or not"
     assert ran.document["results"][0]["suppressed"] == {"log": "silenced"}
-    assert acme.told() == []
+    assert acme.sent() == []
     assert "silenced until" in acme.sentinel("status").out
     document = conforms("status", acme.sentinel("status", "--output", "json").document)
     assert document["alerts"][0]["silenced_until"] is not None
     ended = acme.sentinel("unsilence", silence_id[:8])
     assert ended.out.startswith("revenue: no longer silenced")
     fires(acme)
-    [told] = acme.told()
-    assert (told["event"], told["reason"]) == ("firing", "not_told_yet")
+    [sent] = acme.sent()
+    assert (sent["event"], sent["reason"]) == ("firing", "not_notified_yet")
 
 
 def test_who_was_told_of_firing_is_told_of_its_end_in_a_silence(acme: Project) -> None:
@@ -76,7 +76,7 @@ def test_an_episode_within_a_silence_is_told_to_nobody(acme: Project) -> None:
     hush(acme, "-s", "tag:finance", "--for", "2h")
     fires(acme)
     resolves(acme)
-    assert acme.told() == []
+    assert acme.sent() == []
     reasons = acme.query("select reasons from sentinel_history order by recorded_at")
     assert [json.loads(row[0])[0]["reason"] for row in reasons] == ["silenced", "silenced"]
 
@@ -84,10 +84,10 @@ def test_an_episode_within_a_silence_is_told_to_nobody(acme: Project) -> None:
 def test_only_the_instances_meant_are_silenced(acme: Project) -> None:
     hush(acme, "by_region", "--dimension", "region=south", "--for", "2h")
     ran = acme.sentinel("run", "-s", "by_region", "--output", "json")
-    told = {
+    sent = {
         row["instance"]: (row["notified"], row["suppressed"]) for row in ran.document["results"]
     }
-    assert told["region=south"] == ([], {"log": "silenced"})
+    assert sent["region=south"] == ([], {"log": "silenced"})
 
 
 def test_silences_are_listed(acme: Project) -> None:
@@ -164,7 +164,7 @@ def test_a_silence_of_one_process_is_kept_by_another(acme: Project) -> None:
     assert done.returncode == 0, done.stderr
     acme.query("update orders set amount = 10")
     assert run("run", "-s", "revenue").returncode == 1
-    assert acme.told() == []
+    assert acme.sent() == []
 
 
 def test_silencing_by_name_needs_no_dbt_while_its_answers_are_current(acme: Project) -> None:
@@ -200,7 +200,7 @@ def test_an_acknowledged_alert_reminds_nobody_and_its_end_is_told(acme: Project)
     assert "was acknowledged already, by ann" in again.out
     resolves(acme)
     assert events(acme) == ["firing", "resolved"]
-    assert acme.told()[1]["acknowledged"]["by"] == "ann"
+    assert acme.sent()[1]["acknowledged"]["by"] == "ann"
     [(kind, message)] = acme.query(
         "select kind, reasons from sentinel_history where kind = 'acknowledgement'"
     )
@@ -249,8 +249,8 @@ def test_an_unknown_alert_is_suggested(acme: Project) -> None:
 def test_a_channel_can_be_tried(acme: Project) -> None:
     ran = acme.sentinel("notify-test", "log")
     assert (ran.code, ran.out) == (0, "log: accepted\n")
-    [told] = acme.told()
-    assert told["event"] == "test"
+    [sent] = acme.sent()
+    assert sent["event"] == "test"
     assert acme.query("select * from sentinel_notifications") == []
 
 
@@ -265,10 +265,10 @@ def test_a_channel_that_does_not_accept_is_said(acme: Project) -> None:
 
 
 def test_what_was_given_up_is_tried_again_when_asked(acme: Project) -> None:
-    good = (acme.root / "sentinel.yml").read_text()
+    valid = (acme.root / "sentinel.yml").read_text()
     acme.write(
         "sentinel.yml",
-        good.replace(
+        valid.replace(
             "type: file\n    path: told.jsonl", "type: webhook\n    url: http://127.0.0.1:9/"
         ),
     )
@@ -278,7 +278,7 @@ def test_what_was_given_up_is_tried_again_when_asked(acme: Project) -> None:
     assert "undeliverable: firing of revenue to log" in stuck
     assert "allow_private" in stuck
     assert acme.sentinel("deliver").code == 4
-    acme.write("sentinel.yml", good)
+    acme.write("sentinel.yml", valid)
     assert "1 notification given up before" in acme.sentinel("deliver").out
     retried = acme.sentinel("deliver", "--retry-dead")
     assert (retried.code, retried.out) == (0, "1 sent, 0 waiting, 0 dead\n")

@@ -75,7 +75,7 @@ def days_pass(project: Project, days: int) -> None:
 
 
 def events(project: Project) -> list[str]:
-    return [told["event"] for told in project.told()]
+    return [sent["event"] for sent in project.sent()]
 
 
 # -- --due -------------------------------------------------------------------------------------
@@ -129,7 +129,7 @@ def test_reminders_come_without_a_query(clocked: Project) -> None:
     clocked.query("drop table orders")
     ran = run(clocked, "--due")
     assert (ran.code, outcomes(ran)) == (0, {})
-    assert ran.document["told"] == [
+    assert ran.document["notifications"] == [
         {"alert": "stock", "instance": "", "event": "reminder", "channel": "log"}
     ]
     assert events(clocked) == ["firing", "reminder"]
@@ -146,7 +146,7 @@ def test_the_end_of_a_silence_comes_without_a_query(clocked: Project) -> None:
     run(clocked, "--due")
     assert events(clocked) == []
     days_pass(clocked, 1)
-    assert run(clocked, "--due").document["told"][0]["event"] == "firing"
+    assert run(clocked, "--due").document["notifications"][0]["event"] == "firing"
     assert events(clocked) == ["firing"]
 
 
@@ -166,7 +166,7 @@ def test_a_dry_run_reminds_nobody(clocked: Project) -> None:
     clocked.query(POOR)
     run(clocked, "--due")
     days_pass(clocked, 1)
-    assert run(clocked, "--due", "--dry-run").document["told"] == []
+    assert run(clocked, "--due", "--dry-run").document["notifications"] == []
     assert events(clocked) == ["firing"]
 
 
@@ -335,17 +335,17 @@ def test_runs_at_once_lose_nothing_and_do_nothing_twice(shop: Project) -> None:
     done = [each["alert"] for half in halves for each in half["results"]]
     assert sorted(done) == [f"a{number:02}" for number in range(ALERTS)]
     assert {each["outcome"] for half in halves for each in half["results"]} == {"ok", "alert"}
-    assert sorted(told["alert"] for told in shop.told()) == firing
+    assert sorted(sent["alert"] for sent in shop.sent()) == firing
 
     both = at_once(shop, ["--slot", LATER], ["--slot", LATER, "--threads", "2"])
     found = [each["outcome"] for one in both for each in one["results"]]
     assert (len(found), found.count("skipped")) == (2 * ALERTS, ALERTS)
-    assert sorted(told["alert"] for told in shop.told()) == firing
+    assert sorted(sent["alert"] for sent in shop.sent()) == firing
 
 
 def test_what_is_due_at_once_is_recorded_and_told_once(shop: Project) -> None:
     at_once(shop, ["--due"], ["--due", "--threads", "2"])
-    assert sorted(told["alert"] for told in shop.told()) == [
+    assert sorted(sent["alert"] for sent in shop.sent()) == [
         f"a{n:02}" for n in range(1, ALERTS, 2)
     ]
     history = shop.sentinel("history", "--output", "json", "--limit", "1000").document

@@ -11,10 +11,10 @@ from hypothesis import settings
 
 from sentinel.core.alert import Alert, BrokenAlert, Definition, DefinitionContext, parse_definitions
 from sentinel.core.definition_errors import Fault
-from sentinel.core.evaluation import Observation, Outcome, Reading, Result
-from sentinel.core.lifecycle import AlertUpdate, acknowledge, apply_reading
+from sentinel.core.evaluation import EvaluationResult, Observation, Outcome, QueryResult
+from sentinel.core.lifecycle import AlertUpdate, acknowledge, apply_result
 from sentinel.core.notification import Notification, Status, ledger_of
-from sentinel.core.planning import Plan, plan, standing
+from sentinel.core.planning import NotificationPlan, current_update, plan
 from sentinel.core.project import AlertSource
 from sentinel.core.routing import Recipients, Routing, Traits
 from sentinel.core.severity import Severity
@@ -48,9 +48,9 @@ def make_rules(**keys: Any) -> Definition:
 def make_alert(**keys: Any) -> Alert:
     """A good alert by its keys; without `channels` it tells `ops`."""
     block = {"channels": ["ops"]} | {key.rstrip("_"): value for key, value in keys.items()}
-    good, broken = parse_definitions([make_source(block)], DefinitionContext(routing=ROUTING))
+    valid, broken = parse_definitions([make_source(block)], DefinitionContext(routing=ROUTING))
     assert not broken, broken
-    return good[0]
+    return valid[0]
 
 
 def make_broken(*channels: str) -> BrokenAlert:
@@ -61,10 +61,10 @@ def make_broken(*channels: str) -> BrokenAlert:
     )
 
 
-def make_result(*rows: Mapping[str, Any], truncated: bool = False) -> Result:
+def make_result(*rows: Mapping[str, Any], truncated: bool = False) -> QueryResult:
     """What the warehouse gave: rows with the same columns."""
     columns = tuple(rows[0]) if rows else ()
-    return Result(columns, tuple(tuple(row.values()) for row in rows), truncated)
+    return QueryResult(columns, tuple(tuple(row.values()) for row in rows), truncated)
 
 
 def seen(
@@ -88,43 +88,43 @@ def alerting(**about: Any) -> Observation:
     return seen(Outcome.ALERT, **about)
 
 
-def read(*observations: Observation) -> Reading:
+def read(*observations: Observation) -> EvaluationResult:
     """A complete result of the shape `status`."""
     alert = any(each.outcome is Outcome.ALERT for each in observations)
-    return Reading(Outcome.ALERT if alert else Outcome.OK, observations)
+    return EvaluationResult(Outcome.ALERT if alert else Outcome.OK, observations)
 
 
-def failed(error: str = "the query was refused") -> Reading:
-    return Reading.failed(error)
+def failed(error: str = "the query was refused") -> EvaluationResult:
+    return EvaluationResult.failed(error)
 
 
 @dataclass(frozen=True)
 class Seen:
     """One evaluation: what it did, and who is told."""
 
-    judged: AlertUpdate
-    plan: Plan
+    update: AlertUpdate
+    plan: NotificationPlan
 
     @property
     def events(self) -> list[str]:
-        return [str(change.event) for step in self.judged.steps for change in step.transitions]
+        return [str(change.event) for step in self.update.steps for change in step.transitions]
 
     @property
     def reasons(self) -> list[str]:
-        return [change.reason for step in self.judged.steps for change in step.transitions]
+        return [change.reason for step in self.update.steps for change in step.transitions]
 
     @property
-    def told(self) -> list[tuple[str, str, str]]:
+    def notified(self) -> list[tuple[str, str, str]]:
         """(channel, event, reason) of what goes into the outbox."""
         return [(row.channel, str(row.event), row.reason) for row in self.plan.notifications]
 
     @property
-    def untold(self) -> list[tuple[str, str, str]]:
+    def suppressed(self) -> list[tuple[str, str, str]]:
         """(channel, event, reason) of what doesn't."""
         return [
             (each.channel, str(each.event), each.reason)
             for each in self.plan.decisions
-            if not each.told
+            if not each.notified
         ]
 
 
@@ -145,7 +145,7 @@ class Story:
 
     def see(
         self,
-        reading: Reading | Observation,
+        result: EvaluationResult | Observation,
         minute: float,
         *,
         now: float | None = None,
@@ -154,16 +154,16 @@ class Story:
         by_hand: bool = False,
     ) -> Seen:
         """One evaluation for a minute; what it tells comes to be `delivered`."""
-        if isinstance(reading, Observation):
-            reading = read(reading)
+        if isinstance(result, Observation):
+            result = read(result)
         slot = None if by_hand else at(minute)
-        tick = EvaluationTime(at(minute), at(minute if now is None else now), slot, missed_slots)
-        judged = apply_reading(self.alert, reading, self.states.values(), tick, "shop")
-        return self._plan(judged, tick.now, delivered)
+        time = EvaluationTime(at(minute), at(minute if now is None else now), slot, missed_slots)
+        update = apply_result(self.alert, result, self.states.values(), time, "shop")
+        return self._plan(update, time.now, delivered)
 
     def wait(self, minute: float, *, delivered: Status = Status.SENT) -> Seen:
         """Time alone: what comes by it is planned, without an evaluation."""
-        return self._plan(standing(self.alert, self.states.values()), at(minute), delivered)
+        return self._plan(current_update(self.alert, self.states.values()), at(minute), delivered)
 
     def silence(self, start: float, end: float, **dimensions: Any) -> None:
         self.silences.append(
@@ -175,21 +175,23 @@ class Story:
 
     def acknowledge(self, minute: float) -> Seen:
         steps = acknowledge(self.states.values(), "ann", "on it", at(minute))
-        judged = AlertUpdate(self.alert, Reading(Outcome.SKIPPED), steps, kind="acknowledgement")
-        return self._plan(judged, at(minute), Status.SENT)
+        update = AlertUpdate(
+            self.alert, EvaluationResult(Outcome.SKIPPED), steps, kind="acknowledgement"
+        )
+        return self._plan(update, at(minute), Status.SENT)
 
-    def _plan(self, judged: AlertUpdate, now: datetime, delivered: Status) -> Seen:
-        told = plan(
-            [judged],
+    def _plan(self, update: AlertUpdate, now: datetime, delivered: Status) -> Seen:
+        notified = plan(
+            [update],
             ledger_of(self._open_episodes()),
             "shop",
             now,
             silences=self.silences,
             routing=self.routing,
         )
-        self._keep(judged)
-        self._post(told, delivered)
-        return Seen(judged, told)
+        self._keep(update)
+        self._post(notified, delivered)
+        return Seen(update, notified)
 
     def deliver(self, status: Status, *channels: str) -> None:
         """Something becomes of what was told, on these channels or on all."""
@@ -203,10 +205,10 @@ class Story:
         episodes |= {state.health_episode_id for state in known}
         return [row for row in self.outbox.values() if row.episode_id in episodes]
 
-    def _keep(self, judged: AlertUpdate) -> None:
+    def _keep(self, update: AlertUpdate) -> None:
         changed: Sequence[State] = (
-            *(step.after for step in judged.steps if not step.recorded_only),
-            *judged.noted,
+            *(step.after for step in update.steps if not step.recorded_only),
+            *update.noted,
         )
         assert len({state.state_key for state in changed}) == len(changed), "written twice"
         for state in changed:
@@ -214,13 +216,13 @@ class Story:
             assert state.version == (known.version if known else 0), "compare-and-swap is lost"
             self.states[state.instance] = replace(state, version=state.version + 1)
 
-    def _post(self, told: Plan, delivered: Status) -> None:
-        for row in told.notifications:
+    def _post(self, notified: NotificationPlan, delivered: Status) -> None:
+        for row in notified.notifications:
             assert row.notification_id not in self.outbox, "the key of the outbox is there already"
             self.outbox[row.notification_id] = _become(row, delivered)
-        for key in told.superseded:
+        for key in notified.superseded:
             self.outbox[key] = replace(self.outbox[key], status=Status.SUPERSEDED)
-        for key in told.revived:
+        for key in notified.revived:
             self.outbox[key] = replace(self.outbox[key], status=Status.PENDING)
 
 

@@ -18,7 +18,7 @@ from sentinel.core.alert import (
     parse_definitions,
 )
 from sentinel.core.definition_errors import suggest
-from sentinel.core.definition_types import Condition, Escalation, Hold
+from sentinel.core.definition_types import Comparison, Escalation, HoldPeriod
 from sentinel.core.project import AlertSource, Owner
 from sentinel.core.severity import Severity
 from tests.core.builders import ROUTING, make_alert, make_source
@@ -26,15 +26,15 @@ from tests.core.builders import ROUTING, make_alert, make_source
 AROUND = DefinitionContext(timezone="Europe/Paris", routing=ROUTING)
 
 
-def judge_block(block: Any, around: DefinitionContext = AROUND) -> Alert | BrokenAlert:
-    good, broken = parse_definitions([make_source(block)], around)
-    return good[0] if good else broken[0]
+def judge_block(block: Any, context: DefinitionContext = AROUND) -> Alert | BrokenAlert:
+    valid, broken = parse_definitions([make_source(block)], context)
+    return valid[0] if valid else broken[0]
 
 
-def faults_of(block: Any, around: DefinitionContext = AROUND) -> list[tuple[tuple[str, ...], str]]:
+def faults_of(block: Any, context: DefinitionContext = AROUND) -> list[tuple[tuple[str, ...], str]]:
     """(keys, message) of every fault of a definition that is otherwise good."""
     whole = {"channels": [], **block} if isinstance(block, Mapping) else block
-    alert = judge_block(whole, around)
+    alert = judge_block(whole, context)
     assert isinstance(alert, BrokenAlert), "the definition is good"
     return [(fault.keys, fault.message) for fault in alert.faults]
 
@@ -61,11 +61,11 @@ def faults_of(block: Any, around: DefinitionContext = AROUND) -> list[tuple[tupl
         ("shape", "status", "status"),
         ("dimensions", ["Region", "store"], ("region", "store")),
         ("dimensions", "region", ("region",)),
-        ("warn_if", ">10", Condition(">10", ">", 10, 10)),
-        ("error_if", "between 5 and 10", Condition("between 5 and 10", "between", 5, 10)),
-        ("for", "15m", Hold(length=timedelta(minutes=15))),
-        ("for", 3, Hold(count=3)),
-        ("for", 0, Hold()),
+        ("warn_if", ">10", Comparison(">10", ">", 10, 10)),
+        ("error_if", "between 5 and 10", Comparison("between 5 and 10", "between", 5, 10)),
+        ("for", "15m", HoldPeriod(length=timedelta(minutes=15))),
+        ("for", 3, HoldPeriod(count=3)),
+        ("for", 0, HoldPeriod()),
         ("keep_firing_for", "2h", timedelta(hours=2)),
         ("keep_firing_for", "0s", timedelta()),
         ("repeat_interval", "1d", timedelta(days=1)),
@@ -109,7 +109,7 @@ def test_without_keys_the_defaults_of_the_design_hold() -> None:
     assert rules.enabled
     assert rules.schedule is None
     assert rules.severity is Severity.CRITICAL
-    assert (rules.for_, rules.keep_firing_for) == (Hold(), timedelta())
+    assert (rules.for_, rules.keep_firing_for) == (HoldPeriod(), timedelta())
     assert rules.repeat_interval is None
     assert rules.escalations == ()
     assert rules.notify_on == ("firing", "resolved", "error")
@@ -145,7 +145,7 @@ def test_severities_are_ranked() -> None:
     ],
 )
 def test_a_condition_counts_rows_exactly(text: str, met: list[int], unmet: list[int]) -> None:
-    condition = Condition.parse(text)
+    condition = Comparison.parse(text)
 
     assert [condition.met(count) for count in met] == [True] * len(met)
     assert [condition.met(count) for count in unmet] == [False] * len(unmet)
@@ -154,21 +154,21 @@ def test_a_condition_counts_rows_exactly(text: str, met: list[int], unmet: list[
 @pytest.mark.parametrize("text", ["10", "", ">", "> ten", ">10 or 1=1", "=> 10", 10, None, [">1"]])
 def test_what_is_no_condition_is_refused_with_the_ways_to_write_it(text: object) -> None:
     with pytest.raises(ValueError, match="write it as '>10', '!= 0' or '>=5'"):
-        Condition.parse(text)
+        Comparison.parse(text)
 
 
 @pytest.mark.parametrize(
     ("hold", "held", "count", "met"),
     [
-        (Hold(), 0, 1, True),
-        (Hold(length=timedelta(minutes=5)), 4, 99, False),
-        (Hold(length=timedelta(minutes=5)), 5, 1, True),
-        (Hold(count=3), 999, 2, False),
-        (Hold(count=3), 0, 3, True),
+        (HoldPeriod(), 0, 1, True),
+        (HoldPeriod(length=timedelta(minutes=5)), 4, 99, False),
+        (HoldPeriod(length=timedelta(minutes=5)), 5, 1, True),
+        (HoldPeriod(count=3), 999, 2, False),
+        (HoldPeriod(count=3), 0, 3, True),
     ],
 )
 def test_a_hold_is_a_length_of_time_or_a_count(
-    hold: Hold, held: int, count: int, met: bool
+    hold: HoldPeriod, held: int, count: int, met: bool
 ) -> None:
     assert hold.met(timedelta(minutes=held), count) is met
 
@@ -341,9 +341,9 @@ def test_a_bad_definition_names_its_key_and_what_to_do(block: Any, keys: str, me
 
 @pytest.mark.parametrize("block", ["daily", ["ops"], 5, True])
 def test_a_block_that_is_no_mapping_is_a_fault(block: Any) -> None:
-    around = replace(AROUND, defaults={"channels": ["ops"]})
+    context = replace(AROUND, defaults={"channels": ["ops"]})
 
-    assert faults_of(block, around) == [
+    assert faults_of(block, context) == [
         ((), "`sentinel` has to be a mapping of keys, such as {schedule: daily}")
     ]
 
@@ -383,9 +383,9 @@ def test_a_bad_definition_leaves_the_others_good() -> None:
         make_source({"channels": ["opps"]}, name="bad"),
         make_source("nonsense", name="worse"),
     ]
-    good, broken = parse_definitions(sources, AROUND)
+    valid, broken = parse_definitions(sources, AROUND)
 
-    assert [alert.name for alert in good] == ["good"]
+    assert [alert.name for alert in valid] == ["good"]
     assert [alert.name for alert in broken] == ["bad", "worse"]
 
 
@@ -393,7 +393,7 @@ def test_a_bad_definition_leaves_the_others_good() -> None:
 
 
 def test_the_nearest_block_wins_key_by_key() -> None:
-    around = replace(
+    context = replace(
         AROUND,
         defaults={"channels": ["ops"], "severity": "info", "timeout": "1m", "owner": "project"},
     )
@@ -401,7 +401,7 @@ def test_the_nearest_block_wins_key_by_key() -> None:
         {"owner": "model"},
         folder_defaults={"severity": "warning", "owner": "folder", "channels": ["mail"]},
     )
-    ((alert,), _) = parse_definitions([source], around)
+    ((alert,), _) = parse_definitions([source], context)
 
     assert alert.owner == "model"
     assert alert.rules.severity == "warning"
@@ -410,8 +410,8 @@ def test_the_nearest_block_wins_key_by_key() -> None:
 
 
 def test_a_key_of_the_nearest_block_replaces_the_others_whole() -> None:
-    around = replace(AROUND, defaults={"channels": ["ops"], "repeat_interval": "4h"})
-    alert = judge_block({"channels": ["mail"], "repeat_interval": None}, around)
+    context = replace(AROUND, defaults={"channels": ["ops"], "repeat_interval": "4h"})
+    alert = judge_block({"channels": ["mail"], "repeat_interval": None}, context)
 
     assert isinstance(alert, Alert)
     assert alert.channels == ("mail",)
@@ -453,8 +453,8 @@ def test_an_alert_that_would_tell_nobody_is_a_fault() -> None:
 
 
 def test_an_alert_may_tell_nobody_if_it_says_so() -> None:
-    around = replace(AROUND, defaults={"channels": ["ops"]})
-    alert = judge_block({"channels": []}, around)
+    context = replace(AROUND, defaults={"channels": ["ops"]})
+    alert = judge_block({"channels": []}, context)
 
     assert isinstance(alert, Alert)
     assert alert.channels == ()
@@ -517,8 +517,8 @@ def test_a_broken_alert_keeps_its_id_so_that_its_state_stays(block: Any, alert_i
 
 
 def twins(*sources: AlertSource) -> list[BrokenAlert]:
-    good, broken = parse_definitions(sources, AROUND)
-    assert good == []
+    valid, broken = parse_definitions(sources, AROUND)
+    assert valid == []
     return broken
 
 

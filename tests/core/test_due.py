@@ -18,10 +18,10 @@ NINE = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 
 def alert(name: str = "revenue", schedule: str | None = "* * * * *", **others: Any) -> Alert:
     block = {"schedule": schedule} if schedule else {}
-    return alerts_of(source(name, block | others)).good[0]
+    return alerts_of(source(name, block | others)).valid[0]
 
 
-def told(timetable: Timetable, now: datetime) -> list[tuple[str, datetime, int]]:
+def notified(timetable: Timetable, now: datetime) -> list[tuple[str, datetime, int]]:
     return [(d.alert.name, d.slot.at, d.slot.missed) for d in timetable.due(now)]
 
 
@@ -78,37 +78,37 @@ def test_everything_due_at_one_moment_is_taken_together_and_once() -> None:
     )
     assert timetable.next() == NINE - MINUTE / 2, "what was missed is due at once"
     before = NINE - MINUTE
-    assert told(timetable, NINE - MINUTE / 2) == [("a", before, 58), ("b", before, 58)]
+    assert notified(timetable, NINE - MINUTE / 2) == [("a", before, 58), ("b", before, 58)]
     for name in ("a", "b"):
         timetable.done(alert(name).id, before)
     assert timetable.next() == NINE
-    assert told(timetable, NINE - MINUTE / 4) == []
-    assert sorted(told(timetable, NINE)) == [
+    assert notified(timetable, NINE - MINUTE / 4) == []
+    assert sorted(notified(timetable, NINE)) == [
         ("a", NINE, 0), ("b", NINE, 0), ("hourly", NINE, 0),
     ]  # fmt: skip
-    assert told(timetable, NINE) == []
+    assert notified(timetable, NINE) == []
     assert timetable.next() == NINE + MINUTE
 
 
 def test_after_a_stall_the_latest_slot_runs_once_and_the_missed_are_counted() -> None:
     timetable = Timetable()
     timetable.fill([alert("a")], {alert("a").id: NINE}, NINE)
-    assert told(timetable, NINE + 10 * MINUTE) == [("a", NINE + 10 * MINUTE, 9)]
+    assert notified(timetable, NINE + 10 * MINUTE) == [("a", NINE + 10 * MINUTE, 9)]
     timetable.done(alert("a").id, NINE + 10 * MINUTE)
-    assert told(timetable, NINE + 10.5 * MINUTE) == []
-    assert told(timetable, NINE + 11 * MINUTE) == [("a", NINE + 11 * MINUTE, 0)]
+    assert notified(timetable, NINE + 10.5 * MINUTE) == []
+    assert notified(timetable, NINE + 11 * MINUTE) == [("a", NINE + 11 * MINUTE, 0)]
 
 
 def test_what_could_not_be_recorded_is_looked_at_again() -> None:
     timetable = Timetable()
     timetable.fill([alert("hourly", "0 * * * *")], {alert("hourly").id: NINE - 60 * MINUTE}, NINE)
-    assert told(timetable, NINE) == [("hourly", NINE, 0)]
+    assert notified(timetable, NINE) == [("hourly", NINE, 0)]
     timetable.again(alert("hourly").id, NINE + MINUTE)
     assert timetable.next() == NINE + MINUTE
-    assert told(timetable, NINE + MINUTE) == [("hourly", NINE, 0)]
+    assert notified(timetable, NINE + MINUTE) == [("hourly", NINE, 0)]
     timetable.done(alert("hourly").id, NINE)
     timetable.again(alert("hourly").id, NINE + 2 * MINUTE)
-    assert told(timetable, NINE + 2 * MINUTE) == [], "it was recorded since"
+    assert notified(timetable, NINE + 2 * MINUTE) == [], "it was recorded since"
     assert timetable.next() == NINE + 60 * MINUTE
 
 
@@ -123,10 +123,10 @@ def test_a_later_look_does_not_put_off_an_earlier_one() -> None:
 def test_when_the_clock_is_set_back_nothing_waits_for_it_to_catch_up() -> None:
     timetable = Timetable()
     timetable.fill([alert("a")], {alert("a").id: NINE}, NINE)
-    assert told(timetable, NINE + 60 * MINUTE) == [("a", NINE + 60 * MINUTE, 59)]
+    assert notified(timetable, NINE + 60 * MINUTE) == [("a", NINE + 60 * MINUTE, 59)]
     timetable.done(alert("a").id, NINE + 60 * MINUTE)
     back = NINE + 10 * MINUTE
-    assert told(timetable, back) == [("a", back, 0)]
+    assert notified(timetable, back) == [("a", back, 0)]
     timetable.done(alert("a").id, back)
     assert timetable.next() == back + MINUTE
 

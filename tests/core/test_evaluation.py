@@ -14,9 +14,9 @@ import pytest
 from sentinel.core.evaluation import (
     ROW_CAP,
     ContractError,
+    EvaluationResult,
     Outcome,
-    Reading,
-    Result,
+    QueryResult,
     absent_count,
     known_shape,
     read_counts,
@@ -113,7 +113,7 @@ def test_columns_that_dont_go_with_the_definition_are_refused(
 
 
 def test_the_columns_are_judged_before_the_rows() -> None:
-    empty = Result(("actual_value",), ())
+    empty = QueryResult(("actual_value",), ())
 
     assert "none named status" in refusal(read_status, make_rules(), empty)
 
@@ -126,11 +126,11 @@ def test_the_columns_are_judged_before_the_rows() -> None:
     [("OK", "ok"), ("ok", "ok"), ("Alert", "alert"), ("ALERT", "alert"), (" alert ", "alert")],
 )
 def test_a_status_says_ok_or_alert_in_any_case(status: str, outcome: str) -> None:
-    reading = read_status(make_rules(), make_result({"Status": status}))
+    result = read_status(make_rules(), make_result({"Status": status}))
 
-    assert reading.outcome == outcome
-    assert [(each.instance, each.outcome) for each in reading.observations] == [("", outcome)]
-    assert reading.absent == "missing"
+    assert result.outcome == outcome
+    assert [(each.instance, each.outcome) for each in result.observations] == [("", outcome)]
+    assert result.absent == "missing"
 
 
 @pytest.mark.parametrize(
@@ -148,13 +148,15 @@ def test_a_null_or_unknown_status_is_refused_and_names_the_shape_rows(
 
 def test_one_bad_row_refuses_the_whole_result() -> None:
     rules = make_rules(dimensions="region")
-    result = make_result({"region": "north", "status": "OK"}, {"region": "south", "status": None})
+    query_result = make_result(
+        {"region": "north", "status": "OK"}, {"region": "south", "status": None}
+    )
 
-    assert "holds NULL" in refusal(read_status, rules, result)
+    assert "holds NULL" in refusal(read_status, rules, query_result)
 
 
 def test_reserved_columns_are_read_in_any_case_and_all_others_are_context() -> None:
-    result = make_result(
+    query_result = make_result(
         {
             "STATUS": "ALERT",
             "Actual_Value": Decimal("8120.50"),
@@ -165,7 +167,7 @@ def test_reserved_columns_are_read_in_any_case_and_all_others_are_context() -> N
             "Orders": 12,
         }
     )
-    (seen,) = read_status(make_rules(), result).observations
+    (seen,) = read_status(make_rules(), query_result).observations
 
     assert (seen.actual_value, seen.threshold) == (8120.5, 10_000.0)
     assert seen.severity is Severity.WARNING
@@ -206,9 +208,9 @@ def test_the_optional_columns_may_be_null() -> None:
 def test_a_value_that_is_no_number_is_refused_with_its_column(
     name: str, value: Any, given: str
 ) -> None:
-    result = make_result({"status": "OK", name.upper(): value})
+    query_result = make_result({"status": "OK", name.upper(): value})
 
-    assert refusal(read_status, make_rules(), result) == (
+    assert refusal(read_status, make_rules(), query_result) == (
         f"the column {name!r}: {given} is not a number"
     )
 
@@ -224,9 +226,9 @@ def test_a_value_that_isnt_finite_is_none(value: Any) -> None:
 
 @pytest.mark.parametrize("value", ["high", "", 3])
 def test_an_unknown_severity_is_refused_with_its_value(value: Any) -> None:
-    result = make_result({"status": "ALERT", "severity": value})
+    query_result = make_result({"status": "ALERT", "severity": value})
 
-    assert refusal(read_status, make_rules(), result) == (
+    assert refusal(read_status, make_rules(), query_result) == (
         f"the column 'severity' holds {value!r}; it has to be info, warning or critical"
     )
 
@@ -272,20 +274,20 @@ def test_a_message_of_another_type_is_text() -> None:
 
 def test_each_combination_of_dimensions_is_an_instance() -> None:
     rules = make_rules(dimensions=["region", "store"])
-    result = make_result(
+    query_result = make_result(
         {"status": "OK", "STORE": 1, "Region": "north"},
         {"status": "ALERT", "STORE": 2, "Region": "north"},
         {"status": "OK", "STORE": 1, "Region": None},
     )
-    reading = read_status(rules, result)
+    result = read_status(rules, query_result)
 
-    assert reading.outcome is Outcome.ALERT
-    assert [(each.instance, each.outcome) for each in reading.observations] == [
+    assert result.outcome is Outcome.ALERT
+    assert [(each.instance, each.outcome) for each in result.observations] == [
         ("region=north, store=1", "ok"),
         ("region=north, store=2", "alert"),
         ("region=null, store=1", "ok"),
     ]
-    assert all(each.context == {} for each in reading.observations)
+    assert all(each.context == {} for each in result.observations)
 
 
 def test_an_alert_is_ok_when_all_its_instances_are() -> None:
@@ -296,9 +298,9 @@ def test_an_alert_is_ok_when_all_its_instances_are() -> None:
 
 
 def test_two_rows_without_dimensions_are_refused() -> None:
-    result = make_result({"status": "OK"}, {"status": "OK"})
+    query_result = make_result({"status": "OK"}, {"status": "OK"})
 
-    assert refusal(read_status, make_rules(), result) == (
+    assert refusal(read_status, make_rules(), query_result) == (
         "the query gives 2 rows; without `dimensions` a status query gives one"
     )
 
@@ -313,9 +315,14 @@ def test_two_rows_without_dimensions_are_refused() -> None:
 )
 def test_two_rows_of_one_instance_are_refused(one: Any, other: Any, instance: str) -> None:
     rules = make_rules(dimensions="region")
-    result = make_result({"status": "OK", "region": one}, {"status": "ALERT", "region": other})
+    query_result = make_result(
+        {"status": "OK", "region": one}, {"status": "ALERT", "region": other}
+    )
 
-    assert refusal(read_status, rules, result) == f"two rows are of the same instance {instance!r}"
+    assert (
+        refusal(read_status, rules, query_result)
+        == f"two rows are of the same instance {instance!r}"
+    )
 
 
 def test_a_cut_list_is_refused_even_if_it_has_one_row() -> None:
@@ -331,7 +338,7 @@ def test_a_cut_list_is_refused_even_if_it_has_one_row() -> None:
 
 # -- status, no row ----------------------------------------------------------------------------------
 
-EMPTY = Result(("status", "region"), ())
+EMPTY = QueryResult(("status", "region"), ())
 
 
 @pytest.mark.parametrize("dimensions", [[], ["region"]])
@@ -342,34 +349,34 @@ def test_no_row_is_an_error_unless_on_empty_says_what_it_means(dimensions: list[
 
 
 def test_no_row_may_be_ok() -> None:
-    reading = read_status(make_rules(on_empty="ok"), EMPTY)
+    result = read_status(make_rules(on_empty="ok"), EMPTY)
 
-    assert reading.outcome is Outcome.OK
-    assert [(each.instance, each.outcome) for each in reading.observations] == [("", "ok")]
+    assert result.outcome is Outcome.OK
+    assert [(each.instance, each.outcome) for each in result.observations] == [("", "ok")]
 
 
 def test_no_row_may_be_ok_and_leaves_known_instances_to_on_missing() -> None:
-    reading = read_status(make_rules(on_empty="ok", dimensions="region"), EMPTY)
+    result = read_status(make_rules(on_empty="ok", dimensions="region"), EMPTY)
 
-    assert reading == Reading(Outcome.OK, (), absent="missing")
+    assert result == EvaluationResult(Outcome.OK, (), absent="missing")
 
 
 @pytest.mark.parametrize("dimensions", [[], ["region"]])
 def test_no_row_may_be_an_alert_of_the_definitions_severity(dimensions: list[str]) -> None:
     rules = make_rules(on_empty="alert", severity="warning", dimensions=dimensions)
-    reading = read_status(rules, EMPTY)
-    (seen,) = reading.observations
+    result = read_status(rules, EMPTY)
+    (seen,) = result.observations
 
-    assert reading.outcome is Outcome.ALERT
+    assert result.outcome is Outcome.ALERT
     assert (seen.instance, seen.outcome, seen.severity) == ("", "alert", "warning")
     assert seen.message == "the query gives no row"
 
 
 @pytest.mark.parametrize("dimensions", [[], ["region"]])
 def test_no_row_may_keep_what_was(dimensions: list[str]) -> None:
-    reading = read_status(make_rules(on_empty="keep", dimensions=dimensions), EMPTY)
+    result = read_status(make_rules(on_empty="keep", dimensions=dimensions), EMPTY)
 
-    assert reading == Reading(Outcome.EMPTY, (), absent="unknown")
+    assert result == EvaluationResult(Outcome.EMPTY, (), absent="unknown")
 
 
 # -- rows --------------------------------------------------------------------------------------------
@@ -398,12 +405,12 @@ def test_no_row_may_keep_what_was(dimensions: list[str]) -> None:
 def test_the_number_of_rows_decides(
     keys: dict[str, Any], count: int, outcome: str, severity: str | None
 ) -> None:
-    reading = read_counts(make_rules(**keys), {(): count})
-    (seen,) = reading.observations
+    result = read_counts(make_rules(**keys), {(): count})
+    (seen,) = result.observations
 
-    assert reading.outcome == seen.outcome == outcome
+    assert result.outcome == seen.outcome == outcome
     assert severity is None or seen.severity == severity
-    assert reading.absent == "ok"
+    assert result.absent == "ok"
 
 
 @pytest.mark.parametrize("count", [0, 1, 1_000, 10**9])
@@ -438,25 +445,25 @@ def test_rows_are_counted_for_each_value_of_the_dimensions() -> None:
     rules = make_rules(dimensions=["region", "day"], warn_if=">1", error_if=">10")
     day = date(2026, 1, 5)
     counts = {("north", day): 2, ("south", day): 11, ("west", day): 1, (None, None): 2}
-    reading = read_counts(rules, counts)
+    result = read_counts(rules, counts)
 
-    assert reading.outcome is Outcome.ALERT
+    assert result.outcome is Outcome.ALERT
     assert [
         (each.instance, each.outcome, each.severity, each.actual_value)
-        for each in reading.observations
+        for each in result.observations
     ] == [
         ('day="2026-01-05", region=north', "alert", "warning", 2),
         ('day="2026-01-05", region=south', "alert", "critical", 11),
         ('day="2026-01-05", region=west', "ok", "critical", 1),
         ("day=null, region=null", "alert", "warning", 2),
     ]
-    assert reading.observations[0].dimensions == {"region": "north", "day": "2026-01-05"}
+    assert result.observations[0].dimensions == {"region": "north", "day": "2026-01-05"}
 
 
 def test_no_rows_at_all_are_ok_for_every_value_of_the_dimensions() -> None:
-    reading = read_counts(make_rules(shape="rows", dimensions="region"), {})
+    result = read_counts(make_rules(shape="rows", dimensions="region"), {})
 
-    assert reading == Reading(Outcome.OK, (), absent="ok")
+    assert result == EvaluationResult(Outcome.OK, (), absent="ok")
 
 
 def test_two_values_that_give_one_instance_are_refused() -> None:
@@ -485,7 +492,7 @@ def test_an_instance_without_rows_is_judged_as_zero_rows(
 
 
 def test_a_failed_evaluation_says_nothing_of_any_instance() -> None:
-    assert Reading.failed("no such table") == Reading(
+    assert EvaluationResult.failed("no such table") == EvaluationResult(
         Outcome.ERROR, (), error="no such table", absent="unknown"
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sentinel.core.evaluation import Outcome, Reading
+from sentinel.core.evaluation import EvaluationResult, Outcome
 from sentinel.core.history import Execution, HistoryRow, history_rows
 from sentinel.core.planning import NotificationDecision
 from sentinel.core.state import EvaluationTime
@@ -18,9 +18,9 @@ def recorded(
     seen: Seen, minute: float, *, slot: bool = True, **known: Any
 ) -> dict[str, HistoryRow]:
     """The rows of one evaluation by instance."""
-    tick = EvaluationTime(at(minute), at(minute + 1), at(minute) if slot else None, missed_slots=2)
-    execution = Execution("run-1", "daemon", tick, "hash", 120, 4096, **known)
-    rows = history_rows(seen.judged, execution, seen.plan.decisions)
+    time = EvaluationTime(at(minute), at(minute + 1), at(minute) if slot else None, missed_slots=2)
+    execution = Execution("run-1", "daemon", time, "hash", 120, 4096, **known)
+    rows = history_rows(seen.update, execution, seen.plan.decisions)
     assert len({row.evaluation_id for row in rows}) == len(rows)
     return {row.instance: row for row in rows}
 
@@ -63,14 +63,14 @@ def test_a_row_says_when_why_and_for_what() -> None:
 
 
 def test_a_row_holds_what_was_seen() -> None:
-    observed = replace(
+    evaluations = replace(
         alerting(severity="warning", actual_value=7),
         threshold=5,
         failures=7,
         message="too many",
         context={"day": "2026-01-05"},
     )
-    row = recorded(Story(make_alert()).see(observed, 0), 0)[""]
+    row = recorded(Story(make_alert()).see(evaluations, 0), 0)[""]
 
     assert (row.severity, row.actual_value, row.threshold, row.failures) == ("warning", 7, 5, 7)
     assert (row.message, row.context) == ("too many", {"day": "2026-01-05"})
@@ -103,7 +103,7 @@ def test_events_and_reasons_stand_with_their_instance() -> None:
         "region=south": ["firing"],
     }
     assert rows["region=north"].reasons == [
-        {"channel": channel, "event": "firing", "told": False, "reason": "already_told"}
+        {"channel": channel, "event": "firing", "told": False, "reason": "already_notified"}
         for channel in ("ops", "mail")
     ]
     assert rows["region=south"].reasons == [
@@ -114,10 +114,10 @@ def test_events_and_reasons_stand_with_their_instance() -> None:
 
 def test_the_reasons_of_another_alert_are_not_taken() -> None:
     seen = Story(make_alert()).see(alerting(), 0)
-    tick = EvaluationTime(at(0), at(0), at(0))
+    time = EvaluationTime(at(0), at(0), at(0))
     decision = replace(seen.plan.decisions[0], alert_id="model.shop.other")
     foreign: list[NotificationDecision] = [decision]
-    (row,) = history_rows(seen.judged, Execution("run-1", "manual", tick), foreign)
+    (row,) = history_rows(seen.update, Execution("run-1", "manual", time), foreign)
 
     assert row.reasons == []
 
@@ -137,7 +137,7 @@ def test_what_is_only_recorded_has_a_row_too() -> None:
     story = Story(make_alert())
     story.see(alerting(), 5)
     late = recorded(story.see(ok(), 0, now=10), 0)[""]
-    skipped = recorded(story.see(Reading(Outcome.SKIPPED, error="ended"), 15), 15)[""]
+    skipped = recorded(story.see(EvaluationResult(Outcome.SKIPPED, error="ended"), 15), 15)[""]
 
     assert (late.outcome, late.phase_before, late.phase_after) == ("ok", "firing", "firing")
     assert (skipped.outcome, skipped.error, skipped.events) == ("skipped", "ended", [])
@@ -145,14 +145,14 @@ def test_what_is_only_recorded_has_a_row_too() -> None:
 
 def test_a_slot_has_one_key_whichever_run_evaluates_it() -> None:
     seen = Story(make_alert()).see(alerting(), 0)
-    tick = EvaluationTime(at(0), at(1), at(0))
+    time = EvaluationTime(at(0), at(1), at(0))
 
-    def key(run: str, tick: EvaluationTime, attempt: int = 1) -> str:
-        (row,) = history_rows(seen.judged, Execution(run, "daemon", tick, attempt=attempt), ())
+    def key(run: str, time: EvaluationTime, attempt: int = 1) -> str:
+        (row,) = history_rows(seen.update, Execution(run, "daemon", time, attempt=attempt), ())
         return row.evaluation_id
 
-    by_hand = replace(tick, slot=None)
-    assert key("run-1", tick) == key("run-2", tick)
-    assert key("run-1", tick) != key("run-1", tick, attempt=2)
-    assert key("run-1", tick) != key("run-1", replace(tick, slot=at(5)))
+    by_hand = replace(time, slot=None)
+    assert key("run-1", time) == key("run-2", time)
+    assert key("run-1", time) != key("run-1", time, attempt=2)
+    assert key("run-1", time) != key("run-1", replace(time, slot=at(5)))
     assert key("run-1", by_hand) != key("run-2", by_hand)

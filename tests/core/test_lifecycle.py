@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentinel.core.alert import Alert
-from sentinel.core.evaluation import Outcome, Reading, read_counts
-from sentinel.core.lifecycle import apply_reading
+from sentinel.core.evaluation import EvaluationResult, Outcome, read_counts
+from sentinel.core.lifecycle import apply_result
 from sentinel.core.severity import Severity
 from sentinel.core.state import EvaluationTime, Event, Health, Phase, State
 from tests.core.builders import (
@@ -27,8 +27,8 @@ from tests.core.builders import (
     read,
 )
 
-SKIPPED = Reading(Outcome.SKIPPED)
-KEPT = Reading(Outcome.EMPTY, absent="unknown")
+SKIPPED = EvaluationResult(Outcome.SKIPPED)
+KEPT = EvaluationResult(Outcome.EMPTY, absent="unknown")
 READINGS = {"alert": read(alerting()), "ok": read(ok()), "error": failed(), "empty": KEPT}
 
 
@@ -139,15 +139,15 @@ def test_an_instance_is_in_its_phase_since_it_was_first_seen() -> None:
 
 
 @pytest.mark.parametrize("reading", [failed(), KEPT, SKIPPED])
-def test_an_alert_that_was_never_evaluated_is_not_taken_for_ok(reading: Reading) -> None:
+def test_an_alert_that_was_never_evaluated_is_not_taken_for_ok(result: EvaluationResult) -> None:
     story = Story(make_alert())
-    (step,) = story.see(reading, 0).judged.steps
+    (step,) = story.see(result, 0).update.steps
 
     assert (step.before.phase, step.after.phase) == (None, None)
     seen = story.see(alerting(), 5)
     assert seen.events[:1] == ["firing"]
     # Its life begins at ok.
-    assert seen.judged.steps[0].before.phase == "ok"
+    assert seen.update.steps[0].before.phase == "ok"
 
 
 def test_an_acknowledgement_ends_with_its_episode() -> None:
@@ -163,10 +163,10 @@ def test_an_acknowledgement_ends_with_its_episode() -> None:
 
 def test_a_transition_names_episode_start_severity_and_reason() -> None:
     story = Story(make_alert(severity="warning"))
-    (fired,) = story.see(alerting(severity="warning"), 0).judged.steps[0].transitions
-    (risen,) = story.see(alerting(severity="critical"), 5).judged.steps[0].transitions
+    (fired,) = story.see(alerting(severity="warning"), 0).update.steps[0].transitions
+    (risen,) = story.see(alerting(severity="critical"), 5).update.steps[0].transitions
     episode = story.state.episode_id
-    (resolved,) = story.see(ok(severity="warning"), 10).judged.steps[0].transitions
+    (resolved,) = story.see(ok(severity="warning"), 10).update.steps[0].transitions
 
     assert {fired.episode_id, risen.episode_id, resolved.episode_id} == {episode}
     assert {fired.started, risen.started, resolved.started} == {at(0)}
@@ -429,15 +429,15 @@ def test_a_definition_that_breaks_while_firing_keeps_its_episode() -> None:
 
 @pytest.mark.parametrize("minute", [-5, 0])
 @pytest.mark.parametrize("reading", [read(alerting()), failed(), KEPT])
-def test_a_late_evaluation_is_only_recorded(reading: Reading, minute: float) -> None:
+def test_a_late_evaluation_is_only_recorded(result: EvaluationResult, minute: float) -> None:
     story = story_of("o")
     before = story.state
-    seen = story.see(reading, minute, now=10)
+    seen = story.see(result, minute, now=10)
 
     assert story.state == before
     assert seen.events == []
-    assert [(step.recorded_only, step.outcome) for step in seen.judged.steps] == [
-        (True, reading.outcome)
+    assert [(step.recorded_only, step.outcome) for step in seen.update.steps] == [
+        (True, result.outcome)
     ]
 
 
@@ -456,12 +456,12 @@ def test_a_late_evaluation_of_known_instances_is_recorded_for_each() -> None:
     seen = story.see(read(alerting(region="north"), ok(region="south")), 0, now=10)
 
     assert story.states == before
-    assert [(step.after.instance, step.outcome) for step in seen.judged.steps] == [
+    assert [(step.after.instance, step.outcome) for step in seen.update.steps] == [
         ("", "alert"),
         ("region=north", "alert"),
         ("region=south", "ok"),
     ]
-    assert all(step.recorded_only for step in seen.judged.steps)
+    assert all(step.recorded_only for step in seen.update.steps)
 
 
 def test_a_skipped_evaluation_is_only_recorded() -> None:
@@ -470,7 +470,7 @@ def test_a_skipped_evaluation_is_only_recorded() -> None:
     seen = story.see(SKIPPED, 5)
 
     assert story.state == before
-    assert [step.outcome for step in seen.judged.steps] == [Outcome.SKIPPED]
+    assert [step.outcome for step in seen.update.steps] == [Outcome.SKIPPED]
 
 
 def test_a_slot_that_was_an_error_may_be_tried_again() -> None:
@@ -478,7 +478,7 @@ def test_a_slot_that_was_an_error_may_be_tried_again() -> None:
     seen = story.see(alerting(), 5, now=6)
 
     assert seen.events == ["firing", "error_resolved"]
-    assert story.see(ok(), 5, now=7).judged.steps[0].recorded_only
+    assert story.see(ok(), 5, now=7).update.steps[0].recorded_only
 
 
 def test_a_state_in_the_future_of_the_stores_clock_is_no_reason_to_wait() -> None:
@@ -563,7 +563,7 @@ def test_the_head_comes_first_and_every_row_is_there_once() -> None:
     story = regional()
     seen = story.see(read(ok(region="north"), ok(region="west")), 5)
 
-    assert [step.after.instance for step in seen.judged.steps] == [
+    assert [step.after.instance for step in seen.update.steps] == [
         "",
         "region=north",
         "region=west",
@@ -576,7 +576,7 @@ def test_an_error_leaves_every_instance_as_it_was() -> None:
     seen = story.see(failed(), 5)
 
     assert {k: v for k, v in story.states.items() if k} == {k: v for k, v in before.items() if k}
-    assert [step.after.instance for step in seen.judged.steps] == [""]
+    assert [step.after.instance for step in seen.update.steps] == [""]
 
 
 def test_a_renamed_model_keeps_its_state_under_the_new_name() -> None:
@@ -620,8 +620,8 @@ def test_a_missing_instance_may_be_kept() -> None:
 
     assert seen.events == []
     assert kept == replace(before, missing_since=at(5), updated_at=at(5), version=kept.version)
-    assert [state.instance for state in seen.judged.noted] == ["region=north"]
-    assert story.see(ONLY_SOUTH, 10).judged.noted == ()
+    assert [state.instance for state in seen.update.noted] == ["region=north"]
+    assert story.see(ONLY_SOUTH, 10).update.noted == ()
 
 
 def test_a_kept_instance_that_was_not_seen_does_not_accrue() -> None:
@@ -666,19 +666,21 @@ def test_an_instance_that_was_ok_is_only_noted_as_missing() -> None:
     seen = story.see(read(alerting(region="north")), 5)
 
     assert seen.events == []
-    assert [state.instance for state in seen.judged.noted] == ["region=south"]
+    assert [state.instance for state in seen.update.noted] == ["region=south"]
     assert story.states["region=south"].missing_since == at(5)
     assert story.states["region=south"].last_as_of == at(0)
 
 
 @pytest.mark.parametrize("reading", [failed(), KEPT])
 @pytest.mark.parametrize("on_missing", ["resolve", "keep", "alert"])
-def test_absence_is_judged_on_complete_results_only(on_missing: str, reading: Reading) -> None:
+def test_absence_is_judged_on_complete_results_only(
+    on_missing: str, result: EvaluationResult
+) -> None:
     story = regional(on_missing=on_missing)
-    seen = story.see(reading, 5)
+    seen = story.see(result, 5)
 
     assert phases(story) == {"": None, "region=north": "firing", "region=south": "ok"}
-    assert seen.judged.noted == ()
+    assert seen.update.noted == ()
 
 
 def count(story: Story, minute: float, **rows: int) -> Seen:
@@ -713,7 +715,7 @@ def test_an_instance_that_was_ok_and_has_no_rows_is_not_recorded_for_ever() -> N
     count(story, 5)
     seen = count(story, 10)
 
-    assert [step.after.instance for step in seen.judged.steps] == [""]
+    assert [step.after.instance for step in seen.update.steps] == [""]
     assert count(story, 15, north=1).events == ["firing"]
 
 
@@ -815,7 +817,7 @@ def test_an_alert_that_fires_for_want_of_rows_resolves_when_they_come() -> None:
 class Turn:
     """One evaluation of a story: what it saw, so many minutes after the one before."""
 
-    reading: Reading
+    result: EvaluationResult
     minutes: int
     missed_slots: int = 0
 
@@ -844,7 +846,7 @@ def play(story: Story, played: list[Turn]) -> list[Seen]:
     for turn in played:
         minute += turn.minutes
         latest = max(latest, minute)
-        found.append(story.see(turn.reading, minute, now=latest, missed_slots=turn.missed_slots))
+        found.append(story.see(turn.result, minute, now=latest, missed_slots=turn.missed_slots))
     return found
 
 
@@ -862,7 +864,7 @@ def test_events_are_changes_of_phase_or_rises_of_severity(
     keys: dict[str, Any], played: list[Turn]
 ) -> None:
     for seen in play(Story(make_alert(**keys)), played):
-        for step in seen.judged.steps:
+        for step in seen.update.steps:
             before, after = step.before, step.after
             events = {change.event for change in step.transitions}
             assert (Event.FIRING in events) is (is_open(after) and not is_open(before))
@@ -882,7 +884,7 @@ def test_an_episode_keeps_its_id_as_long_as_it_is_open_and_no_other_has_it(
 ) -> None:
     opened: list[str] = []
     for seen in play(Story(make_alert(**keys)), played):
-        for step in seen.judged.steps:
+        for step in seen.update.steps:
             before, after = step.before, step.after
             assert (after.episode_id is not None) is is_open(after)
             if is_open(before) and is_open(after):
@@ -906,7 +908,7 @@ def test_an_episode_keeps_its_id_as_long_as_it_is_open_and_no_other_has_it(
 @examples
 @given(policies, st.lists(turns, max_size=25), st.sampled_from([failed(), KEPT, SKIPPED]))
 def test_what_sees_no_instance_changes_none(
-    keys: dict[str, Any], played: list[Turn], blind: Reading
+    keys: dict[str, Any], played: list[Turn], blind: EvaluationResult
 ) -> None:
     story = Story(make_alert(**keys))
     play(story, played)
@@ -940,8 +942,8 @@ def test_an_alert_fires_when_it_has_held_for_long_enough(
         elif letter == "o":
             held_for = 0
         before = letter
-        reading = {"a": read(alerting()), "o": read(ok()), "e": failed()}[letter]
-        story.see(reading, minute, missed_slots=int(missed))
+        result = {"a": read(alerting()), "o": read(ok()), "e": failed()}[letter]
+        story.see(result, minute, missed_slots=int(missed))
 
         assert is_open(story.state) is fires
 
@@ -975,8 +977,8 @@ def test_an_instance_lives_as_if_it_were_alone(
 
 def test_judging_is_repeatable() -> None:
     """A lost compare-and-swap judges the same observation again."""
-    alert, reading, tick = make_alert(), read(alerting()), EvaluationTime(at(0), at(0))
+    alert, result, time = make_alert(), read(alerting()), EvaluationTime(at(0), at(0))
 
-    assert apply_reading(alert, reading, (), tick, "shop") == apply_reading(
-        alert, reading, (), tick, "shop"
+    assert apply_result(alert, result, (), time, "shop") == apply_result(
+        alert, result, (), time, "shop"
     )

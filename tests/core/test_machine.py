@@ -11,10 +11,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from sentinel.core.evaluation import Observation, Outcome, Reading
-from sentinel.core.lifecycle import AlertUpdate, acknowledge, apply_reading
+from sentinel.core.evaluation import EvaluationResult, Observation, Outcome
+from sentinel.core.lifecycle import AlertUpdate, acknowledge, apply_result
 from sentinel.core.notification import Notification, Status, ledger_of, muted
-from sentinel.core.planning import Plan, plan, standing
+from sentinel.core.planning import NotificationPlan, current_update, plan
 from sentinel.core.severity import Severity
 from sentinel.core.silence import Silence
 from sentinel.core.state import EvaluationTime, Event, Phase, State
@@ -58,8 +58,8 @@ class Model:
             return ["error"] if begins else []
         healed = ["error_resolved"] if self.failing else []
         self.errors, self.failing = 0, False
-        told = self._alert(passed, severity) if word == "alert" else self._ok(passed)
-        return told + healed
+        notified = self._alert(passed, severity) if word == "alert" else self._ok(passed)
+        return notified + healed
 
     def _alert(self, passed: timedelta, severity: Severity) -> list[str]:
         if self.peak is not None:
@@ -135,9 +135,9 @@ class Lifecycle(RuleBasedStateMachine):
     @rule()
     def skip(self) -> None:
         before = dict(self.states)
-        skipped = Reading(Outcome.SKIPPED)
+        skipped = EvaluationResult(Outcome.SKIPPED)
         self._take(
-            apply_reading(
+            apply_result(
                 self.alert, skipped, before.values(), EvaluationTime(self.now, self.now), "shop"
             )
         )
@@ -146,12 +146,12 @@ class Lifecycle(RuleBasedStateMachine):
     @rule(passed=minutes)
     def wait(self, passed: int) -> None:
         self.now += timedelta(minutes=passed)
-        self._take(standing(self.alert, self.states.values()))
+        self._take(current_update(self.alert, self.states.values()))
 
     @rule(step=st.integers(-180, 180))
     def step_the_clock(self, step: int) -> None:
         self.now += timedelta(minutes=step)
-        self._take(standing(self.alert, self.states.values()))
+        self._take(current_update(self.alert, self.states.values()))
 
     @rule(length=minutes)
     def silence(self, length: int) -> None:
@@ -172,7 +172,11 @@ class Lifecycle(RuleBasedStateMachine):
     def acknowledge(self) -> None:
         steps = acknowledge(self.states.values(), "ann", None, self.now)
         self.acked |= {step.after.episode_id for step in steps if step.after.episode_id}
-        self._take(AlertUpdate(self.alert, Reading(Outcome.SKIPPED), steps, kind="acknowledgement"))
+        self._take(
+            AlertUpdate(
+                self.alert, EvaluationResult(Outcome.SKIPPED), steps, kind="acknowledgement"
+            )
+        )
 
     @rule(status=st.sampled_from([Status.SENT, Status.SENT, Status.DEAD, Status.PENDING,
                                   Status.CLAIMED]),
@@ -188,7 +192,7 @@ class Lifecycle(RuleBasedStateMachine):
         self.silences = []
         for _ in range(3):
             self.now += timedelta(hours=4)
-            self._take(standing(self.alert, self.states.values()))
+            self._take(current_update(self.alert, self.states.values()))
             while any(self._deliver(Status.SENT, name) for name in (*CHANNELS, "pager")):
                 pass
         self._everybody_knows()
@@ -250,23 +254,23 @@ class Lifecycle(RuleBasedStateMachine):
 
     def _see(self, word: str, severity: Severity, as_of: datetime, *, gap: bool) -> None:
         if word == "error":
-            reading = Reading.failed("refused")
+            result = EvaluationResult.failed("refused")
         else:
-            reading = read(Observation("", Outcome(word), severity))  # type: ignore[arg-type]  # ok or alert
-        tick = EvaluationTime(as_of, self.now, as_of, int(gap))
+            result = read(Observation("", Outcome(word), severity))  # type: ignore[arg-type]  # ok or alert
+        time = EvaluationTime(as_of, self.now, as_of, int(gap))
         before = self.states.get("")
-        judged = apply_reading(self.alert, reading, self.states.values(), tick, "shop")
-        assert judged == apply_reading(self.alert, reading, self.states.values(), tick, "shop")
-        self._take(judged)
-        events = [str(change.event) for step in judged.steps for change in step.transitions]
+        update = apply_result(self.alert, result, self.states.values(), time, "shop")
+        assert update == apply_result(self.alert, result, self.states.values(), time, "shop")
+        self._take(update)
+        events = [str(change.event) for step in update.steps for change in step.transitions]
         assert events == self.model.see(word, severity, as_of, self.now, gap=gap)
         after = self.states[""]
         if before and before.episode_id and before.episode_id != after.episode_id:
             self.ended.append(before.episode_id)
 
-    def _plan(self, judged: AlertUpdate) -> Plan:
+    def _plan(self, update: AlertUpdate) -> NotificationPlan:
         return plan(
-            [judged],
+            [update],
             ledger_of(self.outbox.values()),
             "shop",
             self.now,
@@ -274,24 +278,24 @@ class Lifecycle(RuleBasedStateMachine):
             routing=ROUTING,
         )
 
-    def _take(self, judged: AlertUpdate) -> None:
-        told = self._plan(judged)
-        assert told == self._plan(judged), "planning depends on nothing but what it is given"
-        for step in judged.steps:
+    def _take(self, update: AlertUpdate) -> None:
+        notified = self._plan(update)
+        assert notified == self._plan(update), "planning depends on nothing but what it is given"
+        for step in update.steps:
             if not step.recorded_only:
                 self.states[step.after.instance] = replace(
                     step.after, version=step.after.version + 1
                 )
-        for row in told.notifications:
+        for row in notified.notifications:
             assert row.notification_id not in self.outbox
             self._may_be_told(row)
             self.outbox[row.notification_id] = row
-        for key in told.superseded:
+        for key in notified.superseded:
             assert self.outbox[key].status in (Status.PENDING, Status.DEAD)
             self.outbox[key] = replace(self.outbox[key], status=Status.SUPERSEDED)
-        for key in told.revived:
+        for key in notified.revived:
             self.outbox[key] = replace(self.outbox[key], status=Status.PENDING)
-        assert all(each.reason for each in told.decisions)
+        assert all(each.reason for each in notified.decisions)
 
     def _may_be_told(self, row: Notification) -> None:
         silent = any(each.in_force(self.now) for each in self.silences)
@@ -312,12 +316,12 @@ class Lifecycle(RuleBasedStateMachine):
     @invariant()
     def nobody_is_told_twice_of_the_same(self) -> None:
         once = (Event.FIRING, Event.RESOLVED, Event.ERROR, Event.ERROR_RESOLVED)
-        told = Counter(
+        notified = Counter(
             (row.episode_id, row.channel, row.event)
             for row in self.outbox.values()
             if row.event in once and row.status is not Status.CANCELLED
         )
-        assert not [key for key, number in told.items() if number > 1]
+        assert not [key for key, number in notified.items() if number > 1]
 
     @invariant()
     def whoever_was_told_of_an_episode_is_told_of_its_end(self) -> None:

@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from sentinel.core.evaluation import Outcome, Reading
+from sentinel.core.evaluation import EvaluationResult, Outcome
 from sentinel.core.history import Execution, history_rows
 from sentinel.core.lifecycle import AlertUpdate
 from sentinel.core.state import EvaluationTime
@@ -20,7 +20,7 @@ def after(outcome: Outcome) -> tuple[Story, AlertUpdate]:
     """An alert that fired, and its next evaluation."""
     story = Story(make_alert())
     story.see(alerting(), 0)
-    return story, story.see(Reading(outcome, absent="unknown"), 1).judged
+    return story, story.see(EvaluationResult(outcome, absent="unknown"), 1).update
 
 
 @every_outcome
@@ -49,7 +49,7 @@ def test_it_counts_as_an_error_if_it_failed(outcome: Outcome) -> None:
 @every_outcome
 def test_the_same_moment_is_evaluated_again_if_it_failed(outcome: Outcome) -> None:
     story, _ = after(outcome)
-    again = story.see(alerting(), 1, now=2).judged
+    again = story.see(alerting(), 1, now=2).update
     changes = not all(step.recorded_only for step in again.steps)
     assert changes is (outcome.traits.failed or not outcome.traits.uses_slot)
 

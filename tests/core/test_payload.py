@@ -8,7 +8,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
-from sentinel.core.lifecycle import apply_reading
+from sentinel.core.lifecycle import apply_result
 from sentinel.core.notification import ledger_of
 from sentinel.core.payload import example_notification
 from sentinel.core.planning import plan
@@ -21,8 +21,8 @@ from tests.core.builders import alerting, at, make_alert, read
 
 def payload(**context: Any) -> dict[str, Any]:
     alert = make_alert(channels=["ops"])
-    reading = read(replace(alerting(), context=context))
-    update = apply_reading(alert, reading, (), EvaluationTime(at(0), at(0)), "shop")
+    result = read(replace(alerting(), context=context))
+    update = apply_result(alert, result, (), EvaluationTime(at(0), at(0)), "shop")
     routing = Routing({"ops": Traits(groups=False)})
     (row,) = plan([update], ledger_of(()), "shop", at(0), routing=routing).notifications
     return dict(row.payload)

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentinel.core.alert import BrokenAlert, DefinitionContext, parse_definitions
-from sentinel.core.evaluation import Outcome, Reading, read_counts, read_status
-from sentinel.core.lifecycle import apply_reading
+from sentinel.core.evaluation import EvaluationResult, Outcome, read_counts, read_status
+from sentinel.core.lifecycle import apply_result
 from sentinel.core.notification import Notification, Status, ledger_of, retry_at
-from sentinel.core.planning import Plan, plan
+from sentinel.core.planning import NotificationPlan, plan
 from sentinel.core.project import Owner
 from sentinel.core.severity import Severity
 from sentinel.core.state import EvaluationTime, Phase
@@ -51,7 +51,7 @@ def test_each_channel_is_told_of_firing() -> None:
     story = Story(make_alert(channels=BOTH))
     seen = story.see(alerting(), 0)
 
-    assert seen.told == [("ops", "firing", "first_firing"), ("mail", "firing", "first_firing")]
+    assert seen.notified == [("ops", "firing", "first_firing"), ("mail", "firing", "first_firing")]
     assert [(row.n, row.status, row.not_before) for row in seen.plan.notifications] == [
         (0, Status.PENDING, at(0))
     ] * 2
@@ -60,7 +60,7 @@ def test_each_channel_is_told_of_firing() -> None:
 REPEATED = pytest.mark.parametrize(
     ("status", "reason"),
     [
-        (Status.SENT, "already_told"),
+        (Status.SENT, "already_notified"),
         (Status.CLAIMED, "not_delivered_yet"),
         (Status.PENDING, "not_delivered_yet"),
         (Status.DEAD, "undeliverable"),
@@ -74,8 +74,8 @@ def test_nobody_is_told_twice_of_one_episode(status: Status, reason: str) -> Non
     story.see(alerting(), 0, delivered=status)
     seen = story.see(alerting(), 5)
 
-    assert seen.told == []
-    assert seen.untold == [("ops", "firing", reason), ("mail", "firing", reason)]
+    assert seen.notified == []
+    assert seen.suppressed == [("ops", "firing", reason), ("mail", "firing", reason)]
 
 
 @REPEATED
@@ -84,7 +84,7 @@ def test_nobody_is_told_twice_of_one_error(status: Status, reason: str) -> None:
     story.see(failed(), 0, delivered=status)
     seen = story.see(failed(), 5)
 
-    assert (seen.told, seen.untold) == ([], [("ops", "error", reason)])
+    assert (seen.notified, seen.suppressed) == ([], [("ops", "error", reason)])
 
 
 def test_channels_that_differ_in_delivery_differ_in_reason() -> None:
@@ -92,8 +92,8 @@ def test_channels_that_differ_in_delivery_differ_in_reason() -> None:
     story.see(alerting(), 0)
     story.deliver(Status.DEAD, "mail")
 
-    assert story.see(alerting(), 5).untold == [
-        ("ops", "firing", "already_told"),
+    assert story.see(alerting(), 5).suppressed == [
+        ("ops", "firing", "already_notified"),
         ("mail", "firing", "undeliverable"),
     ]
 
@@ -103,9 +103,9 @@ def test_a_firing_that_was_cancelled_is_told_again_under_a_new_id() -> None:
     (first,) = story.see(alerting(), 0, delivered=Status.CANCELLED).plan.notifications
     (again,) = story.see(alerting(), 5).plan.notifications
 
-    assert (again.event, again.reason, again.n) == (first.event, "not_told_yet", 1)
+    assert (again.event, again.reason, again.n) == (first.event, "not_notified_yet", 1)
     assert again.notification_id != first.notification_id
-    assert story.see(alerting(), 10).told == []
+    assert story.see(alerting(), 10).notified == []
 
 
 def test_the_next_episode_is_told_again() -> None:
@@ -121,7 +121,7 @@ def test_the_next_episode_is_told_again() -> None:
 def test_an_alert_that_is_pending_tells_nobody() -> None:
     story = Story(make_alert(for_=2))
 
-    assert story.see(alerting(), 0).plan == Plan()
+    assert story.see(alerting(), 0).plan == NotificationPlan()
 
 
 def test_channels_that_are_empty_tell_nobody() -> None:
@@ -130,11 +130,11 @@ def test_channels_that_are_empty_tell_nobody() -> None:
     plans.append(story.see(failed(), 15).plan)
     plans.append(story.see(ok(), 20).plan)
 
-    assert plans == [Plan()] * 4
+    assert plans == [NotificationPlan()] * 4
 
 
 def test_a_channel_named_twice_is_told_once() -> None:
-    assert Story(make_alert(channels=["ops", "ops"])).see(alerting(), 0).told == [
+    assert Story(make_alert(channels=["ops", "ops"])).see(alerting(), 0).notified == [
         ("ops", "firing", "first_firing")
     ]
 
@@ -148,11 +148,11 @@ def test_a_channel_that_is_new_while_it_fires_is_told(phase: Phase) -> None:
     seen = story.see(outcome, 5)
 
     assert story.state.phase is phase
-    assert seen.told == [("mail", "firing", "not_told_yet")]
-    assert seen.untold == [("ops", "firing", "already_told")]
+    assert seen.notified == [("mail", "firing", "not_notified_yet")]
+    assert seen.suppressed == [("ops", "firing", "already_notified")]
     (row,) = seen.plan.notifications
     assert (row.payload["since"], row.payload["severity"]) == ("2026-01-05T12:00:00Z", "warning")
-    assert story.see(alerting(), 10).told == [
+    assert story.see(alerting(), 10).notified == [
         ("ops", "severity", "severity_rose"),
         ("mail", "severity", "severity_rose"),
     ]
@@ -163,7 +163,7 @@ def test_a_channel_that_is_new_is_told_even_if_the_evaluation_failed() -> None:
     story.see(alerting(), 0)
     change(story, channels=BOTH, error_after=9)
 
-    assert story.see(failed(), 5).told == [("mail", "firing", "not_told_yet")]
+    assert story.see(failed(), 5).notified == [("mail", "firing", "not_notified_yet")]
 
 
 def test_firing_may_be_unwanted() -> None:
@@ -171,7 +171,7 @@ def test_firing_may_be_unwanted() -> None:
 
     for minute in (0, 5):
         seen = story.see(alerting(), minute)
-        assert (seen.told, seen.untold) == ([], [("ops", "firing", "not_wanted")])
+        assert (seen.notified, seen.suppressed) == ([], [("ops", "firing", "not_in_notify_on")])
 
 
 # -- severity -----------------------------------------------------------------------------------------
@@ -181,12 +181,12 @@ def test_a_rise_of_severity_is_told_to_who_knows_of_firing() -> None:
     story = Story(make_alert())
     story.see(alerting(severity="info"), 0)
     warned = story.see(alerting(severity="warning"), 5)
-    assert warned.told == [("ops", "severity", "severity_rose")]
+    assert warned.notified == [("ops", "severity", "severity_rose")]
     story.see(alerting(severity="info"), 10)
-    assert story.see(alerting(severity="warning"), 15).told == []
+    assert story.see(alerting(severity="warning"), 15).notified == []
     worse = story.see(alerting(severity="critical"), 20)
 
-    assert worse.told == [("ops", "severity", "severity_rose")]
+    assert worse.notified == [("ops", "severity", "severity_rose")]
     assert [row.n for row in (*warned.plan.notifications, *worse.plan.notifications)] == [
         Severity.WARNING.rank,
         Severity.CRITICAL.rank,
@@ -199,9 +199,9 @@ def test_who_learns_of_firing_and_its_rise_at_once_is_told_once() -> None:
     change(story, channels=BOTH)
     seen = story.see(alerting(severity="critical"), 5)
 
-    assert seen.told == [
+    assert seen.notified == [
         ("ops", "severity", "severity_rose"),
-        ("mail", "firing", "not_told_yet"),
+        ("mail", "firing", "not_notified_yet"),
     ]
     assert {row.payload["severity"] for row in seen.plan.notifications} == {"critical"}
 
@@ -214,9 +214,9 @@ def test_who_was_told_of_firing_is_told_of_resolved() -> None:
     story.see(alerting(), 0)
     seen = story.see(ok(), 5)
 
-    assert seen.told == [("ops", "resolved", "recovered"), ("mail", "resolved", "recovered")]
+    assert seen.notified == [("ops", "resolved", "recovered"), ("mail", "resolved", "recovered")]
     assert seen.plan.superseded == ()
-    assert story.see(ok(), 10).plan == Plan()
+    assert story.see(ok(), 10).plan == NotificationPlan()
 
 
 def test_a_channel_that_was_never_told_of_firing_is_not_told_of_resolved() -> None:
@@ -225,8 +225,8 @@ def test_a_channel_that_was_never_told_of_firing_is_not_told_of_resolved() -> No
     change(story, channels=BOTH)
     seen = story.see(ok(), 5)
 
-    assert seen.told == [("ops", "resolved", "recovered")]
-    assert seen.untold == [("mail", "resolved", "firing_never_told")]
+    assert seen.notified == [("ops", "resolved", "recovered")]
+    assert seen.suppressed == [("mail", "resolved", "firing_never_notified")]
 
 
 def test_a_channel_the_alert_no_longer_names_is_told_of_resolved() -> None:
@@ -235,11 +235,11 @@ def test_a_channel_the_alert_no_longer_names_is_told_of_resolved() -> None:
     change(story, channels=["pager"])
     seen = story.see(ok(), 5)
 
-    assert sorted(seen.told) == [
+    assert sorted(seen.notified) == [
         ("mail", "resolved", "recovered"),
         ("ops", "resolved", "recovered"),
     ]
-    assert seen.untold == [("pager", "resolved", "firing_never_told")]
+    assert seen.suppressed == [("pager", "resolved", "firing_never_notified")]
 
 
 @pytest.mark.parametrize("status", [Status.PENDING, Status.DEAD])
@@ -248,7 +248,7 @@ def test_a_firing_that_was_never_sent_is_told_with_its_resolution(status: Status
     (firing,) = story.see(alerting(), 0, delivered=status).plan.notifications
     seen = story.see(ok(), 5)
 
-    assert seen.told == [("ops", "resolved", "fired_and_resolved")]
+    assert seen.notified == [("ops", "resolved", "fired_and_resolved")]
     assert seen.plan.superseded == (firing.notification_id,)
 
 
@@ -259,7 +259,7 @@ def test_channels_are_superseded_one_by_one() -> None:
     (mail,) = [row.notification_id for row in story.outbox.values() if row.channel == "mail"]
     seen = story.see(ok(), 5)
 
-    assert seen.told == [
+    assert seen.notified == [
         ("ops", "resolved", "recovered"),
         ("mail", "resolved", "fired_and_resolved"),
     ]
@@ -271,7 +271,7 @@ def test_a_firing_that_is_just_being_sent_counts_as_told() -> None:
     story.see(alerting(), 0, delivered=Status.CLAIMED)
     seen = story.see(ok(), 5)
 
-    assert seen.told == [("ops", "resolved", "recovered")]
+    assert seen.notified == [("ops", "resolved", "recovered")]
     assert seen.plan.superseded == ()
 
 
@@ -281,7 +281,7 @@ def test_a_rise_that_was_never_sent_is_superseded_and_resolved_told() -> None:
     (rise,) = story.see(alerting(), 5, delivered=Status.PENDING).plan.notifications
     seen = story.see(ok(), 10)
 
-    assert seen.told == [("ops", "resolved", "recovered")]
+    assert seen.notified == [("ops", "resolved", "recovered")]
     assert seen.plan.superseded == (rise.notification_id,)
 
 
@@ -291,7 +291,7 @@ def test_firing_and_rise_that_were_never_sent_make_one_message() -> None:
     story.see(alerting(), 5, delivered=Status.PENDING)
     seen = story.see(ok(), 10)
 
-    assert seen.told == [("ops", "resolved", "fired_and_resolved")]
+    assert seen.notified == [("ops", "resolved", "fired_and_resolved")]
     assert len(seen.plan.superseded) == 2
 
 
@@ -299,7 +299,7 @@ def test_a_firing_that_was_cancelled_was_never_told() -> None:
     story = Story(make_alert())
     story.see(alerting(), 0, delivered=Status.CANCELLED)
 
-    assert story.see(ok(), 5).untold == [("ops", "resolved", "firing_never_told")]
+    assert story.see(ok(), 5).suppressed == [("ops", "resolved", "firing_never_notified")]
 
 
 def test_resolved_may_be_unwanted_and_an_unsent_firing_is_still_sent() -> None:
@@ -307,7 +307,7 @@ def test_resolved_may_be_unwanted_and_an_unsent_firing_is_still_sent() -> None:
     story.see(alerting(), 0, delivered=Status.PENDING)
     seen = story.see(ok(), 5)
 
-    assert (seen.told, seen.untold) == ([], [("ops", "resolved", "not_wanted")])
+    assert (seen.notified, seen.suppressed) == ([], [("ops", "resolved", "not_in_notify_on")])
     assert seen.plan.superseded == ()
 
 
@@ -316,7 +316,7 @@ def test_the_reason_of_a_resolution_is_told() -> None:
     story.see(read(alerting(region="north"), ok(region="south")), 0)
     seen = story.see(read(ok(region="south")), 5)
 
-    assert seen.told == [("ops", "resolved", "instance_missing")]
+    assert seen.notified == [("ops", "resolved", "instance_missing")]
     assert seen.plan.notifications[0].instance == "region=north"
 
 
@@ -325,18 +325,21 @@ def test_the_reason_of_a_resolution_is_told() -> None:
 
 def test_an_error_is_told_once_and_so_is_its_end() -> None:
     story = Story(make_alert(channels=BOTH))
-    told = [story.see(failed(), minute) for minute in (0, 5)]
+    notified = [story.see(failed(), minute) for minute in (0, 5)]
     healed = story.see(ok(), 10)
 
-    assert told[0].told == [
+    assert notified[0].notified == [
         ("ops", "error", "evaluation_failed"),
         ("mail", "error", "evaluation_failed"),
     ]
-    assert told[1].told == []
-    assert told[1].untold == [("ops", "error", "already_told"), ("mail", "error", "already_told")]
-    assert healed.told == [
-        ("ops", "error_resolved", "evaluated_again"),
-        ("mail", "error_resolved", "evaluated_again"),
+    assert notified[1].notified == []
+    assert notified[1].suppressed == [
+        ("ops", "error", "already_notified"),
+        ("mail", "error", "already_notified"),
+    ]
+    assert healed.notified == [
+        ("ops", "error_resolved", "evaluation_recovered"),
+        ("mail", "error_resolved", "evaluation_recovered"),
     ]
 
 
@@ -344,8 +347,8 @@ def test_errors_before_error_after_are_told_to_nobody() -> None:
     story = Story(make_alert(error_after=3))
     found = [story.see(failed(), minute) for minute in (0, 5, 10)]
 
-    assert [seen.told for seen in found] == [[], [], [("ops", "error", "evaluation_failed")]]
-    assert [seen.untold for seen in found] == [[], [], []]
+    assert [seen.notified for seen in found] == [[], [], [("ops", "error", "evaluation_failed")]]
+    assert [seen.suppressed for seen in found] == [[], [], []]
 
 
 def test_errors_may_be_unwanted() -> None:
@@ -353,8 +356,8 @@ def test_errors_may_be_unwanted() -> None:
 
     for minute in (0, 5):
         seen = story.see(failed(), minute)
-        assert (seen.told, seen.untold) == ([], [("ops", "error", "not_wanted")])
-    assert story.see(ok(), 10).plan == Plan()
+        assert (seen.notified, seen.suppressed) == ([], [("ops", "error", "not_in_notify_on")])
+    assert story.see(ok(), 10).plan == NotificationPlan()
 
 
 def test_a_channel_that_is_new_while_it_fails_is_told() -> None:
@@ -363,8 +366,8 @@ def test_a_channel_that_is_new_while_it_fails_is_told() -> None:
     change(story, channels=BOTH, severity="warning")
     seen = story.see(failed("still refused"), 5)
 
-    assert seen.told == [("mail", "error", "not_told_yet")]
-    assert seen.untold == [("ops", "error", "already_told")]
+    assert seen.notified == [("mail", "error", "not_notified_yet")]
+    assert seen.suppressed == [("ops", "error", "already_notified")]
     (row,) = seen.plan.notifications
     assert (row.payload["since"], row.payload["message"], row.payload["severity"]) == (
         "2026-01-05T12:00:00Z",
@@ -379,7 +382,10 @@ def test_an_error_that_was_never_sent_is_over_without_a_word(status: Status) -> 
     (error,) = story.see(failed(), 0, delivered=status).plan.notifications
     seen = story.see(ok(), 5)
 
-    assert (seen.told, seen.untold) == ([], [("ops", "error_resolved", "error_never_told")])
+    assert (seen.notified, seen.suppressed) == (
+        [],
+        [("ops", "error_resolved", "error_never_notified")],
+    )
     assert seen.plan.superseded == (error.notification_id,)
 
 
@@ -387,7 +393,7 @@ def test_a_broken_alert_tells_its_faults_to_the_channels_that_exist() -> None:
     story = Story(make_broken("ops", "mail"))
     seen = story.see(failed("models/x.sql:3: unknown key `chanels`"), 0)
 
-    assert seen.told == [
+    assert seen.notified == [
         ("ops", "error", "evaluation_failed"),
         ("mail", "error", "evaluation_failed"),
     ]
@@ -403,7 +409,7 @@ def test_a_channel_that_a_broken_alert_gains_is_told_of_its_faults() -> None:
     story.alert = make_broken("ops", "mail")
     seen = story.see(failed(), 5)
 
-    assert seen.told == [("mail", "error", "not_told_yet")]
+    assert seen.notified == [("mail", "error", "not_notified_yet")]
     assert seen.plan.notifications[0].payload["severity"] == "critical"
 
 
@@ -411,9 +417,9 @@ def test_firing_and_the_end_of_an_error_are_told_together() -> None:
     story = Story(make_alert())
     story.see(failed(), 0)
 
-    assert story.see(alerting(), 5).told == [
+    assert story.see(alerting(), 5).notified == [
         ("ops", "firing", "first_firing"),
-        ("ops", "error_resolved", "evaluated_again"),
+        ("ops", "error_resolved", "evaluation_recovered"),
     ]
 
 
@@ -422,9 +428,9 @@ def test_what_is_only_recorded_tells_nobody() -> None:
     story.see(alerting(), 5)
     change(story, channels=BOTH)
 
-    assert story.see(alerting(), 0, now=10).plan == Plan()
-    assert story.see(Reading(Outcome.SKIPPED), 15).plan == Plan()
-    assert story.see(alerting(), 20).told == [("mail", "firing", "not_told_yet")]
+    assert story.see(alerting(), 0, now=10).plan == NotificationPlan()
+    assert story.see(EvaluationResult(Outcome.SKIPPED), 15).plan == NotificationPlan()
+    assert story.see(alerting(), 20).notified == [("mail", "firing", "not_notified_yet")]
 
 
 # -- several alerts -----------------------------------------------------------------------------------
@@ -433,11 +439,11 @@ def test_what_is_only_recorded_tells_nobody() -> None:
 def test_alerts_of_one_batch_are_told_apart() -> None:
     sources = [make_source({"channels": ["ops"]}, name=name) for name in ("one", "two")]
     alerts, _ = parse_definitions(sources, DefinitionContext(routing=ROUTING))
-    judged = [
-        apply_reading(alert, read(alerting()), (), EvaluationTime(NOON, NOON), "shop")
+    update = [
+        apply_result(alert, read(alerting()), (), EvaluationTime(NOON, NOON), "shop")
         for alert in alerts
     ]
-    planned = plan(judged, {}, "shop", NOON)
+    planned = plan(update, {}, "shop", NOON)
 
     assert [row.alert_id for row in planned.notifications] == ["model.shop.one", "model.shop.two"]
     assert [each.alert_id for each in planned.decisions] == ["model.shop.one", "model.shop.two"]
@@ -534,8 +540,8 @@ def only_payload(seen: Seen) -> dict[str, Any]:
 
 def test_the_payload_of_firing_is_complete() -> None:
     story = rich_story()
-    reading = read_status(story.alert.rules, make_result(ROW))  # type: ignore[union-attr]  # it is good
-    seen = story.see(reading, 0)
+    result = read_status(story.alert.rules, make_result(ROW))  # type: ignore[union-attr]  # it is good
+    seen = story.see(result, 0)
 
     assert only_payload(seen) == {
         "event": "firing",
@@ -605,10 +611,10 @@ def test_the_payload_is_frozen_when_it_is_planned() -> None:
 def test_every_payload_is_json_and_has_the_same_keys() -> None:
     found: list[Notification] = []
     for story in (rich_story(), Story(make_alert()), Story(make_broken("ops"))):
-        for minute, reading in enumerate([failed(), read(alerting()), read(ok())]):
+        for minute, result in enumerate([failed(), read(alerting()), read(ok())]):
             if isinstance(story.alert, BrokenAlert) and minute:
                 break
-            found += story.see(reading, minute * 5).plan.notifications
+            found += story.see(result, minute * 5).plan.notifications
 
     assert {str(row.event) for row in found} == {"error", "error_resolved", "firing", "resolved"}
     keys = {tuple(row.payload) for row in found}
@@ -627,7 +633,7 @@ readings = st.sampled_from(
         read(ok()),
         read(ok()),
         failed(),
-        Reading(Outcome.EMPTY, absent="unknown"),
+        EvaluationResult(Outcome.EMPTY, absent="unknown"),
     ]
 )
 deliveries = st.sampled_from([Status.SENT, Status.SENT, Status.PENDING, Status.DEAD])
@@ -639,18 +645,18 @@ deliveries = st.sampled_from([Status.SENT, Status.SENT, Status.PENDING, Status.D
     st.sampled_from(["0s", "10m"]),
 )
 def test_what_is_told_matches_what_is_wanted(
-    played: list[tuple[Reading, list[str], Status]], keep_firing_for: str
+    played: list[tuple[EvaluationResult, list[str], Status]], keep_firing_for: str
 ) -> None:
     """The story itself refuses a notification whose id is in the outbox already."""
     story = Story(make_alert())
-    for number, (reading, wanted, delivered) in enumerate(played):
+    for number, (result, wanted, delivered) in enumerate(played):
         story.alert = make_alert(channels=wanted, keep_firing_for=keep_firing_for)
-        seen = story.see(reading, number * 5, delivered=delivered)
+        seen = story.see(result, number * 5, delivered=delivered)
 
         decided = [(each.channel, each.event) for each in seen.plan.decisions]
         assert len(set(decided)) == len(decided)
         assert [(row.channel, row.event) for row in seen.plan.notifications] == [
-            (each.channel, each.event) for each in seen.plan.decisions if each.told
+            (each.channel, each.event) for each in seen.plan.decisions if each.notified
         ]
         counted = [
             row
@@ -661,10 +667,10 @@ def test_what_is_told_matches_what_is_wanted(
             (story.state.episode_id, "firing"),
             (story.state.health_episode_id, "error"),
         ):
-            told = [r.channel for r in counted if r.episode_id == episode and r.event == event]
-            assert len(set(told)) == len(told)
+            notified = [r.channel for r in counted if r.episode_id == episode and r.event == event]
+            assert len(set(notified)) == len(notified)
             if episode:
-                assert set(wanted) <= set(told)
+                assert set(wanted) <= set(notified)
 
     ends = {"resolved": "firing", "error_resolved": "error"}
     beginnings = {(row.episode_id, row.channel, row.event) for row in story.outbox.values()}

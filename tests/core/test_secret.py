@@ -72,8 +72,10 @@ def test_nothing_of_a_secret_is_left_in_base64(user: str) -> None:
     secret = "correct horse battery"
     for sent in (f"{user}:{secret}", f"\0{user}\0{secret}"):
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
-            told = encode(sent.encode()).decode()
-            left = Scrubber([secret])(f"AUTH {told}").removeprefix("AUTH ").replace(REDACTED, "")
+            notified = encode(sent.encode()).decode()
+            left = (
+                Scrubber([secret])(f"AUTH {notified}").removeprefix("AUTH ").replace(REDACTED, "")
+            )
             assert len(left) <= 4 + len(encode(f"{user}::".encode()))
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from sentinel.channels.secret_scan import ChannelSecretScan
 from sentinel.core.alert import Alert, DefinitionContext, parse_definitions
-from sentinel.core.evaluation import Outcome, Reading
+from sentinel.core.evaluation import EvaluationResult, Outcome
 from sentinel.core.fallback import rows_for_fallback
-from sentinel.core.lifecycle import apply_reading
+from sentinel.core.lifecycle import apply_result
 from sentinel.core.notification import MOST_IN_ONE, Status
 from sentinel.core.planning import plan
 from sentinel.core.project import Owner
@@ -25,7 +25,7 @@ from .builders import ROUTING, Story, alerting, at, failed, make_alert, make_sou
 HOUR = 60
 
 
-def told(story: Story) -> list[tuple[str, str]]:
+def notified(story: Story) -> list[tuple[str, str]]:
     """(channel, event) of what was sent, in order."""
     rows = [row for row in story.outbox.values() if row.status is Status.SENT]
     return [(row.channel, str(row.event)) for row in sorted(rows, key=lambda row: row.created_at)]
@@ -37,28 +37,28 @@ def told(story: Story) -> list[tuple[str, str]]:
 def test_what_flaps_is_told_each_time_unless_it_has_to_keep_firing() -> None:
     flapping, calm = Story(make_alert()), Story(make_alert(keep_firing_for="15m"))
     for minute in range(0, 60, 10):
-        reading = ok() if minute % 20 else alerting()
-        flapping.see(reading, minute)
-        calm.see(reading, minute)
-    assert told(flapping) == [("ops", "firing"), ("ops", "resolved")] * 3
+        result = ok() if minute % 20 else alerting()
+        flapping.see(result, minute)
+        calm.see(result, minute)
+    assert notified(flapping) == [("ops", "firing"), ("ops", "resolved")] * 3
     assert len({row.episode_id for row in flapping.outbox.values()}) == 3
-    assert told(calm) == [("ops", "firing")]
+    assert notified(calm) == [("ops", "firing")]
     calm.see(ok(), 60)
-    assert calm.see(ok(), 70).told == [("ops", "resolved", "recovered")]
+    assert calm.see(ok(), 70).notified == [("ops", "resolved", "recovered")]
 
 
 def test_flapping_below_its_hold_is_told_to_nobody() -> None:
     story = Story(make_alert(for_="15m"))
     for minute in range(0, 100, 10):
         story.see(ok() if minute % 20 else alerting(), minute)
-    assert told(story) == []
+    assert notified(story) == []
 
 
 def test_a_severity_that_rises_while_pending_is_that_of_the_firing() -> None:
     story = Story(make_alert(for_="10m"))
-    assert story.see(alerting(severity="warning"), 0).told == []
+    assert story.see(alerting(severity="warning"), 0).notified == []
     seen = story.see(alerting(severity="critical"), 10)
-    assert seen.told == [("ops", "firing", "first_firing")]
+    assert seen.notified == [("ops", "firing", "first_firing")]
     assert seen.plan.notifications[0].payload["severity"] == "critical"
 
 
@@ -66,7 +66,7 @@ def test_a_severity_that_falls_and_rises_again_is_told_above_its_peak_only() -> 
     story = Story(make_alert())
     for minute, severity in enumerate(["warning", "critical", "info", "warning", "critical"]):
         story.see(alerting(severity=severity), minute)
-    assert told(story) == [("ops", "firing"), ("ops", "severity")]
+    assert notified(story) == [("ops", "firing"), ("ops", "severity")]
     seen = story.see(ok(), 10)
     assert seen.plan.notifications[0].payload["severity"] == "critical"
 
@@ -74,19 +74,19 @@ def test_a_severity_that_falls_and_rises_again_is_told_above_its_peak_only() -> 
 def test_an_error_in_between_moves_nothing_and_is_told_for_itself() -> None:
     story = Story(make_alert(on_empty="keep"))
     story.see(alerting(), 0)
-    assert story.see(failed(), 10).told == [("ops", "error", "evaluation_failed")]
-    assert story.see(Reading(Outcome.EMPTY, absent="unknown"), 20).told == [
-        ("ops", "error_resolved", "evaluated_again")
+    assert story.see(failed(), 10).notified == [("ops", "error", "evaluation_failed")]
+    assert story.see(EvaluationResult(Outcome.EMPTY, absent="unknown"), 20).notified == [
+        ("ops", "error_resolved", "evaluation_recovered")
     ]
     assert story.state.phase is Phase.FIRING
-    assert story.see(ok(), 30).told == [("ops", "resolved", "recovered")]
+    assert story.see(ok(), 30).notified == [("ops", "resolved", "recovered")]
 
 
 def test_an_alert_that_never_could_be_evaluated_is_not_told_to_be_over() -> None:
     story = Story(make_alert())
-    assert story.see(failed(), 0).told == [("ops", "error", "evaluation_failed")]
+    assert story.see(failed(), 0).notified == [("ops", "error", "evaluation_failed")]
     assert story.state.phase is None
-    assert story.see(ok(), 10).told == [("ops", "error_resolved", "evaluated_again")]
+    assert story.see(ok(), 10).notified == [("ops", "error_resolved", "evaluation_recovered")]
 
 
 # -- instances and names -----------------------------------------------------------------------
@@ -96,18 +96,18 @@ def test_an_instance_that_vanishes_is_resolved_and_fires_anew_when_it_returns() 
     story = Story(make_alert(dimensions=["region"]))
     north, south = alerting(region="north"), ok(region="south")
     story.see(read(north, south), 0)
-    assert story.see(read(south), 10).told == [("ops", "resolved", "instance_missing")]
-    assert story.see(read(south), 20).told == []
-    assert story.see(read(north, south), 30).told == [("ops", "firing", "first_firing")]
+    assert story.see(read(south), 10).notified == [("ops", "resolved", "instance_missing")]
+    assert story.see(read(south), 20).notified == []
+    assert story.see(read(north, south), 30).notified == [("ops", "firing", "first_firing")]
     assert len({row.episode_id for row in story.outbox.values()}) == 2
 
 
 def test_an_instance_that_is_kept_is_reminded_of_while_it_is_not_seen() -> None:
     story = Story(make_alert(dimensions=["region"], on_missing="keep", repeat_interval="1h"))
     story.see(read(alerting(region="north"), ok(region="south")), 0)
-    assert story.see(read(ok(region="south")), 30).told == []
-    assert story.see(read(ok(region="south")), HOUR).told == [("ops", "reminder", "repeat_due")]
-    assert story.see(read(ok(region="north"), ok(region="south")), 70).told == [
+    assert story.see(read(ok(region="south")), 30).notified == []
+    assert story.see(read(ok(region="south")), HOUR).notified == [("ops", "reminder", "repeat_due")]
+    assert story.see(read(ok(region="north"), ok(region="south")), 70).notified == [
         ("ops", "resolved", "recovered")
     ]
 
@@ -116,7 +116,7 @@ def test_a_renamed_dimension_ends_the_old_instances_and_begins_new_ones() -> Non
     story = Story(make_alert(dimensions=["region"]))
     story.see(read(alerting(region="north")), 0)
     story.alert = make_alert(dimensions=["area"])
-    assert sorted(story.see(read(alerting(area="north")), 10).told) == [
+    assert sorted(story.see(read(alerting(area="north")), 10).notified) == [
         ("ops", "firing", "first_firing"),
         ("ops", "resolved", "dimensions_changed"),
     ]
@@ -131,9 +131,9 @@ def test_an_alert_that_is_renamed_under_the_same_id_goes_on() -> None:
     story = Story(named("revenue"))
     story.see(alerting(), 0)
     story.alert = named("income")
-    assert story.see(alerting(), 10).told == []
+    assert story.see(alerting(), 10).notified == []
     seen = story.see(ok(), 20)
-    assert seen.told == [("ops", "resolved", "recovered")]
+    assert seen.notified == [("ops", "resolved", "recovered")]
     assert seen.plan.notifications[0].payload["alert"] == "income"
 
 
@@ -143,53 +143,55 @@ def test_an_alert_that_is_renamed_under_the_same_id_goes_on() -> None:
 def test_a_silence_over_a_whole_episode_keeps_it_to_itself() -> None:
     story = Story(make_alert())
     story.silence(0, 60)
-    assert story.see(alerting(), 5).untold == [("ops", "firing", "silenced")]
-    assert story.see(ok(), 10).untold == [("ops", "resolved", "silenced")]
-    assert story.see(ok(), 70).told == []
+    assert story.see(alerting(), 5).suppressed == [("ops", "firing", "silenced")]
+    assert story.see(ok(), 10).suppressed == [("ops", "resolved", "silenced")]
+    assert story.see(ok(), 70).notified == []
 
 
 def test_a_silence_that_ends_while_it_fires_is_followed_by_one_message() -> None:
     story = Story(make_alert())
     story.silence(0, 60)
     story.see(alerting(), 5)
-    assert story.wait(59).told == []
+    assert story.wait(59).notified == []
     seen = story.wait(60)
-    assert seen.told == [("ops", "firing", "not_told_yet")]
+    assert seen.notified == [("ops", "firing", "not_notified_yet")]
     assert seen.plan.notifications[0].payload["since"] == "2026-01-05T12:05:00Z"
-    assert story.wait(61).told == []
+    assert story.wait(61).notified == []
 
 
 def test_a_rise_during_a_silence_is_told_when_it_ends() -> None:
     story = Story(make_alert())
     story.see(alerting(severity="warning"), 0)
     story.silence(5, 60)
-    assert story.see(alerting(severity="critical"), 10).untold == [("ops", "severity", "silenced")]
+    assert story.see(alerting(severity="critical"), 10).suppressed == [
+        ("ops", "severity", "silenced")
+    ]
     story.see(alerting(severity="warning"), 20)
-    assert story.wait(60).told == [("ops", "severity", "severity_rose")]
-    assert story.wait(61).told == []
+    assert story.wait(60).notified == [("ops", "severity", "severity_rose")]
+    assert story.wait(61).notified == []
 
 
 def test_what_waits_unsent_when_silence_and_end_come_is_dropped() -> None:
     story = Story(make_alert())
     story.see(alerting(), 0, delivered=Status.PENDING)
     story.silence(1, 60)
-    assert story.see(ok(), 5).told == []
+    assert story.see(ok(), 5).notified == []
     assert {row.status for row in story.outbox.values()} == {Status.SUPERSEDED}
 
 
 @pytest.mark.parametrize("reading", [alerting(), failed()])
 @pytest.mark.parametrize("status", [Status.PENDING, Status.DEAD])
 def test_what_waits_unsent_stays_so_in_a_silence_and_goes_on_after_it(
-    reading: Any, status: Status
+    result: Any, status: Status
 ) -> None:
     story = Story(make_alert())
-    story.see(reading, 0, delivered=status)
+    story.see(result, 0, delivered=status)
     story.silence(1, 2 * HOUR)
-    during = story.see(reading, HOUR + 5)
-    assert ([reason for *_, reason in during.untold], during.plan.revived) == (["silenced"], ())
-    after = story.see(reading, 2 * HOUR)
+    during = story.see(result, HOUR + 5)
+    assert ([reason for *_, reason in during.suppressed], during.plan.revived) == (["silenced"], ())
+    after = story.see(result, 2 * HOUR)
     assert len(after.plan.revived) == (status is Status.DEAD)
-    assert after.told == []
+    assert after.notified == []
 
 
 def test_what_may_have_arrived_is_told_to_be_over_in_a_silence_too() -> None:
@@ -197,7 +199,7 @@ def test_what_may_have_arrived_is_told_to_be_over_in_a_silence_too() -> None:
     story.see(alerting(), 0, delivered=Status.PENDING)
     story.outbox = {key: replace(row, attempts=1) for key, row in story.outbox.items()}
     story.silence(1, 60)
-    assert story.see(ok(), 5).told == [("ops", "resolved", "fired_and_resolved")]
+    assert story.see(ok(), 5).notified == [("ops", "resolved", "fired_and_resolved")]
 
 
 def test_a_silence_of_one_instance_leaves_the_others() -> None:
@@ -210,9 +212,9 @@ def test_a_silence_of_one_instance_leaves_the_others() -> None:
 def test_an_error_is_silenced_and_told_afterwards() -> None:
     story = Story(make_alert())
     story.silence(0, 60)
-    assert story.see(failed(), 5).untold == [("ops", "error", "silenced")]
-    assert story.wait(60).told == [("ops", "error", "not_told_yet")]
-    assert story.see(ok(), 70).told == [("ops", "error_resolved", "evaluated_again")]
+    assert story.see(failed(), 5).suppressed == [("ops", "error", "silenced")]
+    assert story.wait(60).notified == [("ops", "error", "not_notified_yet")]
+    assert story.see(ok(), 70).notified == [("ops", "error_resolved", "evaluation_recovered")]
 
 
 # -- reminders, escalations, acknowledgements --------------------------------------------------
@@ -223,13 +225,13 @@ def test_hourly_reminders_keep_their_pace_though_slots_come_some_seconds_late() 
     late = [0, 0.3, 0.1, 0.2, 0.0, 0.4]
     for hour, delay in enumerate(late):
         story.see(alerting(), hour * HOUR, now=hour * HOUR + delay)
-    assert told(story) == [("ops", "firing")] + [("ops", "reminder")] * 5
+    assert notified(story) == [("ops", "firing")] + [("ops", "reminder")] * 5
 
 
 def test_nobody_is_reminded_of_what_has_not_arrived() -> None:
     story = Story(make_alert(repeat_interval="1h"))
     story.see(alerting(), 0, delivered=Status.PENDING)
-    assert story.see(alerting(), 2 * HOUR).untold == [("ops", "firing", "not_delivered_yet")]
+    assert story.see(alerting(), 2 * HOUR).suppressed == [("ops", "firing", "not_delivered_yet")]
 
 
 def test_reminders_and_escalations_come_while_recovering_too() -> None:
@@ -238,8 +240,8 @@ def test_reminders_and_escalations_come_while_recovering_too() -> None:
     story.see(alerting(), 0)
     story.see(ok(), 10)
     assert story.state.phase is Phase.RECOVERING
-    assert story.wait(1 * HOUR).told == [("ops", "reminder", "repeat_due")]
-    assert story.wait(2 * HOUR).told == [
+    assert story.wait(1 * HOUR).notified == [("ops", "reminder", "repeat_due")]
+    assert story.wait(2 * HOUR).notified == [
         ("ops", "reminder", "repeat_due"),
         ("pager", "escalation", "escalation_due"),
     ]
@@ -250,14 +252,14 @@ def test_an_acknowledgement_ends_reminders_and_escalations_until_it_fires_anew()
     story = Story(make_alert(**rules))
     story.see(alerting(severity="warning"), 0)
     story.acknowledge(5)
-    assert ("ops", "reminder", "acknowledged") in story.wait(HOUR).untold
-    assert ("pager", "escalation", "acknowledged") in story.wait(3 * HOUR).untold
-    assert story.see(alerting(severity="critical"), 4 * HOUR).told == [
+    assert ("ops", "reminder", "acknowledged") in story.wait(HOUR).suppressed
+    assert ("pager", "escalation", "acknowledged") in story.wait(3 * HOUR).suppressed
+    assert story.see(alerting(severity="critical"), 4 * HOUR).notified == [
         ("ops", "severity", "severity_rose")
     ]
-    assert story.see(ok(), 5 * HOUR).told == [("ops", "resolved", "recovered")]
+    assert story.see(ok(), 5 * HOUR).notified == [("ops", "resolved", "recovered")]
     story.see(alerting(), 6 * HOUR)
-    assert story.wait(7 * HOUR).told == [("ops", "reminder", "repeat_due")]
+    assert story.wait(7 * HOUR).notified == [("ops", "reminder", "repeat_due")]
 
 
 def test_an_escalated_channel_hears_the_rest() -> None:
@@ -265,11 +267,11 @@ def test_an_escalated_channel_hears_the_rest() -> None:
     story = Story(make_alert(severity="warning", **rules))
     story.see(alerting(severity="warning"), 0)
     story.wait(30)
-    assert story.wait(31).told == []
+    assert story.wait(31).notified == []
     story.wait(91)
     story.see(alerting(severity="critical"), 100)
     story.see(ok(), 110)
-    assert [event for channel, event in told(story) if channel == "pager"] == [
+    assert [event for channel, event in notified(story) if channel == "pager"] == [
         "escalation",
         "reminder",
         "severity",
@@ -283,7 +285,7 @@ def test_each_escalation_comes_once() -> None:
     story.see(alerting(), 0)
     for minute in range(30, 5 * HOUR, 30):
         story.wait(minute)
-    assert told(story) == [
+    assert notified(story) == [
         ("ops", "firing"),
         ("pager", "escalation"),
         ("pager", "escalation"),
@@ -295,8 +297,8 @@ def test_only_channels_that_keep_it_are_told_of_an_acknowledgement() -> None:
     channels = {"ops": Traits(), "pager": Traits(groups=False, acknowledges=True)}
     story = Story(make_alert(channels=["ops", "pager"]), routing=Routing(channels))
     story.see(alerting(), 0)
-    assert story.acknowledge(5).told == [("pager", "acknowledged", "acknowledged")]
-    assert story.wait(6).told == []
+    assert story.acknowledge(5).notified == [("pager", "acknowledged", "acknowledged")]
+    assert story.wait(6).notified == []
 
 
 # -- channels that fail, or go -----------------------------------------------------------------
@@ -307,7 +309,7 @@ def test_a_channel_that_is_down_while_it_fires_gets_one_message_at_the_end() -> 
     story.see(alerting(), 0)
     story.deliver(Status.PENDING, "mail")
     seen = story.see(ok(), 5)
-    assert seen.told == [
+    assert seen.notified == [
         ("ops", "resolved", "recovered"),
         ("mail", "resolved", "fired_and_resolved"),
     ]
@@ -317,9 +319,9 @@ def test_a_channel_that_is_down_while_it_fires_gets_one_message_at_the_end() -> 
 def test_what_died_is_tried_again_each_hour_while_it_fires() -> None:
     story = Story(make_alert())
     story.see(alerting(), 0, delivered=Status.DEAD)
-    assert story.wait(59).untold == [("ops", "firing", "undeliverable")]
+    assert story.wait(59).suppressed == [("ops", "firing", "undeliverable")]
     seen = story.wait(60)
-    assert seen.untold == [("ops", "firing", "tried_again")]
+    assert seen.suppressed == [("ops", "firing", "retried")]
     assert len(seen.plan.revived) == 1
 
 
@@ -327,7 +329,7 @@ def test_a_channel_that_is_taken_out_is_told_no_more() -> None:
     story = Story(make_alert(channels=["ops", "mail"]), routing=ROUTING)
     story.see(alerting(), 0)
     story.routing = Routing({"ops": Traits(groups=False)})
-    assert ("mail", "resolved", "channel_removed") in story.see(ok(), 5).untold
+    assert ("mail", "resolved", "channel_removed") in story.see(ok(), 5).suppressed
 
 
 def test_what_was_never_told_to_a_channel_that_is_taken_out_becomes_visible() -> None:
@@ -337,7 +339,7 @@ def test_what_was_never_told_to_a_channel_that_is_taken_out_becomes_visible() ->
     story.deliver(Status.PENDING, "mail")
     story.routing = Routing({"ops": Traits(groups=False)})
     seen = story.see(ok(), 5)
-    assert ("mail", "resolved", "fired_and_resolved") in seen.told
+    assert ("mail", "resolved", "fired_and_resolved") in seen.notified
     assert [story.outbox[key].channel for key in seen.plan.superseded] == ["mail"]
 
 
@@ -347,7 +349,7 @@ def test_a_reminder_that_waits_for_a_channel_that_is_taken_out_is_dropped_at_the
     story.see(alerting(), HOUR, delivered=Status.PENDING)
     story.routing = Routing({})
     seen = story.see(ok(), 2 * HOUR)
-    assert (seen.told, seen.untold) == ([], [("mail", "resolved", "channel_removed")])
+    assert (seen.notified, seen.suppressed) == ([], [("mail", "resolved", "channel_removed")])
     assert len(seen.plan.superseded) == 1
 
 
@@ -355,7 +357,7 @@ def test_an_error_that_waits_for_a_channel_that_is_taken_out_is_dropped_at_its_e
     story = Story(make_alert(channels=["mail"]), routing=ROUTING)
     story.see(failed(), 0, delivered=Status.PENDING)
     story.routing = Routing({})
-    assert story.see(ok(), 5).untold == [("mail", "error_resolved", "channel_removed")]
+    assert story.see(ok(), 5).suppressed == [("mail", "error_resolved", "channel_removed")]
     assert {row.status for row in story.outbox.values()} == {Status.SUPERSEDED}
 
 
@@ -379,7 +381,7 @@ def test_a_fallback_that_was_told_of_the_firing_is_told_of_its_end_once() -> Non
     story = Story(make_alert(), routing=ROUTING)
     story.see(alerting(), 0, delivered=Status.DEAD)
     assert handed(story, "mail", 1) == [("mail", "firing")]
-    assert story.see(ok(), 5, delivered=Status.DEAD).told == [
+    assert story.see(ok(), 5, delivered=Status.DEAD).notified == [
         ("ops", "resolved", "fired_and_resolved"),
         ("mail", "resolved", "recovered"),
     ]
@@ -403,25 +405,25 @@ def test_an_error_that_may_have_arrived_is_told_to_be_over() -> None:
     story = Story(make_alert())
     story.see(failed(), 0, delivered=Status.PENDING)
     story.outbox = {key: replace(row, attempts=2) for key, row in story.outbox.items()}
-    assert story.see(ok(), 5).told == [("ops", "error_resolved", "evaluated_again")]
+    assert story.see(ok(), 5).notified == [("ops", "error_resolved", "evaluation_recovered")]
 
 
 def test_who_wants_only_the_end_is_told_only_the_end() -> None:
     story = Story(make_alert(notify_on=["resolved"]))
-    assert story.see(alerting(), 0).told == []
-    assert story.see(ok(), 5).told == [("ops", "resolved", "recovered")]
+    assert story.see(alerting(), 0).notified == []
+    assert story.see(ok(), 5).notified == [("ops", "resolved", "recovered")]
 
 
 # -- many at once ------------------------------------------------------------------------------
 
 
-def many(number: int, channel: str, routing: Routing, reading: Reading) -> list[str]:
+def many(number: int, channel: str, routing: Routing, result: EvaluationResult) -> list[str]:
     """The message ids when so many alerts see the same at once."""
     sources = [make_source({"channels": [channel]}, name=f"alert_{n}") for n in range(number)]
     alerts, _ = parse_definitions(sources, DefinitionContext(routing=routing))
-    tick = EvaluationTime(at(0), at(0), at(0))
-    judged = [apply_reading(alert, reading, [], tick, "shop") for alert in alerts]
-    made = plan(judged, {}, "shop", at(0), routing=routing)
+    time = EvaluationTime(at(0), at(0), at(0))
+    update = [apply_result(alert, result, [], time, "shop") for alert in alerts]
+    made = plan(update, {}, "shop", at(0), routing=routing)
     assert len({row.notification_id for row in made.notifications}) == number
     return [row.message_id for row in made.notifications]
 
@@ -438,7 +440,7 @@ def test_a_pager_gets_one_for_each_episode() -> None:
 
 
 def test_a_lost_warehouse_is_told_once_to_a_pager_too() -> None:
-    lost = Reading.failed("gone", lost=True)
+    lost = EvaluationResult.failed("gone", unreachable=True)
     ids = many(30, "pager", Routing({"pager": Traits(groups=False)}), lost)
     assert len(set(ids)) == 1
     one_by_one = many(30, "pager", Routing({"pager": Traits(groups=False)}), failed())
@@ -474,23 +476,23 @@ def test_by_hand_counts_once_a_slot() -> None:
     assert (story.state.phase, story.state.alert_count) == (Phase.PENDING, 1)
     story.see(alerting(), HOUR + 5, by_hand=True)
     assert story.state.alert_count == 2
-    assert story.see(alerting(), 2 * HOUR).told == [("ops", "firing", "first_firing")]
+    assert story.see(alerting(), 2 * HOUR).notified == [("ops", "firing", "first_firing")]
 
 
 def test_without_a_schedule_each_run_counts() -> None:
     story = Story(make_alert(for_=3))
     for minute in (0, 1):
-        assert story.see(alerting(), minute, by_hand=True).told == []
-    assert story.see(alerting(), 2, by_hand=True).told == [("ops", "firing", "first_firing")]
+        assert story.see(alerting(), minute, by_hand=True).notified == []
+    assert story.see(alerting(), 2, by_hand=True).notified == [("ops", "firing", "first_firing")]
 
 
 def test_a_slot_that_comes_after_a_later_run_by_hand_is_only_recorded() -> None:
     story = Story(make_alert(schedule="0 * * * *"))
     story.see(ok(), 5, by_hand=True)
     late = story.see(alerting(), 0, now=6)
-    assert (late.told, late.judged.steps[0].recorded_only) == ([], True)
-    assert story.see(alerting(), HOUR).told == [("ops", "firing", "first_firing")]
-    assert story.see(alerting(), HOUR).told == []
+    assert (late.notified, late.update.steps[0].recorded_only) == ([], True)
+    assert story.see(alerting(), HOUR).notified == [("ops", "firing", "first_firing")]
+    assert story.see(alerting(), HOUR).notified == []
 
 
 def test_a_run_by_hand_uses_no_slot_up() -> None:
@@ -506,7 +508,7 @@ def test_what_is_told_after_the_clock_was_set_back_still_comes_after_what_was_to
     story = Story(make_alert())
     first = story.see(alerting(severity="warning"), 60, delivered=Status.PENDING)
     second = story.see(alerting(severity="critical"), 10)
-    assert second.told == [("ops", "severity", "severity_rose")]
+    assert second.notified == [("ops", "severity", "severity_rose")]
     [earlier], [later] = first.plan.notifications, second.plan.notifications
     assert earlier.created_at < later.created_at
     assert later.not_before == at(10)
@@ -514,10 +516,10 @@ def test_what_is_told_after_the_clock_was_set_back_still_comes_after_what_was_to
 
 def test_an_alert_that_fired_for_want_of_rows_recovers_when_they_come() -> None:
     story = Story(make_alert(dimensions=["region"], on_empty="alert", shape="status"))
-    empty = Reading(Outcome.ALERT, (alerting(),))
+    empty = EvaluationResult(Outcome.ALERT, (alerting(),))
     story.see(empty, 0)
     seen = story.see(read(ok(region="north")), 5)
-    assert seen.told == [("ops", "resolved", "recovered")]
+    assert seen.notified == [("ops", "resolved", "recovered")]
 
 
 # -- routes ------------------------------------------------------------------------------------
@@ -578,8 +580,8 @@ def test_a_channel_that_a_rise_brings_in_is_told_of_the_firing() -> None:
     )
     story = Story(alert, routing=ROUTED)
     story.see(alerting(severity="warning"), 0)
-    assert story.see(alerting(severity="critical"), 5).told == [
-        ("pager", "firing", "not_told_yet"),
+    assert story.see(alerting(severity="critical"), 5).notified == [
+        ("pager", "firing", "not_notified_yet"),
         ("chat", "severity", "severity_rose"),
     ]
 

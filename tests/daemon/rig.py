@@ -201,9 +201,9 @@ class Shop:
             "select notification_id, payload, event, status "
             f"from {self.place.schema}.sentinel_notifications"
         )
-        return {key: (json.loads(told)["alert"], event, state) for key, told, event, state in rows}
+        return {key: (json.loads(sent)["alert"], event, state) for key, sent, event, state in rows}
 
-    def told(self) -> list[tuple[str, str]]:
+    def sent(self) -> list[tuple[str, str]]:
         """(alert, event) of what has arrived, each message once, in order."""
         found: dict[str, tuple[str, str]] = {}
         for got in list(self.receiver.got):

@@ -31,7 +31,7 @@ class DaemonScenes:
         until(lambda: shop.evaluations("revenue"), "the first slot is evaluated at once")
         # The data changes.
         shop.set("revenue", 0)
-        until(lambda: ("revenue", "firing") in shop.told(), "it fires")
+        until(lambda: ("revenue", "firing") in shop.sent(), "it fires")
         # In another terminal: a build, and a silence.
         shop.dbt("build")
         shop.run("silence", "stock", "--for", "1h", "--comment", "known")
@@ -42,19 +42,19 @@ class DaemonScenes:
         )
         # A new alert, and a mistake, which is told and mended.
         shop.alert("orders", watches="revenue", severity="warning")
-        until(lambda: ("orders", "firing") in shop.told(), "a new alert is picked up")
+        until(lambda: ("orders", "firing") in shop.sent(), "a new alert is picked up")
         wrong = shop.write("models/wrong.sql", "{{ config(meta={'sentinel': {}) }} select 1")
-        until(lambda: ("dbt_project", "error") in shop.told(), "the project's error is told")
+        until(lambda: ("dbt_project", "error") in shop.sent(), "the project's error is told")
         assert daemon.is_ready(), "it goes on with what was good"
         before = len(shop.evaluations("revenue"))
         until(lambda: len(shop.evaluations("revenue")) > before, "alerts go on")
         wrong.unlink()
-        until(lambda: ("dbt_project", "error_resolved") in shop.told(), "it recovers by itself")
+        until(lambda: ("dbt_project", "error_resolved") in shop.sent(), "it recovers by itself")
         # The data is repaired.
         shop.set("revenue", 1)
-        until(lambda: ("revenue", "resolved") in shop.told(), "it resolves")
+        until(lambda: ("revenue", "resolved") in shop.sent(), "it resolves")
         shop.run("unsilence", "stock")
-        until(lambda: ("stock", "firing") in shop.told(), "the silence is over", 90)
+        until(lambda: ("stock", "firing") in shop.sent(), "the silence is over", 90)
         # Asked to stop, it ends well; what comes meanwhile is missed, and said to be.
         assert daemon.stop() == 0
         assert daemon.odd == [], f"lines that are no JSON: {daemon.odd}"
@@ -76,10 +76,10 @@ class DaemonScenes:
         second.kill()
         third = shop.daemon()
         until(third.is_ready, "it is ready")
-        until(lambda: shop.told().count(("revenue", "firing")) == 2, "it is told all the same", 120)
+        until(lambda: shop.sent().count(("revenue", "firing")) == 2, "it is told all the same", 120)
         assert third.stop() == 0
-        assert shop.told().count(("revenue", "firing")) == 2, "nobody is told twice"
-        assert shop.told().count(("stock", "firing")) == 1
+        assert shop.sent().count(("revenue", "firing")) == 2, "nobody is told twice"
+        assert shop.sent().count(("stock", "firing")) == 1
         for name in ("revenue", "stock"):
             _each_slot_once(shop, name)
 

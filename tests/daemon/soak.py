@@ -22,7 +22,7 @@ from sentinel.app.evaluate import Evaluation
 from sentinel.app.timed_planning import TimedPlanning
 from sentinel.bootstrap.daemon_parts import assemble_daemon
 from sentinel.core.alert import DefinitionContext
-from sentinel.core.evaluation import Described, Excerpt
+from sentinel.core.evaluation import Excerpt, QueryDescription
 from sentinel.core.project import AlertSource, Selection
 from sentinel.core.routing import Routing, Traits
 from sentinel.ports import Query, Session
@@ -54,11 +54,11 @@ class Stub:
     def open(self) -> Iterator[Session]:
         yield self
 
-    def instant(self, moment: datetime) -> str:
+    def timestamp_literal(self, moment: datetime) -> str:
         return f"timestamp '{moment:%Y-%m-%d %H:%M}'"
 
-    def describe(self, query: Query) -> Described:
-        return Described(("status",))
+    def describe(self, query: Query) -> QueryDescription:
+        return QueryDescription(("status",))
 
     def fetch(self, query: Query, limit: int, excerpt: Excerpt | None = None) -> Any:
         self.began.append(time.monotonic())

@@ -72,10 +72,10 @@ class TestServer:
             until(lambda: len(daemon.said("project loaded")) > loads, "it is read all the same")
             # A secret of the profile is removed: what was good goes on.
             let_in(shop, behind, "{{ env_var('SENTINEL_NO_SUCH_VARIABLE') }}")
-            until(lambda: ("dbt_project", "error") in shop.told(), "that is told")
+            until(lambda: ("dbt_project", "error") in shop.sent(), "that is told")
             goes_on(shop, daemon)
             let_in(shop, behind, "first-of-passwords")
-            until(lambda: ("dbt_project", "error_resolved") in shop.told(), "and that it is over")
+            until(lambda: ("dbt_project", "error_resolved") in shop.sent(), "and that it is over")
             # It is changed on the server, and then in the profile.
             postgres.execute(f"alter role {keeper} password 'second-of-passwords'")
             drop_connections(postgres, keeper)
@@ -112,14 +112,14 @@ class TestDisk:
             shop.set("revenue", 0)
             until(lambda: not daemon.is_ready(), "it isn't ready")
             assert daemon.get("/healthz")[0] == 200
-            assert ("revenue", "firing") not in shop.told(), "nobody is told what isn't saved"
+            assert ("revenue", "firing") not in shop.sent(), "nobody is told what isn't saved"
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
-            until(lambda: ("revenue", "firing") in shop.told(), "it fires")
+            until(lambda: ("revenue", "firing") in shop.sent(), "it fires")
             until(daemon.is_ready, "it is ready again")
             goes_on(shop, daemon)
             assert daemon.stop() == 0
             assert not daemon.said("fault")
-            assert shop.told().count(("revenue", "firing")) == 1
+            assert shop.sent().count(("revenue", "firing")) == 1
 
 
 @contextmanager

@@ -124,10 +124,10 @@ def shop_db(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def open_project(
-    root: Path, engine: EngineChoice = "python", told: list[str] | None = None, **given: Any
+    root: Path, engine: EngineChoice = "python", sent: list[str] | None = None, **given: Any
 ) -> DbtProject:
     options = DbtOptions(project_dir=root, profiles_dir=root, engine=engine, **given)
-    notify = (told if told is not None else []).append
+    notify = (sent if sent is not None else []).append
     return DbtProject(options, notify=notify, cwd=root, introspection=introspect)
 
 

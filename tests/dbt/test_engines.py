@@ -59,8 +59,8 @@ class Shop:
         self.root = make_shop(folder)
         write(self.root, {name: f"the user's {name}" for name in USERS_FILES})
         self.before = self.files()
-        self.told: list[str] = []
-        self.project = open_project(self.root, engine, self.told, vars="{floor: 99}")
+        self.sent: list[str] = []
+        self.project = open_project(self.root, engine, self.sent, vars="{floor: 99}")
         ids = [IDS[name] for name in EXPECTED]
         self.first = self.project.compile(ids)
         answers = self.project._cache.load().answers
@@ -277,8 +277,8 @@ def test_our_tables_are_where_dbt_makes_them(tmp_path: Path) -> None:
 
 
 def test_progress_is_told(python_shop: Shop) -> None:
-    told = ["starting dbt", "parsing the dbt project", "compiling alerts"]
-    assert python_shop.told[:3] == told
+    sent = ["starting dbt", "parsing the dbt project", "compiling alerts"]
+    assert python_shop.sent[:3] == sent
 
 
 @pytest.mark.parametrize("engine", ["python", "command"])

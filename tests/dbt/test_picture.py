@@ -86,12 +86,12 @@ def test_a_picture_stays_what_it_was_until_the_next_one(shop: Path, process: Dbt
     second = ProjectSnapshot(options, process, Selection(("tag:money",)))
     assert "changed" in str(second.compile([MONEY])[MONEY].sql)
     # It doesn't parse: that is said in dbt's words, and what was good is still there.
-    good = path.read_text()
-    path.write_text(good + "{{ config(")
+    valid = path.read_text()
+    path.write_text(valid + "{{ config(")
     with pytest.raises(ProjectError, match="packaged"):
         ProjectSnapshot(options, process, Selection()).alerts()
     assert second.alerts()
-    path.write_text(good)
+    path.write_text(valid)
     assert ProjectSnapshot(options, process, Selection()).alerts()
     # Nothing of it has brought dbt into this process.
     script = (

@@ -34,7 +34,7 @@ def said(path: str) -> dict[str, set[str]]:
         if name in SAYS and isinstance(first, ast.Constant) and isinstance(first.value, str):
             fields = {each.arg for each in node.keywords if each.arg} - {"exc_info"}
             if any(each.arg is None for each in node.keywords):
-                fields |= {"alert", "instance", "channel", "told", "message_id"}
+                fields |= {"alert", "instance", "channel", "notification", "message_id"}
             events.setdefault(first.value, set()).update(fields)
     return events
 

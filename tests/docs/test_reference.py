@@ -36,7 +36,7 @@ from sentinel.config.settings import (
     WebSettings,
 )
 from sentinel.core.alert import KEYS, Definition
-from sentinel.core.definition_types import Hold
+from sentinel.core.definition_types import HoldPeriod
 from sentinel.core.duration import format_duration
 from sentinel.core.errors import ConfigError, NothingSelected, SentinelError
 from sentinel.core.evaluation import ROW_CAP
@@ -138,7 +138,7 @@ def as_written(value: Any) -> str | None:
     """A default as the reference writes it; None for what it says in words."""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, Hold):
+    if isinstance(value, HoldPeriod):
         value = value.length
     if isinstance(value, timedelta):
         return format_duration(value)

@@ -38,6 +38,6 @@ class FakeChannel:
         return Receipt(f"ref-{len(self.accepted)}")
 
     @property
-    def told(self) -> list[str]:
+    def sent(self) -> list[str]:
         """The events that were accepted, in order."""
         return [str(row.event) for message in self.accepted for row in message.notifications]

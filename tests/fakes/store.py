@@ -13,7 +13,7 @@ from sentinel.core.errors import (
     TablesMissing,
 )
 from sentinel.core.evaluation import Outcome
-from sentinel.core.history import HistoryRow
+from sentinel.core.history import HistoryRow, current_reasons
 from sentinel.core.notification import Notification, Status
 from sentinel.core.silence import Silence
 from sentinel.core.state import Health, Phase, State
@@ -25,8 +25,8 @@ from sentinel.ports import (
     HistoryQuery,
     Lease,
     Outbox,
-    Pruned,
-    Recorded,
+    PrunedRows,
+    RecordedSlot,
     Snapshot,
     Store,
 )
@@ -58,7 +58,7 @@ class MemoryStore:
     missing: bool = False
     commits: int = 0
     marks: list[tuple[str, Attempt]] = field(default_factory=list)
-    linger: timedelta = timedelta(0)
+    mark_delay: timedelta = timedelta(0)
     lease_ttl: timedelta = timedelta(seconds=30)
 
     def check(self, *, writing: bool = False) -> None:
@@ -123,10 +123,10 @@ class MemoryStore:
         self.commits += 1
         return decision.result
 
-    def _recorded(self, slots: Mapping[str, datetime]) -> dict[str, Recorded]:
+    def _recorded(self, slots: Mapping[str, datetime]) -> dict[str, RecordedSlot]:
         rows = sorted(self.tables.history.values(), key=lambda row: row.attempt)
         return {
-            row.alert_id: Recorded(row.attempt, row.outcome)
+            row.alert_id: RecordedSlot(row.attempt, row.outcome)
             for row in rows
             if row.project == self.project
             and (row.kind, row.instance) == ("evaluation", "")
@@ -152,10 +152,10 @@ class MemoryStore:
                 raise StateConflict("another writer was first")
             to_json([row.context, row.events, row.reasons])
             history[row.evaluation_id] = row
-        for told in batch.notifications:
-            if told.notification_id in outbox:
+        for sent in batch.notifications:
+            if sent.notification_id in outbox:
                 raise StateConflict("another writer was first")
-            outbox[told.notification_id] = told
+            outbox[sent.notification_id] = sent
         for key in batch.superseded:
             if key not in outbox or outbox[key].status not in (Status.PENDING, Status.DEAD):
                 raise StateConflict("it is just being sent")
@@ -190,7 +190,7 @@ class MemoryStore:
         ]
         found.sort(key=lambda row: (row.alert, row.instance))
         found.sort(key=lambda row: (row.recorded_at, row.as_of), reverse=True)
-        return found[: query.limit]
+        return [current_reasons(row) for row in found[: query.limit]]
 
     def notifications(
         self, statuses: Iterable[Status], limit: int = 1_000
@@ -316,7 +316,7 @@ class MemoryStore:
             self.tables.silences[each.silence_id] = replace(each, ended_at=now, ended_by=by)
         return frozenset(each.silence_id for each in mine)
 
-    def lead(self, name: str, holder: str, ttl: timedelta) -> Lease | None:
+    def acquire_lease(self, name: str, holder: str, ttl: timedelta) -> Lease | None:
         now, found = self.now(), self.tables.leases.get(name)
         if found is None:
             taken = Lease(name, holder, 1, now, now + ttl)
@@ -329,7 +329,7 @@ class MemoryStore:
         self.tables.leases[name] = taken
         return taken
 
-    def give_up(self, lease: Lease) -> None:
+    def release_lease(self, lease: Lease) -> None:
         found = self.tables.leases.get(lease.lease)
         if found and (found.holder, found.token) == (lease.holder, lease.token):
             self.tables.leases[lease.lease] = replace(found, expires_at=self.now())
@@ -337,7 +337,7 @@ class MemoryStore:
     def lease(self, name: str) -> Lease | None:
         return self.tables.leases.get(name)
 
-    def prune(self, before: datetime) -> Pruned:
+    def prune(self, before: datetime) -> PrunedRows:
         states = self.snapshot().states
         going = {each.episode_id for each in states} | {each.health_episode_id for each in states}
         going -= {None}
@@ -350,7 +350,7 @@ class MemoryStore:
             and row.episode_id not in going
             and row.recorded_at < (failing.get(row.alert_id) or before)
         ]
-        told = [
+        sent = [
             key
             for key, row in tables.notifications.items()
             if row.created_at < before and row.status.finished and row.episode_id not in going
@@ -363,14 +363,14 @@ class MemoryStore:
         counts = []
         for rows, keys in (
             (tables.history, history),
-            (tables.notifications, told),
+            (tables.notifications, sent),
             (tables.silences, silences),
         ):
             mine = [key for key in keys if rows[key].project == self.project]
             for key in mine:
                 del rows[key]
             counts.append(len(mine))
-        return Pruned(*counts)
+        return PrunedRows(*counts)
 
     def _outbox(self) -> list[Notification]:
         return [row for row in self.tables.notifications.values() if row.project == self.project]

@@ -35,14 +35,14 @@ def source(name: str, block: Mapping[str, Any] | None = None, **others: Any) -> 
 def alerts_of(*sources: AlertSource, channels: Iterable[str] = ("log",)) -> Alerts:
     """Judged definitions; those that name no channel tell all of `channels`."""
     known = tuple(channels)
-    good, broken = parse_definitions(
+    valid, broken = parse_definitions(
         sources,
         DefinitionContext(
             defaults={"channels": list(known)},
             routing=Routing(dict.fromkeys(known, Traits(groups=False))),
         ),
     )
-    return Alerts(tuple(good), tuple(broken))
+    return Alerts(tuple(valid), tuple(broken))
 
 
 def state(alert: str = "revenue", instance: str = "", **others: Any) -> State:

@@ -13,14 +13,14 @@ from sentinel.core.errors import (
     QueryError,
     WarehouseError,
 )
-from sentinel.core.evaluation import Excerpt, Result
+from sentinel.core.evaluation import Excerpt, QueryResult
 from sentinel.ports import (
-    Described,
     Query,
+    QueryDescription,
     Session,
 )
 
-Answer = Result | Exception | Callable[[], Result]
+Answer = QueryResult | Exception | Callable[[], QueryResult]
 
 
 @dataclass
@@ -56,14 +56,14 @@ class FakeWarehouse:
     def is_open(self) -> bool:
         return self.sessions > 0
 
-    def instant(self, moment: datetime) -> str:
+    def timestamp_literal(self, moment: datetime) -> str:
         return f"at('{moment:%Y-%m-%d %H:%M}')"
 
-    def describe(self, query: Query) -> Described:
+    def describe(self, query: Query) -> QueryDescription:
         answer = self._answer("describe", query)
-        return Described(answer.columns, answer.bytes_billed)
+        return QueryDescription(answer.columns, answer.bytes_billed)
 
-    def fetch(self, query: Query, limit: int, excerpt: Excerpt | None = None) -> Result:
+    def fetch(self, query: Query, limit: int, excerpt: Excerpt | None = None) -> QueryResult:
         return self._answer("fetch", query)
 
     def count(
@@ -72,7 +72,7 @@ class FakeWarehouse:
         dimensions: Sequence[str],
         limit: int,
         excerpt: Excerpt | None = None,
-    ) -> Result:
+    ) -> QueryResult:
         return self._answer("count", query)
 
     def sample(
@@ -81,13 +81,13 @@ class FakeWarehouse:
         dimensions: Sequence[str],
         size: int,
         excerpt: Excerpt | None = None,
-    ) -> Result:
+    ) -> QueryResult:
         return self._answer("sample", query)
 
     def asked_for(self, method: str) -> list[str]:
         return [sql for how, sql in self.asked if how == method]
 
-    def _answer(self, method: str, query: Query) -> Result:
+    def _answer(self, method: str, query: Query) -> QueryResult:
         assert self.is_open, "a query on a closed session"
         sql = query.sql
         with self._lock:
@@ -108,14 +108,14 @@ class FakeWarehouse:
                 self._running -= 1
 
 
-def status(word: str, **columns: Any) -> Result:
+def status(word: str, **columns: Any) -> QueryResult:
     """The one row of a status query."""
-    return Result(("status", *columns), ((word, *columns.values()),))
+    return QueryResult(("status", *columns), ((word, *columns.values()),))
 
 
-def counted(number: int) -> Result:
+def counted(number: int) -> QueryResult:
     """The answer to a count without dimensions."""
-    return Result(("failures",), ((number,),))
+    return QueryResult(("failures",), ((number,),))
 
 
 def refused(words: str) -> QueryError:

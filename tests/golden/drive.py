@@ -16,7 +16,7 @@ import pytest
 
 from sentinel.app.acknowledge import Acknowledgement, acknowledge_alerts
 from sentinel.app.alerts import Alerts, select_alerts
-from sentinel.app.batch import BatchOptions, Evaluated
+from sentinel.app.batch import BatchOptions, EvaluatedBatch
 from sentinel.app.delivery.delivery import Delivery
 from sentinel.app.documents import run_document
 from sentinel.app.evaluate import Evaluation
@@ -27,7 +27,7 @@ from sentinel.app.slots import at_slot, due_now
 from sentinel.app.timed_planning import TimedPlanning
 from sentinel.core.alert import DefinitionContext
 from sentinel.core.errors import DeliveryError, QueryError, SentinelError
-from sentinel.core.evaluation import Result
+from sentinel.core.evaluation import QueryResult
 from sentinel.core.notification import Status
 from sentinel.core.project import AlertSource, Selection
 from sentinel.core.routing import Routing, Traits
@@ -111,19 +111,19 @@ class Story:
         )
         return self._evaluated(evaluation(alerts, BatchOptions(1, **options)), options)
 
-    def _evaluated(self, evaluated: Evaluated, options: Mapping[str, Any]) -> Any:
+    def _evaluated(self, evaluated: EvaluatedBatch, options: Mapping[str, Any]) -> Any:
         delivered = (
             self.delivery(evaluated.messages, timedelta(), evaluated.claimed)
             if (options.get("holder"))
             else self.delivery((), timedelta())
         )
-        told = report(evaluated, delivered, 0.0, dry_run=bool(options.get("dry_run")))
-        document = run_document(told)
+        sent = report(evaluated, delivered, 0.0, dry_run=bool(options.get("dry_run")))
+        document = run_document(sent)
         for each in document["results"]:
             each["duration_ms"] = each["duration_ms"] is not None
         return {
             "document": document,
-            "exit": told.exit_code(None),
+            "exit": sent.exit_code(None),
             "before": evaluated.recorded_before,
         }
 
@@ -169,7 +169,7 @@ class Story:
         return [row.channel for row in rows]
 
     def lead(self, holder: str) -> Any:
-        lease = self.store.lead("daemon", holder, MINUTE)
+        lease = self.store.acquire_lease("daemon", holder, MINUTE)
         if holder == HOLDER and lease is not None:
             self.lease = lease
         return lease and lease.token
@@ -183,7 +183,7 @@ class Story:
 
         self.store.rival = rival
 
-    def answer(self, name: str, answer: Result | str) -> None:
+    def answer(self, name: str, answer: QueryResult | str) -> None:
         refused = QueryError(answer) if isinstance(answer, str) else answer
         self.warehouse.answers["select " + name] = refused
 
@@ -255,7 +255,7 @@ class Story:
             return found
         return replace(
             found,
-            good=tuple(each for each in found.good if each.name in names),
+            valid=tuple(each for each in found.valid if each.name in names),
             broken=tuple(each for each in found.broken if each.name in names),
         )
 

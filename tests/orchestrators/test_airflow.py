@@ -90,9 +90,9 @@ def test_each_interval_is_recorded_once_whatever_is_run_again(
     assert alerts == {"by_region", "example_alert", "negative", "revenue"} & alerts
     assert {"by_region", "negative", "revenue"} <= alerts
     assert [row[2:] for row in history(acme)] == [(1, 1)] * 2 * len(alerts)
-    told = [(each["alert"], each["instance"], each["event"]) for each in acme.told()]
-    assert len(told) == len(set(told))
-    assert ("revenue", "", "firing") in told
+    sent = [(each["alert"], each["instance"], each["event"]) for each in acme.sent()]
+    assert len(sent) == len(set(sent))
+    assert ("revenue", "", "firing") in sent
 
 
 def test_a_task_that_died_after_it_had_recorded_is_retried_and_changes_nothing(
@@ -110,7 +110,7 @@ def test_a_task_that_died_after_it_had_recorded_is_retried_and_changes_nothing(
     assert run["alerts_1_of_2"] == ["success", 2]
     assert run["alerts_2_of_2"][0] == "success"
     assert {row[2:] for row in history(acme)} == {(1, 1)}
-    assert [each["alert"] for each in acme.told()].count("revenue") == 1
+    assert [each["alert"] for each in acme.sent()].count("revenue") == 1
 
 
 def test_a_slot_that_ended_in_an_error_is_tried_again_by_the_retry(

@@ -126,7 +126,10 @@ def test_a_check_passes_or_fails_as_its_alert_does(shop: Project) -> None:
 
 def test_what_could_not_be_evaluated_fails_as_an_error_and_says_why(shop: Project) -> None:
     lost = evaluations(check(shop, "lost"))["lost"]
-    assert (lost.passed, lost.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    assert (lost.passed, lost.severity) == (
+        False,
+        dg.AssetCheckSeverity.ERROR,
+    )
     assert "nope" in lost.description
     assert lost.metadata["outcome"].value == "error"
 
@@ -174,7 +177,7 @@ def test_a_schedules_time_is_the_slot_and_a_retry_changes_nothing(shop: Project)
             "revenue": True,
         }
     assert history(shop) == [("low", "08:00", 1, "alert"), ("revenue", "08:00", 1, "ok")]
-    assert [told["alert"] for told in shop.told()] == ["low"]
+    assert [sent["alert"] for sent in shop.sent()] == ["low"]
 
 
 def test_the_end_of_a_time_partition_is_the_slot(shop: Project) -> None:

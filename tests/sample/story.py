@@ -27,7 +27,7 @@ OF_A_RUN = {
 class Story:
     """What came of it: documents without what differs from run to run, with rounded numbers.
 
-    `told` are the events and alerts that the channel `log` was sent.
+    `sent` are the events and alerts that the channel `log` was sent.
     """
 
     first: dict[str, Any]
@@ -35,7 +35,7 @@ class Story:
     third: dict[str, Any]
     status: dict[str, Any]
     history: dict[str, Any]
-    told: list[tuple[str, str]]
+    sent: list[tuple[str, str]]
 
 
 def play(shop: BuiltShop, demo: ModuleType) -> Story:
@@ -48,7 +48,7 @@ def play(shop: BuiltShop, demo: ModuleType) -> Story:
     third = evaluate(shop, demo, 3)
     status = sentinel(shop, demo, "status", exits=0)
     history = sentinel(shop, demo, "history", "--limit", "1000", exits=0)
-    return Story(first, second, third, status, history, told(shop))
+    return Story(first, second, third, status, history, sent(shop))
 
 
 def evaluate(shop: BuiltShop, demo: ModuleType, second: int) -> Any:
@@ -91,7 +91,7 @@ def chosen(shop: BuiltShop) -> tuple[list[str], dict[str, str]]:
     }
 
 
-def told(shop: BuiltShop) -> list[tuple[str, str]]:
+def sent(shop: BuiltShop) -> list[tuple[str, str]]:
     path = shop.path / "target/notifications.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines()
     return sorted((line["event"], line["alert"]) for line in map(json.loads, lines))

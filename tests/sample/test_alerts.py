@@ -152,9 +152,9 @@ def test_every_definition_is_good(shop: BuiltShop, sample: Path) -> None:
         )
         for name, meta in shop.meta.items()
     ]
-    good, broken = parse_definitions(sources, around)
+    valid, broken = parse_definitions(sources, around)
     assert broken == []
-    recorded = {alert.name for alert in good if alert.channels == ("console", "log")}
+    recorded = {alert.name for alert in valid if alert.channels == ("console", "log")}
     assert recorded == {
         "orphan_payments",
         "payments_match_orders",

@@ -46,10 +46,10 @@ def test_each_look_at_the_log_is_at_what_is_new(demo: ModuleType, tmp_path: Path
     ],
 )
 def test_telling_nothing_twice_something_else_or_more_fails(
-    demo: ModuleType, tmp_path: Path, told: list[tuple[str, str]], problem: str
+    demo: ModuleType, tmp_path: Path, sent: list[tuple[str, str]], problem: str
 ) -> None:
     path = tmp_path / "log.jsonl"
-    write_log(path, *told)
+    write_log(path, *sent)
     with pytest.raises(demo.NotAsPromisedError, match=problem):
         demo.check_told(demo.NotificationLog(path), ("firing", "a"))
 

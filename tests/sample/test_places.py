@@ -131,7 +131,7 @@ def test_the_shop_is_the_same_on_every_warehouse(
     }
     assert not any(each["events"] for each in instances(story.second).values())
     assert instances(story.third)["revenue_drop", ""]["events"] == ["resolved"]
-    assert story.told == [
+    assert story.sent == [
         ("firing", "orphan_payments"),
         ("firing", "revenue_drop"),
         ("resolved", "revenue_drop"),

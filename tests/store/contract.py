@@ -20,7 +20,16 @@ from sentinel.core.notification import Notification, Status
 from sentinel.core.severity import Severity
 from sentinel.core.silence import Silence
 from sentinel.core.state import Event, Health, Phase, State
-from sentinel.ports import Attempt, Batch, Decision, HistoryQuery, Outbox, Pruned, Snapshot, Store
+from sentinel.ports import (
+    Attempt,
+    Batch,
+    Decision,
+    HistoryQuery,
+    Outbox,
+    PrunedRows,
+    Snapshot,
+    Store,
+)
 from tests.fakes import mark, notification, state, write
 
 Row = TypeVar("Row", State, HistoryRow, Notification, Silence)
@@ -124,7 +133,7 @@ FULL_HISTORY = history_row(
     message=ODD,
     context={ODD: [ODD, None, 1.5, 2**70, {"b": False}]},
     events=["firing", ODD],
-    reasons=[{"channel": ODD, "event": "firing", "told": True, "reason": "first_firing"}],
+    reasons=[{"channel": ODD, "event": "firing", "notified": True, "reason": "first_firing"}],
     episode_id="episode",
     incident_id="incident",
     error=ODD,
@@ -224,6 +233,21 @@ class StoreContract:
     def test_every_field_of_a_history_row_comes_back(self, store: Store) -> None:
         write(store, Batch(history=(FULL_HISTORY,)))
         assert list(store.history(HistoryQuery())) == [self.kept(FULL_HISTORY)]
+
+    def test_reasons_of_earlier_versions_come_back_by_their_present_names(
+        self, store: Store
+    ) -> None:
+        old = {"channel": "ops", "event": "firing", "told": False, "reason": "already_told"}
+        write(store, Batch(history=(history_row("old", reasons=[old]),)))
+        [row] = store.history(HistoryQuery())
+        assert row.reasons == [
+            {
+                "channel": "ops",
+                "event": "firing",
+                "notified": False,
+                "reason": "already_notified",
+            }
+        ]
 
     def test_a_history_row_with_nothing_but_its_keys_comes_back(self, store: Store) -> None:
         write(store, Batch(history=(history_row("bare"),)))
@@ -485,13 +509,13 @@ class StoreContract:
         assert sorted(found) == ["event", "first", "moved"]
 
     def test_filters_of_history_hold_together(self, store: Store) -> None:
-        good: dict[str, Any] = {"outcome": Outcome.ALERT, "events": ["firing"]}
+        valid: dict[str, Any] = {"outcome": Outcome.ALERT, "events": ["firing"]}
         rows = (
-            history_row("this", **good),
-            history_row("late", **good | {"recorded_at": MOMENT - MINUTE}),
-            history_row("other", **good | {"alert_id": "model.shop.stock"}),
-            history_row("error", **good | {"outcome": Outcome.ERROR}),
-            history_row("quiet", **good | {"events": []}),
+            history_row("this", **valid),
+            history_row("late", **valid | {"recorded_at": MOMENT - MINUTE}),
+            history_row("other", **valid | {"alert_id": "model.shop.stock"}),
+            history_row("error", **valid | {"outcome": Outcome.ERROR}),
+            history_row("quiet", **valid | {"events": []}),
         )
         write(store, Batch(history=rows))
         query = HistoryQuery(
@@ -765,7 +789,11 @@ class StoreContract:
     def test_of_messages_marked_together_those_whose_claim_was_lost_are_left(
         self, store: Store, wait: Callable[[timedelta], None]
     ) -> None:
-        lost, kept, gone = _due(store, "lost"), _due(store, "kept"), "no such message"
+        lost, kept, gone = (
+            _due(store, "lost"),
+            _due(store, "kept"),
+            "no such message",
+        )
         write(store, Batch(notifications=(lost, kept)))
         store.claim("me", timedelta(milliseconds=20), 10)
         wait(timedelta(milliseconds=50))
@@ -907,11 +935,11 @@ class StoreContract:
     def test_what_is_handed_on_is_there_with_the_mark_and_once(self, store: Store) -> None:
         dead = _due(store)
         write(store, Batch(notifications=(dead,)))
-        told = _due(store, "e", "mail", event=Event.FIRING)
-        gone = Attempt(Status.DEAD, error="no such hook", handed_on=(told,))
+        sent = _due(store, "e", "mail", event=Event.FIRING)
+        gone = Attempt(Status.DEAD, error="no such hook", handed_on=(sent,))
         assert mark(store, store.claim("me", MINUTE, 9), gone)
         assert [row.notification_id for row in store.notifications([Status.PENDING])] == [
-            told.notification_id
+            sent.notification_id
         ]
         write(store, Batch(revived=(dead.notification_id,)))
         again = store.claim("me", MINUTE, 9, [dead.message_id])
@@ -1018,11 +1046,11 @@ class StoreContract:
     def test_a_free_lease_is_taken_and_kept_by_its_holder(
         self, store: Store, wait: Callable[[timedelta], None]
     ) -> None:
-        first = store.lead("daemon", "me", HOUR)
+        first = store.acquire_lease("daemon", "me", HOUR)
         assert first is not None and (first.holder, first.token) == ("me", 1)
         assert first.expires_at is not None and first.expires_at > store.now() + HOUR / 2
         wait(timedelta(milliseconds=10))
-        again = store.lead("daemon", "me", HOUR)
+        again = store.acquire_lease("daemon", "me", HOUR)
         assert again is not None and again.expires_at is not None
         assert (again.token, again.acquired_at) == (1, first.acquired_at)
         assert again.expires_at > first.expires_at
@@ -1031,25 +1059,27 @@ class StoreContract:
     def test_a_lease_of_another_one_is_left_to_it_until_it_has_run_out(
         self, store: Store, wait: Callable[[timedelta], None]
     ) -> None:
-        assert store.lead("daemon", "me", HOUR)
-        assert store.lead("other", "you", HOUR), "another lease is another matter"
-        assert store.lead("daemon", "you", HOUR) is None
-        assert store.lead("daemon", "me", timedelta(milliseconds=1))
+        assert store.acquire_lease("daemon", "me", HOUR)
+        assert store.acquire_lease("other", "you", HOUR), "another lease is another matter"
+        assert store.acquire_lease("daemon", "you", HOUR) is None
+        assert store.acquire_lease("daemon", "me", timedelta(milliseconds=1))
         wait(timedelta(milliseconds=20))
-        taken = store.lead("daemon", "you", HOUR)
+        taken = store.acquire_lease("daemon", "you", HOUR)
         assert taken is not None and (taken.holder, taken.token) == ("you", 2)
-        assert store.lead("daemon", "me", HOUR) is None
+        assert store.acquire_lease("daemon", "me", HOUR) is None
 
     def test_a_lease_that_is_given_up_is_free_at_once_and_gets_a_new_token(
         self, store: Store
     ) -> None:
-        mine = store.lead("daemon", "me", HOUR)
+        mine = store.acquire_lease("daemon", "me", HOUR)
         assert mine is not None
-        store.give_up(mine)
-        yours = store.lead("daemon", "you", HOUR)
+        store.release_lease(mine)
+        yours = store.acquire_lease("daemon", "you", HOUR)
         assert yours is not None and yours.token == 2
-        store.give_up(mine)
-        assert store.lead("daemon", "me", HOUR) is None, "what is no longer held is not given up"
+        store.release_lease(mine)
+        assert store.acquire_lease("daemon", "me", HOUR) is None, (
+            "what is no longer held is not given up"
+        )
 
     def test_of_two_who_want_a_lease_at_the_same_time_one_gets_it(
         self, make_store: MakeStore
@@ -1057,16 +1087,16 @@ class StoreContract:
         stores = [make_store(), make_store()]
         barrier = threading.Barrier(2)
 
-        def lead(store: Store, holder: str) -> bool:
+        def acquire_lease(store: Store, holder: str) -> bool:
             barrier.wait(timeout=10)
-            return store.lead("daemon", holder, HOUR) is not None
+            return store.acquire_lease("daemon", holder, HOUR) is not None
 
         with ThreadPoolExecutor(2) as pool:
-            got = list(pool.map(lead, stores, ("me", "you")))
+            got = list(pool.map(acquire_lease, stores, ("me", "you")))
         assert sorted(got) == [False, True]
 
     def test_a_batch_is_written_under_a_lease_that_holds_and_keeps_it(self, store: Store) -> None:
-        lease = store.lead("daemon", "me", MINUTE)
+        lease = store.acquire_lease("daemon", "me", MINUTE)
         assert lease is not None and lease.expires_at is not None
         longer = replace(lease, expires_at=lease.expires_at + HOUR)
         write(store, Batch(states=(state("revenue"),), lease=longer))
@@ -1074,10 +1104,10 @@ class StoreContract:
         assert [each.alert for each in _states(store)] == ["revenue"]
 
     def test_under_a_lease_that_was_lost_nothing_is_written(self, store: Store) -> None:
-        mine = store.lead("daemon", "me", HOUR)
+        mine = store.acquire_lease("daemon", "me", HOUR)
         assert mine is not None
-        store.give_up(mine)
-        yours = store.lead("daemon", "you", HOUR)
+        store.release_lease(mine)
+        yours = store.acquire_lease("daemon", "you", HOUR)
         with pytest.raises(LeaseLost):
             write(store, Batch(states=(state("revenue"),), lease=mine))
         assert _everything(store) == ([], [], [])
@@ -1154,30 +1184,30 @@ class StoreContract:
 
     def test_pruning_deletes_what_is_older_and_counts_it(self, store: Store) -> None:
         rows = tuple(history_row(f"{n}", recorded_at=MOMENT + n * MINUTE) for n in range(4))
-        told = tuple(
+        sent = tuple(
             notification(f"{n}", at=MOMENT + n * MINUTE, status=Status.SENT) for n in range(4)
         )
-        write(store, Batch(history=rows, notifications=told))
+        write(store, Batch(history=rows, notifications=sent))
         for n in range(4):
             store.add_silence(silence(f"{n}", ends_at=MOMENT + n * MINUTE))
-        assert store.prune(MOMENT + MINUTE) == Pruned(1, 1, 1)
+        assert store.prune(MOMENT + MINUTE) == PrunedRows(1, 1, 1)
         assert sorted(_found(store, HistoryQuery())) == ["1", "2", "3"]
         assert [row.episode_id for row in store.notifications(Status)] == ["1", "2", "3"]
         assert _silenced(store) == ["1", "2", "3"]
-        assert store.prune(MOMENT + DAY) == Pruned(3, 3, 3)
+        assert store.prune(MOMENT + DAY) == PrunedRows(3, 3, 3)
         assert (_everything(store), _silenced(store)) == (([], [], []), [])
-        assert store.prune(MOMENT + DAY) == Pruned(0, 0, 0)
+        assert store.prune(MOMENT + DAY) == PrunedRows(0, 0, 0)
 
     def test_pruning_leaves_state_alone(self, store: Store) -> None:
         _set(store, state(updated_at=MOMENT))
-        assert store.prune(MOMENT + DAY) == Pruned(0, 0, 0)
+        assert store.prune(MOMENT + DAY) == PrunedRows(0, 0, 0)
         assert len(_states(store)) == 1
 
     def test_pruning_keeps_what_is_not_sent_yet(self, store: Store) -> None:
         rows = tuple(notification(str(each), at=MOMENT, status=each) for each in Status)
         write(store, Batch(notifications=rows))
         finished = len([each for each in Status if each.finished])
-        assert store.prune(MOMENT + DAY) == Pruned(0, finished, 0)
+        assert store.prune(MOMENT + DAY) == PrunedRows(0, finished, 0)
         assert {row.status for row in store.notifications(Status)} == {
             Status.PENDING,
             Status.CLAIMED,
@@ -1186,7 +1216,7 @@ class StoreContract:
     def test_pruning_keeps_a_silence_that_is_not_over_however_old(self, store: Store) -> None:
         store.add_silence(silence("lasting", ends_at=MOMENT + 2 * DAY))
         store.add_silence(silence("ended", ends_at=MOMENT + 2 * DAY, ended_at=MOMENT))
-        assert store.prune(MOMENT + DAY) == Pruned(0, 0, 1)
+        assert store.prune(MOMENT + DAY) == PrunedRows(0, 0, 1)
         assert _silenced(store) == ["lasting"]
 
     def test_pruning_keeps_history_and_ledger_of_open_episodes(self, store: Store) -> None:
@@ -1200,9 +1230,9 @@ class StoreContract:
         rows = tuple(
             history_row(str(each), episode_id=each, alert_id="model.shop.d") for each in episodes
         )
-        told = tuple(notification(each, at=MOMENT, status=Status.SENT) for each in episodes if each)
-        write(store, Batch(states=states, history=rows, notifications=told))
-        assert store.prune(MOMENT + DAY) == Pruned(2, 1, 0)
+        sent = tuple(notification(each, at=MOMENT, status=Status.SENT) for each in episodes if each)
+        write(store, Batch(states=states, history=rows, notifications=sent))
+        assert store.prune(MOMENT + DAY) == PrunedRows(2, 1, 0)
         assert sorted(_found(store, HistoryQuery())) == ["health", "of an instance", "open"]
         left = {row.episode_id for row in store.notifications(Status)}
         assert left == {"health", "of an instance", "open"}
@@ -1219,7 +1249,7 @@ class StoreContract:
             )
         )
         write(store, Batch(states=(failing, state("stock")), history=rows))
-        assert store.prune(MOMENT + DAY) == Pruned(2, 0, 0)
+        assert store.prune(MOMENT + DAY) == PrunedRows(2, 0, 0)
         assert sorted(_found(store, HistoryQuery())) == ["first error", "next error"]
 
     def test_pruning_leaves_other_projects_alone(self, make_store: MakeStore) -> None:
@@ -1244,10 +1274,10 @@ class StoreContract:
                 ),
             )
             store.add_silence(silence(name, project=name))
-        assert shop.prune(MOMENT + 2 * DAY) == Pruned(1, 1, 1)
+        assert shop.prune(MOMENT + 2 * DAY) == PrunedRows(1, 1, 1)
         assert [len(part) for part in _everything(bank)] == [1, 1, 1]
         assert _silenced(bank) == ["bank"]
-        assert bank.prune(MOMENT + 2 * DAY) == Pruned(0, 0, 1)
+        assert bank.prune(MOMENT + 2 * DAY) == PrunedRows(0, 0, 1)
 
 
 def _due(

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from sentinel.core.errors import QueryError, StoreError, StoreLost, TablesMissing, TablesOutdated
 from sentinel.core.notification import Status
-from sentinel.ports import Attempt, Batch, Decision, HistoryQuery, Pruned, Query, Snapshot
+from sentinel.ports import Attempt, Batch, Decision, HistoryQuery, PrunedRows, Query, Snapshot
 from sentinel.store.database import StoreDatabase
 from sentinel.store.postgres import PostgresDialect
 from sentinel.store.sql import SqlStore
@@ -396,15 +396,15 @@ def test_the_page_s_writer_can_do_all_that_a_store_does_and_nothing_else(granted
     relations = relations_of(granted.place.dbname, models, "analytics_sentinel")
     store = open_store(granted.writer, relations, "shop", PostgresDialect())
     store.check()
-    told = notification(at=store.now() - MINUTE)
-    write(store, Batch((state(),), (history_row("a"),), (told,)))
+    sent = notification(at=store.now() - MINUTE)
+    write(store, Batch((state(),), (history_row("a"),), (sent,)))
     [kept] = store.snapshot().states
     write(store, Batch((replace(kept, held_s=1),)))
     assert mark(store, store.claim("me", MINUTE, 10), Attempt(Status.SENT))
     store.add_silence(silence("s", ends_at=store.now() + MINUTE))
     assert store.end_silences(["s"], "me") == {"s"}
     assert len(store.history(HistoryQuery())) == len(store.notifications(Status)) == 1
-    assert store.prune(store.now() + MINUTE) == Pruned(1, 1, 1)
+    assert store.prune(store.now() + MINUTE) == PrunedRows(1, 1, 1)
     written_by(granted.writer, "update analytics_sentinel.sentinel_leases set token = 1")
     for sql in (*FORBIDDEN, "select * from analytics.orders"):
         with pytest.raises(DBAPIError, match=r"permission denied|must be owner"):

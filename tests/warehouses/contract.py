@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sentinel.core.errors import QueryError
-from sentinel.core.evaluation import Result
+from sentinel.core.evaluation import QueryResult
 from sentinel.ports import Query, Session, Warehouse
 
 LONG = timedelta(minutes=1)
@@ -48,7 +48,7 @@ class Watched(ABC):
         return value
 
 
-def unbilled(result: Result) -> Result:
+def unbilled(result: QueryResult) -> QueryResult:
     """The result without its price."""
     return replace(result, bytes_billed=None)
 
@@ -86,7 +86,7 @@ class QueryContract:
 
     def test_fetch_gives_all_rows_when_they_are_within_the_limit(self, session: Session) -> None:
         found = unbilled(session.fetch(Query("select id, amount from orders order by id", LONG), 4))
-        assert found == Result(("id", "amount"), ((1, 40), (2, 70), (3, 90), (4, 5)))
+        assert found == QueryResult(("id", "amount"), ((1, 40), (2, 70), (3, 90), (4, 5)))
 
     def test_fetch_cuts_at_the_limit_and_says_so(self, session: Session) -> None:
         found = session.fetch(Query("select id from orders order by id", LONG), 3)
@@ -94,11 +94,11 @@ class QueryContract:
 
     def test_fetch_keeps_the_columns_of_an_empty_result(self, session: Session) -> None:
         found = unbilled(session.fetch(Query("select id, amount from orders where 1 = 0", LONG), 3))
-        assert found == Result(("id", "amount"), ())
+        assert found == QueryResult(("id", "amount"), ())
 
     def test_fetch_keeps_columns_of_the_same_name_apart(self, session: Session) -> None:
         found = unbilled(session.fetch(Query("select 1 as a, 2 as a", LONG), 3))
-        assert found == Result(("a", "a"), ((1, 2),))
+        assert found == QueryResult(("a", "a"), ((1, 2),))
 
     def test_null_is_none(self, session: Session) -> None:
         found = session.fetch(Query("select region from orders where id = 4", LONG), 3)
@@ -125,7 +125,7 @@ class QueryContract:
         ],
     )
     def test_one_select_runs_however_it_is_dressed(self, session: Session, sql: str) -> None:
-        assert unbilled(session.fetch(Query(sql, LONG), 3)) == Result(("n",), ((7,),))
+        assert unbilled(session.fetch(Query(sql, LONG), 3)) == QueryResult(("n",), ((7,),))
         assert session.describe(Query(sql, LONG)).columns == ("n",)
         assert session.count(Query(sql, LONG), [], 3).rows == ((1,),)
         assert session.sample(Query(sql, LONG), [], 3).rows == ((7,),)
@@ -294,7 +294,7 @@ class QueryContract:
     def test_an_instant_comes_back_as_it_was(
         self, watched: Watched, session: Session, moment: datetime
     ) -> None:
-        sql = f"select {watched.warehouse.instant(moment)} as t"
+        sql = f"select {watched.warehouse.timestamp_literal(moment)} as t"
         found = watched.moment(session.fetch(Query(sql, LONG), 3).rows[0][0])
         assert (found if found.tzinfo else found.replace(tzinfo=UTC)) == moment
 

@@ -213,8 +213,8 @@ def test_a_wrong_password_is_a_warehouse_error_without_it(open_with: Open) -> No
         WarehouseError, match=r"shop\.outputs\.dev: .*password auth.*failed"
     ) as error:
         warehouse.open().__enter__()
-    told = f"{error.value!r} {error.value.hint} {error.value.__cause__!r}"
-    assert "s3cr3t" not in told
+    sent = f"{error.value!r} {error.value.hint} {error.value.__cause__!r}"
+    assert "s3cr3t" not in sent
     assert not isinstance(error.value, QueryError)
     assert error.value.hint == "`dbt debug` tries the same"
 
@@ -407,10 +407,10 @@ def test_a_server_that_is_met_by_the_first_query_only_is_met_when_opened(
 )
 def test_an_instant_is_a_timestamp_without_zone_in_each_sql(kind: str, timestamp: str) -> None:
     moment = datetime(2026, 1, 2, 5, 4, 5, 678901, timezone(timedelta(hours=2)))
-    instant = AdapterWarehouse(kind, lambda: None).instant(moment)
-    assert instant == f"CAST('2026-01-02 03:04:05.678901' AS {timestamp})"
+    timestamp_literal = AdapterWarehouse(kind, lambda: None).timestamp_literal(moment)
+    assert timestamp_literal == f"CAST('2026-01-02 03:04:05.678901' AS {timestamp})"
     if kind != "unheard_of":
-        tree = sqlglot.parse_one(f"select {instant} as t", dialect=kind)
+        tree = sqlglot.parse_one(f"select {timestamp_literal} as t", dialect=kind)
         cast = tree.find(exp.Cast)
         assert cast is not None
         assert cast.to.this in (exp.DataType.Type.TIMESTAMPNTZ, exp.DataType.Type.TIMESTAMP)
@@ -528,7 +528,7 @@ def test_an_alert_runs_there_and_its_state_is_in_the_target_of_the_store(acme: P
     )
     rows = acme.query("select alert, phase from sentinel_state")
     assert rows == [("revenue", "firing")]
-    assert [told["event"] for told in acme.told()] == ["firing"]
+    assert [sent["event"] for sent in acme.sent()] == ["firing"]
     assert acme.sentinel("doctor").code == 0
 
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sentinel.core.errors import ConfigError, QueryError, WarehouseError
-from sentinel.core.evaluation import Result
+from sentinel.core.evaluation import QueryResult
 from sentinel.ports import Query
 from sentinel.warehouses.bigquery import BigQuery
 from sentinel.warehouses.contract import WarehouseContext
@@ -45,7 +45,7 @@ def bigquery(stub: Stub, folder: Path = Path("/"), **keys: Any) -> BigQuery:
     return BigQuery(profile | keys, WarehouseContext(folder))
 
 
-def fetch(warehouse: BigQuery, query: Query | None = None, limit: int = 3) -> Result:
+def fetch(warehouse: BigQuery, query: Query | None = None, limit: int = 3) -> QueryResult:
     with warehouse.open() as session:
         return session.fetch(query or Query("select n from t", LONG, labels=LABELS), limit)
 
@@ -150,7 +150,7 @@ def test_a_count_and_a_sample_have_their_price_too(stub: Stub) -> None:
         query = Query("select a, b from t", LONG)
         assert session.count(query, ["a"], 3).bytes_billed == 7
         sampled = session.sample(query, ["a"], 3)
-    assert sampled == Result(("a", "b"), ((1, 2),), bytes_billed=7)
+    assert sampled == QueryResult(("a", "b"), ((1, 2),), bytes_billed=7)
 
 
 # -- what isn't run ----------------------------------------------------------------------------

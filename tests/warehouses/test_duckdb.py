@@ -411,8 +411,8 @@ def test_sessions_of_one_process_that_begin_and_end_at_once_wait_for_each_other(
 
 def test_an_instant_has_the_type_of_as_of(shop: Path) -> None:
     database = DuckDb({"path": "shop.duckdb"}, WarehouseContext(shop.parent))
-    instant = database.instant(datetime(2026, 1, 2, tzinfo=UTC))
-    sql = f"select typeof({instant}), typeof(make_timestamp(epoch_us(now())))"
+    timestamp_literal = database.timestamp_literal(datetime(2026, 1, 2, tzinfo=UTC))
+    sql = f"select typeof({timestamp_literal}), typeof(make_timestamp(epoch_us(now())))"
     assert read(database, sql) == [("TIMESTAMP", "TIMESTAMP")]
 
 

@@ -439,20 +439,20 @@ def test_a_value_that_python_has_no_room_for_is_an_error_of_its_query(
 
 
 def test_an_instant_has_the_type_of_as_of(session: Session) -> None:
-    instant = opened_nowhere().instant(datetime(2026, 1, 2, tzinfo=UTC))
-    sql = f"select pg_typeof({instant})::text, pg_typeof(now() at time zone 'UTC')::text"
+    timestamp_literal = opened_nowhere().timestamp_literal(datetime(2026, 1, 2, tzinfo=UTC))
+    sql = f"select pg_typeof({timestamp_literal})::text, pg_typeof(now() at time zone 'UTC')::text"
     assert rows(session, sql) == [("timestamp without time zone",) * 2]
 
 
 def test_instants_are_right_whatever_the_zone_of_the_server(own: PostgresPlace) -> None:
     own.execute(f"alter database {own.dbname} set timezone = 'Asia/Tokyo'")
     database = opened(own)
-    instant = database.instant(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
+    timestamp_literal = database.timestamp_literal(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
     zoned = "timestamptz '2026-01-02 12:04:05 Asia/Tokyo'"
     [(zone, plain, kept, same)] = read(
         database,
-        f"select current_setting('timezone'), {instant}, {zoned}, "
-        f"{zoned} at time zone 'UTC' = {instant}",
+        f"select current_setting('timezone'), {timestamp_literal}, {zoned}, "
+        f"{zoned} at time zone 'UTC' = {timestamp_literal}",
     )
     assert zone == "Asia/Tokyo"  # the session is as dbt's
     assert plain == datetime(2026, 1, 2, 3, 4, 5)  # noqa: DTZ001 - it has no zone, by contract

@@ -158,9 +158,9 @@ def test_virtual_tables_can_be_read_and_not_written(shop: Path, table: str, sql:
 
 
 def test_an_instant_compares_with_times_as_text(shop: Path) -> None:
-    instant = on(shop.parent).instant(datetime(2026, 1, 2, tzinfo=UTC))
-    assert instant == "'2026-01-02 00:00:00.000000'"
-    assert read(on(shop.parent), f"select '2026-01-01 23:59:59' < {instant}") == [(1,)]
+    timestamp_literal = on(shop.parent).timestamp_literal(datetime(2026, 1, 2, tzinfo=UTC))
+    assert timestamp_literal == "'2026-01-02 00:00:00.000000'"
+    assert read(on(shop.parent), f"select '2026-01-01 23:59:59' < {timestamp_literal}") == [(1,)]
 
 
 def test_a_text_that_is_no_unicode_is_an_error_of_its_query(shop: Path) -> None:

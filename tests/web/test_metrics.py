@@ -10,13 +10,13 @@ from datetime import timedelta
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from sentinel.app.batch import Evaluated, Observed
-from sentinel.app.delivery.result import Delivered
+from sentinel.app.batch import AlertEvaluation, EvaluatedBatch
+from sentinel.app.delivery.result import DeliveryResult
 from sentinel.app.timed_planning import TimedPlan
 from sentinel.core.due import Slot
-from sentinel.core.evaluation import Outcome, Reading
+from sentinel.core.evaluation import EvaluationResult, Outcome
 from sentinel.core.lifecycle import AlertUpdate
-from sentinel.core.planning import Plan
+from sentinel.core.planning import NotificationPlan
 from sentinel.core.severity import Severity
 from sentinel.core.state import Health, Phase
 from sentinel.ports import Outbox
@@ -44,28 +44,28 @@ def used() -> Metrics:
     metrics = Metrics()
     alerts = alerts_of(*(source(name, {"schedule": "* * * * *"}) for name in ("a", "b", "c")))
     outcomes = (Outcome.OK, Outcome.ERROR, Outcome.SKIPPED)
-    observed = tuple(
-        Observed(
+    evaluations = tuple(
+        AlertEvaluation(
             alert,
-            Reading(outcome),
+            EvaluationResult(outcome),
             duration_ms=None if outcome is Outcome.SKIPPED else 250,
             began_at=None if outcome is Outcome.SKIPPED else NOW + timedelta(seconds=3),
         )
-        for alert, outcome in zip(alerts.good, outcomes, strict=True)
+        for alert, outcome in zip(alerts.valid, outcomes, strict=True)
     )
-    judgements = tuple(AlertUpdate(seen.alert, seen.reading, ()) for seen in observed)
-    slots: Mapping[str, Slot] = {alert.id: Slot(NOW, missed=2) for alert in alerts.good}
-    metrics.evaluated(Evaluated("run", NOW, observed, judgements, Plan()), slots)
-    standing = (
+    updates = tuple(AlertUpdate(seen.alert, seen.result, ()) for seen in evaluations)
+    slots: Mapping[str, Slot] = {alert.id: Slot(NOW, missed=2) for alert in alerts.valid}
+    metrics.evaluated(EvaluatedBatch("run", NOW, evaluations, updates, NotificationPlan()), slots)
+    current_update = (
         state("a", phase=Phase.FIRING, severity=Severity.WARNING),
         state("b", "x", phase=Phase.FIRING, severity=Severity.WARNING),
         state("b", "y", phase=Phase.PENDING),
         state("c", health=Health.FAILING),
     )
-    metrics.planned(TimedPlan(NOW, standing))
+    metrics.planned(TimedPlan(NOW, current_update))
     metrics.outbox(Outbox(3, NOW - timedelta(seconds=90), 1), NOW)
     sent = notification("e", channel="mail:team@example.com")
-    metrics.delivered(Delivered(sent=(sent,), dead=(notification("f", channel="hook"),)))
+    metrics.delivered(DeliveryResult(sent=(sent,), dead=(notification("f", channel="hook"),)))
     metrics.loaded(alerts)
     metrics.loaded(None)
     metrics.leads(True)

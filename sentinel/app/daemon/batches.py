@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sentinel.app.alerts import Alerts
-from sentinel.app.batch import BatchOptions, Evaluated
+from sentinel.app.batch import BatchOptions, EvaluatedBatch
 from sentinel.app.daemon.deliveries import DeliveryLoop
 from sentinel.app.daemon.faults import FaultLog, RecordingErrors
 from sentinel.app.daemon.parts import Instruments, LoadedProject
@@ -107,7 +107,7 @@ class Batches:
         with self._lock:
             if not is_current():
                 return
-            self._timetable.fill(loaded.alerts.good, last_slots(states), self._clock())
+            self._timetable.fill(loaded.alerts.valid, last_slots(states), self._clock())
             for alert_id, slot in self._running.items():
                 self._timetable.done(alert_id, slot)  # it will be, or it is looked at again
         broken = [alert for alert in loaded.alerts.broken if alert.id not in failed]
@@ -182,7 +182,7 @@ class Batches:
         slots = {each.alert.id: each.slot for each in due}
         alerts = replace(
             without_known(loaded.alerts, tools.problems),
-            good=tuple(each.alert for each in due),
+            valid=tuple(each.alert for each in due),
             broken=broken,
         )
         options = BatchOptions(
@@ -193,7 +193,7 @@ class Batches:
             busy=busy,
             lease=lease,
             lease_ttl=tools.lease_ttl,
-            patience=_LINGER,
+            max_wait=_LINGER,
         )
         unrecorded = {key: slot.at for key, slot in slots.items() if key not in busy}
 
@@ -215,14 +215,14 @@ class Batches:
             self._retry(unrecorded)
 
     def _note_recorded(
-        self, part: Evaluated, slots: Mapping[str, Slot], unrecorded: dict[str, datetime]
+        self, part: EvaluatedBatch, slots: Mapping[str, Slot], unrecorded: dict[str, datetime]
     ) -> None:
         """A part of a batch is in the store: it is sent, counted and no longer due."""
         tools = self._tools
         tools.deliveries.hand_in(part.claimed, more=bool(part.messages))
-        lost = [each for each in part.observed if each.reading.lost]
+        unreachable = [each for each in part.evaluations if each.result.unreachable]
         with self._lock:
-            for each in part.observed:
+            for each in part.evaluations:
                 if each.alert.id in part.unrecorded:
                     continue  # it is still due
                 slot = unrecorded.pop(each.alert.id, None)
@@ -231,9 +231,11 @@ class Batches:
                     self._running.pop(each.alert.id, None)
                     self._retries.pop(each.alert.id, None)
         tools.instruments.evaluated(part, slots)
-        if lost:
-            tools.problems.found("warehouse", lost[0].reading.error or "the warehouse is lost")
-        elif any(each.duration_ms is not None for each in part.observed):
+        if unreachable:
+            tools.problems.found(
+                "warehouse", unreachable[0].result.error or "the warehouse is lost"
+            )
+        elif any(each.duration_ms is not None for each in part.evaluations):
             tools.problems.solved("warehouse")
         log_part(tools.log, part, slots)
 
@@ -257,11 +259,11 @@ def without_known(alerts: Alerts, problems: Problems) -> Alerts:
     return replace(alerts, known=None) if "project" in problems else alerts
 
 
-def log_part(log: Log, part: Evaluated, slots: Mapping[str, Slot]) -> None:
+def log_part(log: Log, part: EvaluatedBatch, slots: Mapping[str, Slot]) -> None:
     """One entry per evaluation, and one for the part as a whole."""
     counts: dict[str, int] = {}
-    for observed, update in zip(part.observed, part.updates, strict=True):
-        alert, outcome = observed.alert, update.reading.outcome
+    for evaluations, update in zip(part.evaluations, part.updates, strict=True):
+        alert, outcome = evaluations.alert, update.result.outcome
         counts[str(outcome)] = counts.get(str(outcome), 0) + 1
         events = [str(each.event) for step in update.steps for each in step.transitions]
         slot = slots.get(alert.id)
@@ -274,8 +276,8 @@ def log_part(log: Log, part: Evaluated, slots: Mapping[str, Slot]) -> None:
             outcome=str(outcome),
             events=events,
             missed_slots=slot.missed if slot else 0,
-            duration_ms=observed.duration_ms,
-            error=update.reading.error,
+            duration_ms=evaluations.duration_ms,
+            error=update.result.error,
         )
     latest = max((slot.at for slot in slots.values()), default=None)
     log.info(
@@ -283,7 +285,7 @@ def log_part(log: Log, part: Evaluated, slots: Mapping[str, Slot]) -> None:
         run_id=part.run_id,
         alert=None,
         slot=latest and isoformat(latest),
-        alerts=len(part.observed),
+        alerts=len(part.evaluations),
         outcomes=counts,
         messages=len(part.messages),
     )

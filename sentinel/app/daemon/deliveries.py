@@ -10,7 +10,7 @@ from typing import Any
 from sentinel.app.daemon.faults import FaultLog
 from sentinel.app.daemon.parts import Instruments, LoadedProject
 from sentinel.app.delivery.delivery import Delivery
-from sentinel.app.delivery.result import Delivered
+from sentinel.app.delivery.result import DeliveryResult
 from sentinel.app.problems import Log, Problems
 from sentinel.core.errors import SentinelError, WarehouseLocked
 from sentinel.core.notification import Notification
@@ -70,7 +70,7 @@ class DeliveryLoop:
                 self._interval,
             )
 
-    def _log_results(self, delivered: Delivered) -> None:
+    def _log_results(self, delivered: DeliveryResult) -> None:
         self._instruments.delivered(delivered)
         for row in delivered.sent:
             self._log.info("sent", **_fields(row))
@@ -93,10 +93,10 @@ def _fields(row: Notification) -> dict[str, Any]:
         "alert": row.payload["alert"],
         "instance": row.instance,
         "channel": row.channel,
-        "told": str(row.event),
+        "notification": str(row.event),
         "message_id": row.message_id,
     }
 
 
-def _error(delivered: Delivered, row: Notification) -> str:
+def _error(delivered: DeliveryResult, row: Notification) -> str:
     return delivered.errors.get(row.message_id) or ""

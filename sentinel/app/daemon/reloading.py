@@ -93,7 +93,7 @@ class ProjectLoader:
         self._log.info(
             "project loaded",
             alerts=len(loaded.alerts.all),
-            scheduled=sum(alert.cron is not None for alert in loaded.alerts.good),
+            scheduled=sum(alert.cron is not None for alert in loaded.alerts.valid),
             broken=len(loaded.alerts.broken),
         )
         self._on_loaded(loaded)

@@ -14,7 +14,7 @@ from sentinel.app.delivery.attempts import Attempts
 from sentinel.app.delivery.channel_queue import ChannelQueues
 from sentinel.app.delivery.claims import PARALLEL_SENDS, Claims
 from sentinel.app.delivery.driver import Driver, Resources
-from sentinel.app.delivery.result import Delivered
+from sentinel.app.delivery.result import DeliveryResult
 from sentinel.core.errors import StoreError, WarehouseError
 from sentinel.core.notification import Notification, Status
 from sentinel.ports import Channel, DeliveryStore
@@ -58,7 +58,7 @@ class Delivery:
         only: Iterable[str] | None = None,
         timeout: timedelta = DELIVERY_TIMEOUT,
         claimed: Sequence[Notification] = (),
-    ) -> Delivered:
+    ) -> DeliveryResult:
         """Send what is due, and wait up to `timeout` for retries.
 
         `only` names the messages that are sent and waited for; `claimed` are those of them that
@@ -66,7 +66,7 @@ class Delivery:
         """
         wanted = None if only is None else frozenset(only)
         if wanted is not None and not wanted:
-            return Delivered()
+            return DeliveryResult()
         deadline = self._clock() + timeout.total_seconds()
         with ThreadPoolExecutor(PARALLEL_SENDS) as pool:
             driver = self._make_driver(pool, wanted)
@@ -97,7 +97,7 @@ class Delivery:
         self,
         stop: Flag,
         may_claim: Callable[[], bool],
-        on_delivered: Callable[[Delivered], None],
+        on_delivered: Callable[[DeliveryResult], None],
         on_error: Callable[[Exception], None],
         on_recovered: Callable[[], None],
         interval: timedelta,
@@ -207,7 +207,7 @@ class Delivery:
         ]
 
 
-def _report(driver: Driver, on_delivered: Callable[[Delivered], None]) -> None:
+def _report(driver: Driver, on_delivered: Callable[[DeliveryResult], None]) -> None:
     delivered = driver.take_results()
-    if delivered != Delivered():
+    if delivered != DeliveryResult():
         on_delivered(delivered)

@@ -10,7 +10,7 @@ from datetime import timedelta
 from sentinel.app.delivery.attempts import Attempts, send, unexpected
 from sentinel.app.delivery.channel_queue import ChannelQueue, ChannelQueues
 from sentinel.app.delivery.claims import PARALLEL_SENDS, START_WITHIN, Claims
-from sentinel.app.delivery.result import Delivered, Tally
+from sentinel.app.delivery.result import DeliveryResult, Tally
 from sentinel.core.errors import DeliveryError, StoreError, WarehouseError
 from sentinel.core.notification import Status
 from sentinel.ports import Attempt, DeliveryStore, Message, Receipt
@@ -102,7 +102,7 @@ class Driver:
         self._mark(resources, given_back)
         self._queues.clear()
 
-    def take_results(self) -> Delivered:
+    def take_results(self) -> DeliveryResult:
         """The results since the last call."""
         delivered = self.tally.delivered()
         self.tally = Tally()
@@ -161,7 +161,7 @@ class Driver:
                 queue.finish(answer, self._clock())
                 self._unmarked.append((message, attempt))
             if until is None:
-                until = self._clock() + resources.store.linger.total_seconds()
+                until = self._clock() + resources.store.mark_delay.total_seconds()
             if self._clock() >= until:
                 break
             self._start()

@@ -11,7 +11,7 @@ from sentinel.ports import Attempt, Message
 
 
 @dataclass(frozen=True)
-class Delivered:
+class DeliveryResult:
     """Notification rows by their last known status; `errors` are by message id."""
 
     sent: tuple[Notification, ...] = ()
@@ -73,9 +73,9 @@ class Tally:
         channels = {row.message_id: row.channel for row in self.rows.values()}
         return [(channels[key], moment) for key, moment in self.next_try.items()]
 
-    def delivered(self) -> Delivered:
+    def delivered(self) -> DeliveryResult:
         def rows_in(wanted: Status) -> tuple[Notification, ...]:
             return tuple(row for key, row in self.rows.items() if self.status[key] is wanted)
 
         sent, waiting, dead = map(rows_in, (Status.SENT, Status.PENDING, Status.DEAD))
-        return Delivered(sent, waiting, dead, self.errors)
+        return DeliveryResult(sent, waiting, dead, self.errors)

@@ -43,7 +43,7 @@ class ReasonDocument(TypedDict):
 
     channel: ChannelName
     event: Annotated[EventName, Field(description="the [event](messages.md#events)")]
-    told: Annotated[bool, Field(description="whether the channel was notified")]
+    notified: Annotated[bool, Field(description="whether the channel was notified")]
     reason: Annotated[ReasonName, Field(description="the [reason](messages.md#reasons)")]
 
 

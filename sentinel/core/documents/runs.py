@@ -105,7 +105,7 @@ class RunDocument(TypedDict):
             "or in the shard"
         ),
     ]
-    told: Annotated[
+    notifications: Annotated[
         list[SentDocument],
         Field(
             description="every notification that a channel accepted in this run, those of alerts "

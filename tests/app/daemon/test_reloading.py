@@ -62,14 +62,14 @@ def test_at_first_a_wrong_configuration_is_for_a_person_and_anything_else_is_ret
 
 def test_a_bad_reading_leaves_the_last_good_one_in_use_and_is_reported(rig: Rig) -> None:
     rig.loader.load_first()
-    good = rig.loader.loaded
+    valid = rig.loader.loaded
     rig.fail(ProjectError("it can't be parsed"))
     rig.loader.load_again()
-    assert rig.loader.loaded is good
+    assert rig.loader.loaded is valid
     assert (rig.health, rig.counted.readings) == (["it can't be parsed"], [True, False])
     rig.fail(None)
     rig.loader.load_again()
-    assert rig.loader.loaded is not good
+    assert rig.loader.loaded is not valid
     assert (rig.health[-1], "project" in rig.problems) == (None, False)
 
 

@@ -260,21 +260,21 @@ def test_a_newer_copy_is_never_replaced(make_project: MakeProject) -> None:
 def test_a_damaged_copy_is_seen_and_mended(make_project: MakeProject) -> None:
     root = make_project({})
     scaffold(root)
-    good = snapshot(root)
+    valid = snapshot(root)
     (root / "dbt_sentinel/macros/guard_table.sql").unlink()
     assert _actions(scaffold(root))["dbt_sentinel/"] == "outdated"
     scaffold(root, upgrade=True)
-    assert snapshot(root) == good
+    assert snapshot(root) == valid
 
 
 def test_a_lost_link_or_folder_is_put_back(make_project: MakeProject) -> None:
     root = make_project({})
     scaffold(root)
-    good = snapshot(root)
+    valid = snapshot(root)
     shutil.rmtree(root / "dbt_packages")
     shutil.rmtree(root / "dbt_sentinel")
     scaffold(root)
-    assert snapshot(root) == good
+    assert snapshot(root) == valid
 
 
 def test_a_link_elsewhere_is_set_right(make_project: MakeProject, tmp_path: Path) -> None:

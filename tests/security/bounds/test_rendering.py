@@ -39,9 +39,9 @@ def test_each_attack_ends_in_an_error_that_names_file_and_line(
     )  # fmt: skip
     lines: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 0, f"it ended after {lines[-1:]}: {done.stderr[-500:]}"
-    told = {line["attack"]: line["error"] for line in lines if "attack" in line}
-    assert set(told) == set(SURFACES[surface][1])
-    unnamed = {name: error for name, error in told.items() if not PLACE.search(error)}
+    sent = {line["attack"]: line["error"] for line in lines if "attack" in line}
+    assert set(sent) == set(SURFACES[surface][1])
+    unnamed = {name: error for name, error in sent.items() if not PLACE.search(error)}
     assert unnamed == {}
     assert lines[-1]["memory"] < MOST_MEMORY
 

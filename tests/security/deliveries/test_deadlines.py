@@ -184,7 +184,7 @@ def test_a_name_that_nobody_resolves_ends_no_later_than_the_timeout(
 
 def test_an_address_that_drops_packets_leaves_time_for_the_next() -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=1) as listener:
-        good = (socket.AF_INET, listener.getsockname())
+        valid = (socket.AF_INET, listener.getsockname())
         full = socket.create_server(("127.0.0.1", 0), backlog=0)
         waiting = [socket.socket() for _ in range(8)]
         try:
@@ -192,7 +192,7 @@ def test_an_address_that_drops_packets_leaves_time_for_the_next() -> None:
                 each.setblocking(False)
                 each.connect_ex(full.getsockname())
             with Deadline(timedelta(seconds=2)) as deadline:
-                connection = deadline.connect([(socket.AF_INET, full.getsockname()), good])
+                connection = deadline.connect([(socket.AF_INET, full.getsockname()), valid])
                 assert connection.getpeername() == listener.getsockname()
                 connection.close()
         finally:

@@ -93,7 +93,7 @@ def channel(request: pytest.FixtureRequest, mailbox: Mailbox, tmp_path: Path) ->
 
 def hostile(value: str, **others: Any) -> Message:
     """A message in which every text that may come from the data, or near it, is the value."""
-    told = payload(
+    sent = payload(
         **dict.fromkeys(EVERYWHERE, value),
         context={value: value, "samples": [{value: value}]},
         dimensions={value: value},
@@ -101,8 +101,8 @@ def hostile(value: str, **others: Any) -> Message:
         depends_on=[value],
         tags=[value],
     )
-    told["severity"] = "critical"
-    return message(notification(payload=told, **others))
+    sent["severity"] = "critical"
+    return message(notification(payload=sent, **others))
 
 
 def header_block(raw: bytes) -> list[tuple[str, str]]:

@@ -74,13 +74,13 @@ MAILBOX = "o.k+x@mail.example.org"
 def hostile(*texts: str, **others: Any) -> Message:
     text = "\n".join(texts)
     keys = ["alert", "instance", "message", "description", "owner", "project", "path"]
-    told = payload(
+    sent = payload(
         **dict.fromkeys(keys, text),
         **{key: [text] for key in ("exposures", "depends_on", "tags")},
         context={text: text, "samples": [{text: text}]},
         dimensions={text: text},
     )
-    return message(notification(payload=told, **others))
+    return message(notification(payload=sent, **others))
 
 
 def document_in(body: bytes) -> Any:
@@ -215,16 +215,16 @@ def test_values_call_nobody(name: str, number: int, template: bool, tmp_path: Pa
         (CHECKED_EXAMPLES[name].check_mentions or calls_nobody)(document_in(body))
 
 
-def _sent(name: str, told: Message, values: dict[str, Any], folder: Path) -> list[bytes]:
+def _sent(name: str, sent: Message, values: dict[str, Any], folder: Path) -> list[bytes]:
     """The bodies that a receiver gets."""
     if name == "slack by token":
         with slack("token") as stub:
-            build("slack", HTTP_CHANNELS[name](stub.url) | values, folder)[0].send(told)
+            build("slack", HTTP_CHANNELS[name](stub.url) | values, folder)[0].send(sent)
             return [json.dumps(content).encode() for _, content in stub.calls]
     with receiving() as receiver:
-        receiver.answers = [acceptance(name)] * (2 * len(told.notifications))
+        receiver.answers = [acceptance(name)] * (2 * len(sent.notifications))
         kind = channel_type(name)
-        build(kind, HTTP_CHANNELS[name](receiver.url) | values, folder)[0].send(told)
+        build(kind, HTTP_CHANNELS[name](receiver.url) | values, folder)[0].send(sent)
         return [got.body for got in receiver.got]
 
 
@@ -244,8 +244,8 @@ def test_a_mention_that_a_template_holds_stays_one(
     name: str, text: str, written: str, tmp_path: Path
 ) -> None:
     (tmp_path / "t").write_text(text)
-    told = message(notification(payload=payload(message="<!channel> @everyone")))
-    [body] = _sent(name, told, {"template": "t"}, tmp_path)
+    sent = message(notification(payload=payload(message="<!channel> @everyone")))
+    [body] = _sent(name, sent, {"template": "t"}, tmp_path)
     assert [each for each in texts_in(body) if written in each]
     assert not [each for each in texts_in(body) if "<!channel>" in each]
 

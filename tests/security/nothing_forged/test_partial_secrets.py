@@ -215,14 +215,14 @@ def test_a_mail_server_that_echoes_a_login_shows_nothing_of_it(
         configure(acme, type=channel_type(name), **values)
         ran = acme.sentinel("notify-test", "it")
     assert ran.code == 4
-    told = Scrubber()(ran.out + ran.err)
-    assert "535" in told
-    assert pieces_of(password, told) == set()
+    sent = Scrubber()(ran.out + ran.err)
+    assert "535" in sent
+    assert pieces_of(password, sent) == set()
     plain = Scrubber([password])
     for start in range(3):
         coded = base64.b64encode(b"\0" * start + password.encode()).decode()[4:-4]
-        assert pieces_of(coded, told) == set()
-    assert plain(told) == told
+        assert pieces_of(coded, sent) == set()
+    assert plain(sent) == sent
 
 
 SECRET = "xoxb-4711abcdEFGH-secretive-0815"

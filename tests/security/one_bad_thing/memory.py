@@ -158,15 +158,15 @@ def evaluate(case: str, kind: str, output: Mapping[str, Any]) -> None:
     database = opened(kind, output, ROOT)
     shop = Shop(kind, database, store_of(kind, output, database))
     evaluated = shop.evaluate({"measured": alert})
-    (seen,) = evaluated.observed
-    first = next(iter(seen.reading.observations), None)
+    (seen,) = evaluated.evaluations
+    first = next(iter(seen.result.observations), None)
     print(  # noqa: T201 - what it is for
         json.dumps(
             {
                 "peak_mb": peak_bytes() / 1024**2,
-                "outcome": str(seen.reading.outcome),
-                "error": seen.reading.error,
-                "instances": len(seen.reading.observations),
+                "outcome": str(seen.result.outcome),
+                "error": seen.result.error,
+                "instances": len(seen.result.observations),
                 "failures": first and first.failures,
                 "message": first and first.message,
                 "context": first and dict(first.context),

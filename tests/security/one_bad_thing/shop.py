@@ -8,9 +8,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from sentinel.app.batch import BatchOptions, Evaluated
+from sentinel.app.batch import BatchOptions, EvaluatedBatch
 from sentinel.app.evaluate import Evaluation
-from sentinel.core.evaluation import Reading
+from sentinel.core.evaluation import EvaluationResult
 from sentinel.core.project import Compiled
 from sentinel.ports import Store
 from sentinel.warehouses.contract import Database, WarehouseContext
@@ -67,7 +67,7 @@ class Shop:
 
     def evaluate(
         self, alerts: Mapping[str, Definition], *, dry_run: bool = False, threads: int = 2
-    ) -> Evaluated:
+    ) -> EvaluatedBatch:
         sources = [source(name, block) for name, (_, block) in alerts.items()]
         compiled = {
             each.unique_id: Compiled(each.unique_id, alerts[each.name][0]) for each in sources
@@ -77,9 +77,11 @@ class Shop:
             alerts_of(*sources, channels=("one", "two")), BatchOptions(threads, dry_run=dry_run)
         )
 
-    def readings(self, alerts: Mapping[str, Definition], **options: Any) -> dict[str, Reading]:
+    def readings(
+        self, alerts: Mapping[str, Definition], **options: Any
+    ) -> dict[str, EvaluationResult]:
         evaluated = self.evaluate(alerts, **options)
-        return {each.alert.name: each.reading for each in evaluated.observed}
+        return {each.alert.name: each.result for each in evaluated.evaluations}
 
 
 def shop_on(place: Place, folder: Path) -> Shop:

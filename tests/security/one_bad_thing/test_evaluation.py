@@ -12,12 +12,12 @@ import pytest
 
 import sentinel.app.record
 import sentinel.app.record_batch
-from sentinel.app.batch import BatchOptions, Evaluated
+from sentinel.app.batch import BatchOptions, EvaluatedBatch
 from sentinel.app.evaluate import Evaluation
 from sentinel.app.validate import check_queries, find_in_sql
 from sentinel.core.alert import Definition
 from sentinel.core.errors import StoreError
-from sentinel.core.evaluation import Excerpt, Outcome, Reading, status_excerpt
+from sentinel.core.evaluation import EvaluationResult, Excerpt, Outcome, status_excerpt
 from sentinel.core.project import Compiled
 from sentinel.ports import Decision, HistoryQuery, Query, Session, Snapshot
 from tests.daemon.rig import open_shop, until
@@ -99,7 +99,7 @@ class Bench:
     store: MemoryStore = field(default_factory=MemoryStore)
     faults: list[tuple[str, str]] = field(default_factory=list)
 
-    def run(self, *, dry_run: bool = False) -> Evaluated:
+    def run(self, *, dry_run: bool = False) -> EvaluatedBatch:
         evaluation = Evaluation(
             self.project,
             self.warehouse,
@@ -139,8 +139,8 @@ STEPS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def outcomes(evaluated: Evaluated) -> dict[str, str]:
-    return {each.alert.name: str(each.reading.outcome) for each in evaluated.observed}
+def outcomes(evaluated: EvaluatedBatch) -> dict[str, str]:
+    return {each.alert.name: str(each.result.outcome) for each in evaluated.evaluations}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -178,7 +178,7 @@ def _break_deciding(
     def broken(first: Any, *others: Any, **named: Any) -> Any:
         judged = first if step == "plan" else [_Judged(first, others[0])]
         for each in judged:
-            if each.alert.name == "bad" and each.reading.outcome is not Outcome.ERROR:
+            if each.alert.name == "bad" and each.result.outcome is not Outcome.ERROR:
                 raise error()
         return whole(first, *others, **named)
 
@@ -188,7 +188,7 @@ def _break_deciding(
 @dataclass
 class _Judged:
     alert: Any
-    reading: Reading
+    result: EvaluationResult
 
 
 def test_an_alert_whose_error_can_t_be_recorded_either_is_reported(
@@ -454,9 +454,9 @@ def test_odd_names_of_columns_change_nothing(shop: Shop) -> None:
     if shop.kind == "bigquery":
         return  # it has no such names
     name = '; drop table x; -- é %s :a "" {} \\ /*'
-    reading = shop.readings({"odd": (f"select 'OK' as status, 1 as \"{name}\"", {})})["odd"]
-    assert reading.outcome is Outcome.OK, reading.error
-    assert reading.observations[0].context == {name.replace('""', '"'): 1}
+    result = shop.readings({"odd": (f"select 'OK' as status, 1 as \"{name}\"", {})})["odd"]
+    assert result.outcome is Outcome.OK, result.error
+    assert result.observations[0].context == {name.replace('""', '"'): 1}
 
 
 @pytest.mark.parametrize("place", ["postgres"], indirect=True)

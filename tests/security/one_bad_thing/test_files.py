@@ -174,7 +174,7 @@ def append(path: Path) -> None:
     build("file", {"path": str(path)}, path.parent)[0].send(message())
 
 
-def lead(path: Path) -> None:
+def acquire_lease(path: Path) -> None:
     leadership = FileLeadership(path)
     try:
         leadership.hold()
@@ -182,7 +182,7 @@ def lead(path: Path) -> None:
         leadership.let_go()
 
 
-@pytest.mark.parametrize("write", [append, lead])
+@pytest.mark.parametrize("write", [append, acquire_lease])
 @pytest.mark.parametrize("plant", PLANTED)
 def test_a_file_that_is_kept_open_is_refused_by_name(
     plant: str, write: Callable[[Path], None], tmp_path: Path
@@ -199,7 +199,7 @@ def test_a_file_that_is_kept_open_is_refused_by_name(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
-@pytest.mark.parametrize("write", [append, lead])
+@pytest.mark.parametrize("write", [append, acquire_lease])
 def test_a_file_of_another_user_is_refused(write: Callable[[Path], None], tmp_path: Path) -> None:
     place = tmp_path / "place"
     place.write_text("")
@@ -365,7 +365,7 @@ def test_an_artifact_that_cannot_be_written_is_a_warning_and_changes_no_result(
     assert "answers.json" not in ran.err
     assert ran.err.count("target/sentinel/run_results.json: Is a directory") == 1
     assert acme.query("select count(*) > 0 from sentinel_history") == [(True,)]
-    assert len(acme.told()) == 1
+    assert len(acme.sent()) == 1
     for args in (("status",), ("validate",), ("list",)):
         assert acme.sentinel(*args).code == 0
 

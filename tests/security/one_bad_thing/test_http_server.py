@@ -104,17 +104,17 @@ def test_one_request_at_a_time_reads_the_tables_and_few_wait(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """However many ask: a batch of evaluations needs the same tables."""
-    reading, most, reads = 0, 0, 0
+    result, most, reads = 0, 0, 0
     lock = threading.Lock()
 
     def slow(store: MemoryStore, *_: object) -> list[object]:
-        nonlocal reading, most, reads
+        nonlocal result, most, reads
         with lock:
-            reading, reads = reading + 1, reads + 1
-            most = max(most, reading)
+            result, reads = result + 1, reads + 1
+            most = max(most, result)
         time.sleep(0.1)
         with lock:
-            reading -= 1
+            result -= 1
         return []
 
     monkeypatch.setattr(MemoryStore, "history", slow)
@@ -164,9 +164,9 @@ def test_schedules_and_deliveries_go_on_while_peers_attack(place: Place, tmp_pat
         with attacked_by(daemon.port, 400, list(ATTACKS.values()), pause_s=0.2) as crowd:
             slots = len(shop.evaluations("revenue"))
             shop.set("revenue", 0)
-            until(lambda: ("revenue", "firing") in shop.told(), "it fires", 300)
+            until(lambda: ("revenue", "firing") in shop.sent(), "it fires", 300)
             shop.set("revenue", 1)
-            until(lambda: ("revenue", "resolved") in shop.told(), "it resolves", 300)
+            until(lambda: ("revenue", "resolved") in shop.sent(), "it resolves", 300)
             until(lambda: len(shop.evaluations("revenue")) > slots + 2, "slots are recorded", 300)
             for path in ("/healthz", "/readyz"):
                 assert ask(daemon.port, path)[0] == 200
