@@ -1,4 +1,4 @@
-"""Why an alert is as it is, and why who was told: what is recorded, in plain words."""
+"""What is recorded about one alert, to explain its state and its notifications."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from sentinel.ports import HistoryQuery, Snapshot, Store
 
 # What each reason means; tests/app/test_explain.py holds that none is missing.
 REASONS = {
-    "first_firing": "it began to fire",
-    "severity_rose": "it got worse than this channel knew",
-    "not_notified_yet": "it was going on, and this channel had not been told",
-    "repeat_due": "it was time to remind",
-    "escalation_due": "it had fired for the time of an escalation",
-    "recovered": "it was ok again",
-    "fired_and_resolved": "it was over before its firing could be sent: one message for both",
-    "instance_missing": "the instance was no longer in the result",
-    "dimensions_changed": "the alert's dimensions are others now",
-    "removed": "the alert was no longer in the project",
-    "disabled": "the alert was switched off",
-    "evaluation_failed": "it could not be evaluated",
+    "first_firing": "the alert started firing",
+    "severity_rose": "the severity rose",
+    "not_notified_yet": "the episode was under way, and the channel had not been notified yet",
+    "repeat_due": "a reminder was due",
+    "escalation_due": "an escalation was due",
+    "recovered": "the alert recovered",
+    "fired_and_resolved": "the alert resolved before its firing was sent: one message for both",
+    "instance_missing": "the instance was missing from the query's result",
+    "dimensions_changed": "the alert's dimensions changed",
+    "removed": "the alert was removed from the project",
+    "disabled": "the alert was disabled",
+    "evaluation_failed": "the alert could not be evaluated",
     "warehouse_unreachable": "the warehouse could not be reached",
-    "evaluation_recovered": "it could be evaluated again",
-    "acknowledged": "somebody had acknowledged it",
-    "already_notified": "this channel had been told",
-    "not_in_notify_on": "notify_on leaves it out",
-    "silenced": "a silence held",
-    "firing_never_notified": "this channel was never told that it fired",
-    "error_never_notified": "this channel was never told of the error",
+    "evaluation_recovered": "the alert could be evaluated again",
+    "acknowledged": "the episode was acknowledged",
+    "already_notified": "the channel had already been notified",
+    "not_in_notify_on": "the event is not in the alert's notify_on",
+    "silenced": "a silence was in force",
+    "firing_never_notified": "the channel was never notified of the firing",
+    "error_never_notified": "the channel was never notified of the error",
     "channel_removed": "the channel is no longer in sentinel.yml",
-    "retried": "what was given up is tried once more",
-    "not_delivered_yet": "the message before has not been accepted yet",
-    "undeliverable": "the channel has not accepted it",
+    "retried": "an undeliverable notification was retried",
+    "not_delivered_yet": "the previous message has not been delivered yet",
+    "undeliverable": "the channel did not accept the message",
 }
 
 

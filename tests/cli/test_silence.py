@@ -223,11 +223,11 @@ def test_an_alert_is_explained(acme: Project) -> None:
     said = acme.sentinel("explain", "revenue").out
     assert "firing critical" in said
     assert "30 (threshold 100)" in said
-    assert "log: firing not told: a silence held" in said
+    assert "log: firing not notified: a silence was in force" in said
     assert "tells:    log, by defaults" in said
     document = conforms("explain", acme.sentinel("explain", "revenue", "--output", "json").document)
     assert document["channels_from"] == "default"
-    assert document["evaluations"][0]["reasons"][0]["means"] == "a silence held"
+    assert document["evaluations"][0]["reasons"][0]["means"] == "a silence was in force"
 
 
 def test_an_alert_that_is_gone_is_explained(acme: Project) -> None:

@@ -103,11 +103,11 @@ def test_events_and_reasons_stand_with_their_instance() -> None:
         "region=south": ["firing"],
     }
     assert rows["region=north"].reasons == [
-        {"channel": channel, "event": "firing", "told": False, "reason": "already_notified"}
+        {"channel": channel, "event": "firing", "notified": False, "reason": "already_notified"}
         for channel in ("ops", "mail")
     ]
     assert rows["region=south"].reasons == [
-        {"channel": channel, "event": "firing", "told": True, "reason": "first_firing"}
+        {"channel": channel, "event": "firing", "notified": True, "reason": "first_firing"}
         for channel in ("ops", "mail")
     ]
 
