@@ -1,4 +1,4 @@
-"""`sentinel ack`: somebody looks after it."""
+"""`sentinel ack`: acknowledge firing alerts."""
 
 from __future__ import annotations
 
@@ -27,16 +27,17 @@ from sentinel.core.text import line
 
 @click.command("ack", cls=DbtCommand)
 @click.argument("names", nargs=-1, metavar="[ALERT]...")
-@click.option("--comment", metavar="TEXT", help="What is being done.")
+@click.option("--comment", metavar="TEXT", help="Comment, such as what is being done.")
 @author_option
 @dimension_option
 @delivery_option
 @selection_options
 @dbt_options
 def command(**values: Any) -> int:
-    """Acknowledge what fires: no reminders and no escalations until it is resolved.
+    """Acknowledge firing alerts: stops reminders and escalations until they resolve.
 
-    A severity that rises, and the end, are still told. Exit code 5 if nothing fires.
+    Channels are still notified if the severity rises and when the alert resolves. Exits with 5 if
+    none of the alerts fires.
 
     \b
     Examples:
@@ -47,7 +48,9 @@ def command(**values: Any) -> int:
     output = read_output(values)
     selection = read_selection(values)
     if not values["names"] and not selection:
-        raise UsageError("name alerts, or select some", hint="`sentinel status` shows what fires")
+        raise UsageError(
+            "name alerts or select some", hint="`sentinel status` shows what is firing"
+        )
     installation = open_installation(values, output)
     with output.at_work():
         store = installation.store
@@ -77,16 +80,16 @@ def command(**values: Any) -> int:
         )
     if not made.now and not made.before:
         raise NothingSelected(
-            "none of these alerts fires", hint="`sentinel status` shows what does"
+            "none of these alerts is firing", hint="`sentinel status` shows what is"
         )
     for state in made.now:
         output.line(f"{_named(state)}: acknowledged by {line(wish.by)}")
     for state in made.before:
-        output.line(f"{_named(state)}: was acknowledged already, by {line(state.acked_by or '')}")
+        output.line(f"{_named(state)}: already acknowledged by {line(state.acked_by or '')}")
     rows = (*delivered.waiting, *delivered.dead)
     for row in rows:
         error = delivered.errors.get(row.message_id, "")
-        output.line(Text(f"not delivered: to {row.channel}: {error}", style="bold red"))
+        output.line(Text(f"not delivered to {row.channel}: {error}", style="bold red"))
     return EXIT_UNDELIVERABLE if rows else EXIT_OK
 
 

@@ -1,4 +1,4 @@
-"""`sentinel daemon`: everything on schedule, until it is asked to stop."""
+"""`sentinel daemon`: evaluate alerts on schedule until it is stopped."""
 
 from __future__ import annotations
 
@@ -33,14 +33,16 @@ _WEB_S = 10.0
 
 @click.command("daemon", cls=DbtCommand)
 @selection_options
-@click.option("--host", help="The address to listen on; unset, `web.host` of sentinel.yml.")
-@click.option("--port", type=click.IntRange(0, 65_535), help="The port; unset, `web.port`.")
+@click.option("--host", help="Address to listen on (default: `web.host` in sentinel.yml).")
+@click.option(
+    "--port", type=click.IntRange(0, 65_535), help="Port to listen on (default: `web.port`)."
+)
 @dbt_options
 def command(**values: Any) -> int:
-    """Evaluate alerts on schedule, tell people, and show health and metrics over HTTP.
+    """Evaluate alerts on schedule, send notifications and serve health and metrics over HTTP.
 
-    Changed files of the project are picked up by themselves; SIGHUP reads them at once. SIGTERM
-    finishes what is under way, a second one doesn't wait.
+    The daemon reloads the project when its files change; SIGHUP reloads it at once. On SIGTERM it
+    finishes running evaluations and deliveries; a second SIGTERM stops it immediately.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""`sentinel deliver`: send what is pending in the outbox."""
+"""`sentinel deliver`: send pending notifications."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _MOST = 10_000
 
 
 @click.command("deliver", cls=DbtCommand)
-@click.option("--retry-dead", is_flag=True, help="Try again what was given up.")
+@click.option("--retry-dead", is_flag=True, help="Also retry undeliverable notifications.")
 @delivery_option
 @dbt_options
 def command(**values: Any) -> int:
-    """Send what is pending in the outbox.
+    """Send pending notifications.
 
-    `sentinel run` delivers its own messages; this sends what earlier runs could not. What isn't
-    accepted in time stays pending, and the exit code is 4.
+    `sentinel run` sends its own notifications; this command sends those that earlier runs could not
+    deliver. Exits with 4 if some are still not delivered; they stay pending.
 
     \b
     Examples:
@@ -51,7 +51,7 @@ def command(**values: Any) -> int:
             dead = []
         delivered = delivery(timeout=values["delivery_timeout"])
     output.line(
-        f"{len(delivered.sent)} sent, {len(delivered.waiting)} waiting, {len(delivered.dead)} dead"
+        f"{len(delivered.sent)} sent, {len(delivered.waiting)} pending, {len(delivered.dead)} undeliverable"
     )
     for row in (*delivered.waiting, *delivered.dead):
         error = delivered.errors.get(row.message_id, "")
@@ -59,5 +59,7 @@ def command(**values: Any) -> int:
             Text(clean(f"not delivered: {title(row)} to {row.channel}: {error}"), "bold red")
         )
     if dead:
-        output.line(f"{count(len(dead), 'notification')} given up before: --retry-dead tries again")
+        output.line(
+            f"{count(len(dead), 'undeliverable notification')} from earlier runs: --retry-dead retries"
+        )
     return EXIT_OK if delivered.complete and not dead else EXIT_UNDELIVERABLE

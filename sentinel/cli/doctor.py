@@ -1,4 +1,4 @@
-"""`sentinel doctor`: what is wrong with this installation."""
+"""`sentinel doctor`: diagnose this installation."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 @output_option
 @dbt_options
 def command(**values: Any) -> int:
-    """Diagnose this installation: try each part in turn, and look for rights that Sentinel doesn't need.
+    """Diagnose this installation: check each part, and find privileges that Sentinel doesn't need.
 
-    Exits with 2 if any part doesn't work; warnings leave the exit code as it is.
+    Exits with 2 if a part doesn't work; warnings don't change the exit code.
 
     \b
     Example:
@@ -90,7 +90,7 @@ _MARKS = {
 
 @dataclass(frozen=True)
 class Advice:
-    """A part that works, and should be otherwise."""
+    """A part that works and should be improved."""
 
     detail: str
     hint: str | None = None

@@ -1,4 +1,4 @@
-"""`sentinel explain`: why an alert is as it is, and why who was told."""
+"""`sentinel explain`: explain an alert's state and its notifications."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from sentinel.core.text import line
 
 _FROM = {
     "own": "its own",
-    "route": "by routes",
-    "default": "by defaults",
+    "route": "by route",
+    "default": "by default",
     "owner": "its group's owner",
     "nobody": "nobody",
 }
@@ -41,12 +41,12 @@ _FROM = {
 @click.argument("alert")
 @click.option(
     "-n", "--limit", type=click.IntRange(1, 1_000), default=10, show_default=True,
-    help="How many evaluations, the newest first.",
+    help="Number of evaluations, newest first.",
 )  # fmt: skip
 @output_option
 @dbt_options
 def command(**values: Any) -> int:
-    """Why an alert is as it is: its state, its last evaluations, and why who was told or wasn't.
+    """Explain an alert's state: its last evaluations, and why each channel was or wasn't notified.
 
     \b
     Examples:
@@ -79,16 +79,16 @@ def _print(output: Output, found: Explanation) -> None:
         for text in _instance(found, state):
             output.line(text)
     if not found.instances:
-        output.line("It has not been evaluated yet, or could not be.")
+        output.line("It has no evaluations yet, or none succeeded.")
     output.line()
     for row in found.history:
         for text in _evaluation(row):
             output.line(text)
     for each_row in found.undelivered:
         word = "undeliverable" if each_row.status is Status.DEAD else "not delivered yet"
-        said = line(each_row.last_error or "never tried")
+        said = line(each_row.last_error or "not attempted")
         where = f" [{line(each_row.instance)}]" if each_row.instance else ""
-        tries = count(each_row.attempts, "try", "tries")
+        tries = count(each_row.attempts, "attempt")
         words = f"{word}: {each_row.event}{where} to {each_row.channel}, {tries}: {said}"
         output.line(Text(words, style="bold red"))
 
@@ -102,13 +102,13 @@ def _definition(found: Explanation) -> Iterator[str | Text]:
         yield (
             "  it is no longer in the project"
             if gone
-            else "  its definition is wrong: `sentinel validate`"
+            else "  its definition is invalid: `sentinel validate` says why"
         )
     elif valid.cron:
         next_slot = valid.cron.next_after(datetime.now(UTC))
         yield f"  schedule: {valid.cron.text}, next {shown_time(next_slot)} UTC"
-    told = ", ".join(line(name) for name in alert.channels)
-    yield f"  tells:    {told + ', ' if told else ''}{_FROM[found.recipients]}"
+    channels = ", ".join(line(name) for name in alert.channels)
+    yield f"  notifies: {channels + ', ' if channels else ''}{_FROM[found.recipients]}"
     if head and head.health is Health.FAILING:
         since = ago(head.health_since, found.snapshot.now)
         yield Text(

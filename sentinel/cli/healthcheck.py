@@ -1,4 +1,4 @@
-"""`sentinel healthcheck`: asks a daemon on this machine, for containers and supervisors."""
+"""`sentinel healthcheck`: check the daemon on this machine, for containers and supervisors."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _MOST_BYTES = 64 << 10
 
 
 @click.command("healthcheck")
-@click.option("--ready", is_flag=True, help="Ask whether it is ready, not just alive.")
+@click.option("--ready", is_flag=True, help="Check whether it is ready, not just alive.")
 @click.option(
     "--host",
     envvar=["SENTINEL_HEALTHCHECK_HOST", "SENTINEL_DAEMON_HOST"],
-    help="Where it listens; unset, `web.host` of sentinel.yml.",
+    help="The daemon's address (default: `web.host` in sentinel.yml).",
 )
 @click.option(
     "--port",
     type=click.IntRange(1, 65_535),
     envvar=["SENTINEL_HEALTHCHECK_PORT", "SENTINEL_DAEMON_PORT"],
-    help="Its port; unset, `web.port`.",
+    help="The daemon's port (default: `web.port`).",
 )
 @dbt_options
 def command(**values: Any) -> int:
-    """Whether the daemon on this machine is alive: exits with 0 if it is, else with 1.
+    """Check whether the daemon on this machine is alive: exits with 0 if it is, with 1 if not.
 
     \b
     Examples:
@@ -57,7 +57,7 @@ def command(**values: Any) -> int:
     finally:
         connection.close()
     valid = answer.status == http.client.OK
-    word = ("ready" if values["ready"] else "alive") if valid else "not well"
+    word = ("ready" if values["ready"] else "alive") if valid else "unhealthy"
     # Whoever has the port may have sent it.
     given = said.get("problems") if isinstance(said, dict) else None
     problems = ", ".join(map(line, given)) if isinstance(given, list) else ""

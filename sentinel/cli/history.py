@@ -1,4 +1,4 @@
-"""`sentinel history`: what happened."""
+"""`sentinel history`: show past evaluations."""
 
 from __future__ import annotations
 
@@ -32,23 +32,26 @@ from sentinel.ports import HistoryQuery
 @click.command("history", cls=DbtCommand)
 @selection_options
 @click.option(
-    "--since", metavar="DURATION", callback=read_duration, help="Only what is younger: 2h, 7d."
+    "--since",
+    metavar="DURATION",
+    callback=read_duration,
+    help="Only evaluations since then: 2h, 7d.",
 )
 @click.option(
     "--outcome",
     multiple=True,
     type=click.Choice([str(outcome) for outcome in Outcome]),
-    help="Only these outcomes; may be given several times.",
+    help="Only evaluations with this outcome; can be repeated.",
 )
 @click.option("--changes", is_flag=True, help="Only evaluations that changed something.")
 @click.option(
     "-n", "--limit", type=click.IntRange(1, 100_000), default=50, show_default=True,
-    help="At most so many, the newest first.",
+    help="Maximum number of rows, newest first.",
 )  # fmt: skip
 @output_option
 @dbt_options
 def command(**values: Any) -> int:
-    """What happened: evaluations, the newest first.
+    """Show past evaluations, newest first.
 
     \b
     Examples:
@@ -75,7 +78,7 @@ def command(**values: Any) -> int:
         output.print_json(history_document(rows))
         return 0
     if not rows:
-        output.line("Nothing has been recorded that matches.")
+        output.line("No matching evaluations are recorded.")
         return 0
     columns = [
         "as of (UTC)",
@@ -105,7 +108,7 @@ def _row(row: HistoryRow) -> list[str | Text]:
     name = row.alert + (f" [{clean(row.instance)}]" if row.instance else "")
     moved = row.phase_before != row.phase_after
     phase = f"{row.phase_before} → {row.phase_after}" if moved else row.phase_after or ""
-    told = dict.fromkeys(
+    notified = dict.fromkeys(
         str(each["channel"]) if each["notified"] else str(each["reason"]).replace("_", " ")
         for each in row.reasons
     )
@@ -120,6 +123,6 @@ def _row(row: HistoryRow) -> list[str | Text]:
         "" if row.actual_value is None else amount(row.actual_value),
         "" if row.threshold is None else amount(row.threshold),
         ", ".join(row.events),
-        ", ".join(told),
+        ", ".join(notified),
         words[0] if words and row.outcome is not Outcome.OK else "",
     ]

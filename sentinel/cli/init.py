@@ -1,4 +1,4 @@
-"""`sentinel init`: make a dbt project ready for Sentinel."""
+"""`sentinel init`: set up Sentinel in a dbt project."""
 
 from __future__ import annotations
 
@@ -16,14 +16,18 @@ _STYLES = {"created": "green", "updated": "yellow", "outdated": "bold yellow"}
 
 
 @click.command("init", cls=DbtCommand)
-@click.option("--upgrade", is_flag=True, help="Refresh the dbt package of an older Sentinel.")
-@click.option("--skip-tables", is_flag=True, help="Don't make the tables on the warehouse.")
+@click.option(
+    "--upgrade", is_flag=True, help="Upgrade the dbt package to this version of Sentinel."
+)
+@click.option(
+    "--skip-tables", is_flag=True, help="Don't create Sentinel's tables on the warehouse."
+)
 @dbt_options
 def command(**values: Any) -> int:
     """Set up Sentinel in a dbt project; running it again changes nothing.
 
     Adds the dbt package, its settings in dbt_project.yml, a sentinel.yml and an example alert, and
-    has dbt make Sentinel's tables.
+    runs dbt to create Sentinel's tables.
 
     \b
     Examples:
@@ -46,7 +50,7 @@ def command(**values: Any) -> int:
         output.line(Text.assemble((f"{change.action:<10}", style), change.path, (detail, "dim")))
     if done.uninstalled:
         output.line()
-        output.line(f"dbt has yet to install {', '.join(done.uninstalled)}. Next:")
+        output.line(f"dbt still has to install {', '.join(done.uninstalled)}. Next:")
         output.line("  dbt deps")
         output.line("  sentinel init")
         return 0
@@ -56,5 +60,5 @@ def command(**values: Any) -> int:
             installation.store.check(writing=True)
         output.line(Text.assemble(("ready     ", "green"), "Sentinel's tables"))
     output.line()
-    output.line("Next: `sentinel run`, then write an alert beside your models.")
+    output.line("Next: `sentinel run`, then write an alert next to your models.")
     return 0

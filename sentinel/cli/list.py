@@ -1,4 +1,4 @@
-"""`sentinel list`: the selected alerts."""
+"""`sentinel list`: list the selected alerts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from sentinel.core.alert import Alert, BrokenAlert
 @output_option
 @dbt_options
 def command(**values: Any) -> int:
-    """The selected alerts: schedule with next slot, severity, owner, channels.
+    """List the selected alerts with schedule, next slot, severity, owner and channels.
 
     \b
     Examples:
@@ -49,7 +49,9 @@ def command(**values: Any) -> int:
     rows = [_row(alert, now) for alert in found.all]
     output.table(["alert", "schedule", "next slot (UTC)", "severity", "owner", "channels"], rows)
     if found.broken:
-        output.line(f"{count(len(found.broken), 'wrong definition')}: `sentinel validate` says why")
+        output.line(
+            f"{count(len(found.broken), 'invalid definition')}: `sentinel validate` says why"
+        )
     if found.disabled:
         output.line(f"disabled: {', '.join(alert.name for alert in found.disabled)}")
     return 0
@@ -57,7 +59,7 @@ def command(**values: Any) -> int:
 
 def _row(alert: Alert | BrokenAlert, now: datetime) -> list[str | Text]:
     if isinstance(alert, BrokenAlert):
-        return [alert.name, Text("broken", style="bold magenta"), "", "", "", ""]
+        return [alert.name, Text("invalid", style="bold magenta"), "", "", "", ""]
     return [
         alert.name,
         _schedule(alert),
@@ -70,5 +72,5 @@ def _row(alert: Alert | BrokenAlert, now: datetime) -> list[str | Text]:
 
 def _schedule(alert: Alert) -> str:
     if alert.cron is None:
-        return "by hand"
+        return "manual"
     return alert.cron.text + (f" {alert.cron.zone}" if alert.cron.zone != "UTC" else "")

@@ -1,4 +1,4 @@
-"""The entry point. Each command is a module of this package with a `command`, imported late."""
+"""The entry point. Each command is a module of this package that defines `command`."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ EXIT_UNWRITTEN = 6
 # The commands, in the order in which help shows them, each with its line there.
 COMMANDS = {
     "init": "Set up Sentinel in a dbt project.",
-    "list": "The alerts: schedule, severity, owner, channels.",
-    "validate": "Check definitions, channels and SQL without evaluating.",
-    "run": "Evaluate alerts, record what they say, and tell who has to know.",
-    "deliver": "Send what is pending in the outbox.",
-    "daemon": "Run on schedule, with health and metrics over HTTP.",
-    "healthcheck": "Whether the daemon is alive: for containers.",
-    "status": "What is firing, pending, failing or undeliverable.",
-    "history": "What happened.",
-    "explain": "Why an alert is as it is, and why who was told.",
-    "silence": "Keep alerts quiet for a time.",
+    "list": "List alerts with schedule, severity, owner and channels.",
+    "validate": "Check definitions, channels and SQL without evaluating alerts.",
+    "run": "Evaluate alerts, record the results and send notifications.",
+    "deliver": "Send pending notifications.",
+    "daemon": "Evaluate alerts on schedule; serve health and metrics over HTTP.",
+    "healthcheck": "Check whether the daemon is alive, for containers.",
+    "status": "Show alerts that are firing, pending or failing, and undelivered notifications.",
+    "history": "Show past evaluations.",
+    "explain": "Explain an alert's state and its notifications.",
+    "silence": "Mute notifications for selected alerts.",
     "unsilence": "End silences.",
-    "ack": "Acknowledge what fires: no more reminders.",
+    "ack": "Acknowledge firing alerts: stops reminders and escalations.",
     "notify-test": "Send a test message to a channel.",
-    "doctor": "What is wrong with this installation.",
+    "doctor": "Diagnose this installation.",
 }
 
 
 class Commands(click.Group):
-    """A group that imports a command when it is asked for; its help imports none."""
+    """A group that imports a command's module only when that command runs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -85,29 +85,29 @@ class _PipeBroken(Exception):
 )
 @click.version_option(__version__, prog_name="sentinel")
 def cli() -> None:
-    """Alerts as dbt models: run on the warehouse, told once, recorded in tables.
+    """Alerts as dbt models: evaluated on the warehouse, notified once, recorded in tables.
 
     \b
     A first alert in a dbt project:
-      sentinel init                      set the project up
+      sentinel init                      set up the project
       sentinel run                       evaluate every alert
-      sentinel run --select tag:finance  only these
-      sentinel status                    what is firing now
+      sentinel run --select tag:finance  evaluate only these
+      sentinel status                    show what is firing
 
     \b
     Exit codes of `run`:
-      0  nothing fires at or above --fail-on
-      1  something fires
-      2  usage, configuration or connection: nothing was evaluated
-      3  some alert could not be evaluated
-      4  some notification is undeliverable
-      5  nothing selected
+      0  no alert fires at or above --fail-on
+      1  an alert fires
+      2  wrong usage, configuration or connection: nothing was evaluated
+      3  an alert could not be evaluated
+      4  a notification is undeliverable
+      5  no alert matches the selection
       6  the result can't be written to standard output
     """
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run a command; its errors go to standard error, its verdict into the exit code."""
+    """Run a command and exit with its exit code; errors go to standard error."""
     if os.getpid() == 1:
         # The first process of a container ignores what it has no handler for.
         signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
@@ -116,14 +116,14 @@ def main(args: list[str] | None = None) -> None:
         if error := streams.unwritten():
             fail(
                 f"the result can't be written to standard output: {error.strerror}",
-                "the command itself is done: what it has evaluated or changed is recorded",
+                "the command itself finished: its evaluations and changes are recorded",
             )
             code = EXIT_UNWRITTEN
     sys.exit(code)
 
 
 def _run(args: list[str] | None) -> int:
-    """Run a command, and give its exit code."""
+    """Run a command and return its exit code."""
     try:
         result: Any = cli.main(args=args, prog_name="sentinel", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
@@ -140,8 +140,8 @@ def _run(args: list[str] | None) -> int:
             raise
         fault = error.__cause__ if isinstance(error, _PipeBroken) else error
         fail(
-            f"unexpected {type(fault).__name__}: this is a fault of Sentinel",
-            "SENTINEL_DEBUG=1 shows where it happened; please report it",
+            f"unexpected {type(fault).__name__}: this is a bug in Sentinel",
+            "run it again with SENTINEL_DEBUG=1 to see the traceback, and please report it",
         )
         return 2
     return result if isinstance(result, int) else 0

@@ -1,4 +1,4 @@
-"""`sentinel notify-test`: try a channel."""
+"""`sentinel notify-test`: send a test message to a channel."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from sentinel.ports import Message
 @click.argument("channel")
 @dbt_options
 def command(**values: Any) -> int:
-    """Send a marked test message to a channel. Nothing is evaluated, and nothing recorded.
+    """Send a test message to a channel. No alert is evaluated, and nothing is recorded.
 
-    Exit code 4 if it is not accepted.
+    Exits with 4 if the channel does not accept it.
 
     \b
     Example:
@@ -35,7 +35,7 @@ def command(**values: Any) -> int:
     if name not in known:
         raise UsageError(
             f"there is no channel {name!r} in sentinel.yml{suggest(name, known)}",
-            hint=f"there are {', '.join(known)}" if known else None,
+            hint=f"the channels are {', '.join(known)}" if known else None,
         )
     channel, _ = installation.channels.build(name)
     installation.show_warnings()
@@ -43,9 +43,9 @@ def command(**values: Any) -> int:
     try:
         channel.send(Message(row.message_id, name, (row,)))
     except DeliveryError as error:
-        again = "" if error.permanent else " (trying again may help)"
+        again = "" if error.permanent else " (a retry may help)"
         answer = installation.redaction.scrub_received(error.message)
-        fail(f"the channel {name} did not accept it{again}: {answer}")
+        fail(f"channel {name} did not accept the message{again}: {answer}")
         return EXIT_UNDELIVERABLE
     output.line(f"{name}: accepted")
     return EXIT_OK

@@ -1,4 +1,4 @@
-"""dbt's flags, and what every command makes of them."""
+"""Options that commands share: dbt's flags, selection, output and delivery."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MANY = frozenset({"-s", "--select", "-m", "--models", "--exclude"})
 class DbtCommand(click.Command):
     """A command whose selection flags take several values, as dbt's do.
 
-    Its errors hold no value that sentinel.yml takes from a variable or a file.
+    Its errors never contain a value that sentinel.yml reads from a variable or a file.
     """
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -70,30 +70,32 @@ def _apply(options: list[Callable[[Function], Function]], function: Function) ->
 
 
 def dbt_options(function: Function) -> Function:
-    """The flags that say which dbt project, profile and target, and how to speak."""
+    """Flags for the dbt project, profile and target, and for diagnostics."""
     return _apply(
         [
-            click.option("--project-dir", type=_FOLDER, help="The folder of dbt_project.yml."),
-            click.option("--profiles-dir", type=_FOLDER, help="The folder of profiles.yml."),
-            click.option("--profile", help="The profile to use."),
-            click.option("-t", "--target", help="The target to use."),
+            click.option("--project-dir", type=_FOLDER, help="Directory of dbt_project.yml."),
+            click.option("--profiles-dir", type=_FOLDER, help="Directory of profiles.yml."),
+            click.option("--profile", help="Profile to use."),
+            click.option("-t", "--target", help="Target to use."),
             click.option(
                 "--target-path",
                 type=_FOLDER,
-                help="The folder for artifacts; dbt's default: target.",
+                help="Directory for artifacts (default: target).",
             ),
             click.option("--vars", "vars_", metavar="YAML", help="Variables for the project."),
             click.option(
-                "--threads", type=click.IntRange(1), help="Queries at once; unset, the profile's."
+                "--threads",
+                type=click.IntRange(1),
+                help="Number of concurrent queries (default: the profile's threads).",
             ),
             click.option(
                 "--log-format",
                 type=click.Choice(["text", "json"]),
                 default="text",
                 show_default=True,
-                help="How diagnostics on standard error are written.",
+                help="Format of diagnostics on standard error.",
             ),
-            click.option("-q", "--quiet", is_flag=True, help="No diagnostics but errors."),
+            click.option("-q", "--quiet", is_flag=True, help="Show only errors on standard error."),
         ],
         function,
     )
@@ -105,18 +107,19 @@ def selection_options(function: Function) -> Function:
         [
             click.option(
                 "-s", "--select", "-m", "--models", "select", multiple=True, metavar="SELECTOR...",
-                help="Which alerts, in dbt's selection syntax: tag:finance, path:models/alerts.",
+                help="Alerts to include, in dbt's selection syntax: tag:finance, path:models/alerts.",
             ),
             click.option(
-                "--exclude", multiple=True, metavar="SELECTOR...", help="Which of them to leave out."
+                "--exclude", multiple=True, metavar="SELECTOR...", help="Alerts to exclude."
             ),
-            click.option("--selector", metavar="NAME", help="A selector of selectors.yml."),
-            click.option("--state", type=_FOLDER, help="Artifacts to compare with: state:modified."),
+            click.option("--selector", metavar="NAME", help="Selector from selectors.yml."),
+            click.option("--state", type=_FOLDER, help="Artifacts to compare with, for state:modified."),
             click.option(
-                "--defer/--no-defer", default=None, help="Resolve what isn't selected from --state."
+                "--defer/--no-defer", default=None, help="Resolve models that aren't selected from --state."
             ),
             click.option(
-                "--favor-state/--no-favor-state", default=None, help="Prefer --state when deferring."
+                "--favor-state/--no-favor-state", default=None,
+                help="Prefer relations from --state when deferring."
             ),
         ],
         function,
@@ -131,7 +134,7 @@ def output_option(function: Function) -> Function:
         type=click.Choice(["text", "json"]),
         default="text",
         show_default=True,
-        help="json prints one document on standard output, and nothing else there.",
+        help="Output format; json prints a single document.",
     )(function)
 
 
@@ -143,7 +146,7 @@ def delivery_option(function: Function) -> Function:
         callback=read_duration,
         default="1m",
         show_default=True,
-        help="How long to try again what a channel doesn't accept at once; it stays pending.",
+        help="How long to retry failed deliveries before leaving them pending.",
     )(function)
 
 
@@ -160,7 +163,7 @@ def read_duration(
 
 
 def read_dbt_options(values: dict[str, Any]) -> DbtOptions:
-    """dbt's flags as given, completed from DBT_* variables. Raises UsageError."""
+    """dbt's flags, completed from DBT_* variables. Raises UsageError."""
     return DbtOptions.from_environment(
         os.environ,
         Path.cwd(),
@@ -178,7 +181,7 @@ def read_dbt_options(values: dict[str, Any]) -> DbtOptions:
 
 
 def read_selection(values: dict[str, Any]) -> Selection:
-    """The selection flags as given."""
+    """The selection flags."""
     return Selection(
         tuple(values.get("select") or ()),
         tuple(values.get("exclude") or ()),
@@ -187,7 +190,7 @@ def read_selection(values: dict[str, Any]) -> Selection:
 
 
 def read_output(values: dict[str, Any]) -> Output:
-    """How this command speaks."""
+    """Where this command writes its output."""
     return Output(
         json=values.get("output_format") == "json",
         json_logs=values.get("log_format") == "json",
@@ -197,7 +200,7 @@ def read_output(values: dict[str, Any]) -> Output:
 
 
 def open_installation(values: dict[str, Any], output: Output) -> Installation:
-    """Sentinel in the dbt project that the flags name; imported here, so that help is quick."""
+    """Sentinel in the dbt project that the flags name; imported late, so that help is fast."""
     from sentinel.bootstrap import Installation
 
     installation = Installation(

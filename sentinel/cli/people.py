@@ -1,4 +1,4 @@
-"""Options about people: who says so, of which instances, until when."""
+"""Options for authors, instances and times."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from sentinel.core.schedule import time_zone
 
 def author_option(function: Function) -> Function:
     """`--author`."""
-    return click.option("--author", metavar="NAME", help="Who says so; unset, the user.")(function)
+    return click.option("--author", metavar="NAME", help="Author (default: the current user).")(
+        function
+    )
 
 
 def dimension_option(function: Function) -> Function:
     """`--dimension`."""
     return click.option(
         "--dimension", "dimensions", multiple=True, metavar="NAME=VALUE", callback=_read_dimensions,
-        help="Only instances with this value; may be given several times.",
+        help="Only instances with this value; can be repeated.",
     )(function)  # fmt: skip
 
 
@@ -38,7 +40,7 @@ def _read_dimensions(
 
 
 def os_user() -> str | None:
-    """The user of this process; None where the system has no name for it."""
+    """The process's user; None if the system has no name for it."""
     try:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):
@@ -51,7 +53,7 @@ def author(values: dict[str, Any]) -> str:
 
 
 def read_moment(text: str, zone: str) -> datetime:
-    """A time in ISO 8601; without a zone in that of the project. Raises BadParameter."""
+    """A time in ISO 8601, by default in the project's time zone. Raises BadParameter."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -63,4 +65,4 @@ def read_moment(text: str, zone: str) -> datetime:
     try:
         return moment.astimezone(UTC)
     except OverflowError:
-        raise click.BadParameter(f"{text!r} is beyond the calendar") from None
+        raise click.BadParameter(f"{text!r} is out of range") from None

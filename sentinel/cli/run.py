@@ -1,4 +1,4 @@
-"""`sentinel run`: evaluate, record, notify."""
+"""`sentinel run`: evaluate alerts, record the results and send notifications."""
 
 from __future__ import annotations
 
@@ -65,35 +65,35 @@ def _read_slot(_ctx: click.Context, _param: click.Parameter, value: str | None) 
 
 @click.command("run", cls=DbtCommand)
 @selection_options
-@click.option("--dry-run", is_flag=True, help="Evaluate, but neither record nor notify.")
-@click.option("--due", is_flag=True, help="Only what is due by its schedule.")
+@click.option("--dry-run", is_flag=True, help="Evaluate without recording or notifying.")
+@click.option("--due", is_flag=True, help="Evaluate only alerts that are due.")
 @click.option(
     "--slot",
     metavar="TIME",
     callback=_read_slot,
-    help="Evaluate for this slot, once: 2026-01-31T08:00Z. A second time changes nothing.",
+    help="Evaluate for this slot: 2026-01-31T08:00Z. Each slot is recorded once.",
 )
 @click.option(
     "--shard",
     metavar="N/M",
     callback=_read_shard,
-    help="Only a share of the alerts, always the same: 2/5 is the second of five.",
+    help="Evaluate one shard of the alerts: 2/5 is the second of five.",
 )
 @click.option(
     "--fail-on",
     type=click.Choice([*map(str, Severity), "never"]),
     default="warning",
     show_default=True,
-    help="Exit 1 when something of this severity or above fires.",
+    help="Exit with 1 if an alert of this severity or above fires.",
 )
 @click.option(
-    "-x", "--fail-fast", is_flag=True, help="Start no further alert once one fires or fails."
+    "-x", "--fail-fast", is_flag=True, help="Stop at the first alert that fires or fails."
 )
 @delivery_option
 @output_option
 @dbt_options
 def command(**values: Any) -> int:
-    """Evaluate alerts, record what they say, and tell who has to know.
+    """Evaluate alerts, record the results and send notifications.
 
     \b
     Examples:
@@ -106,7 +106,7 @@ def command(**values: Any) -> int:
     """
     started = time.perf_counter()
     if values["due"] and values["slot"] is not None:
-        raise UsageError("--due and --slot exclude each other: --due finds the slots itself")
+        raise UsageError("--due and --slot can't be used together: --due determines the slots")
     output = read_output(values)
     installation = open_installation(values, output)
     folder = installation.project.folder
@@ -125,20 +125,20 @@ def command(**values: Any) -> int:
             delivery_timeout=values["delivery_timeout"],
         )
         result = run(selected, request)
-    told, choice = result.report, result.choice
-    document = run_document(told)
+    report, choice = result.report, result.choice
+    document = run_document(report)
     if not request.dry_run:
         _keep(folder / RUN_RESULTS, document, output)
     if output.json:
         output.print_json(document)
     else:
-        print_report(output, told, "" if choice.alerts.all else _why_nothing(choice, request))
+        print_report(output, report, "" if choice.alerts.all else _why_nothing(choice, request))
     fail_on = None if values["fail_on"] == "never" else Severity(values["fail_on"])
-    return told.exit_code(fail_on)
+    return report.exit_code(fail_on)
 
 
 def _keep(path: Path, document: Mapping[str, Any], output: Output) -> None:
-    """Write the document beside dbt's artifacts; if that fails, the run is done all the same."""
+    """Write the document next to dbt's artifacts; the run succeeds even if that fails."""
     text = json.dumps(document, indent=2, ensure_ascii=False)
     try:
         private_dir(path.parent)  # `dbt clean` may have removed it meanwhile
@@ -146,42 +146,42 @@ def _keep(path: Path, document: Mapping[str, Any], output: Output) -> None:
     except ConfigError as error:
         with suppress(OSError):  # nobody should take an earlier run's results for this one's
             files.remove(path)
-        output.log.warning(f"{error.message}; the run is recorded in the tables all the same")
+        output.log.warning(f"{error.message}; the run is recorded in the tables")
 
 
 def _why_nothing(choice: Choice, request: RunRequest) -> str:
-    """Why there was nothing to evaluate, though something is selected."""
+    """Why no selected alert was evaluated."""
     if not choice.share.all:
         return f"None of the selected alerts is in shard {request.shard}."
     if all(alert.cron is None for alert in choice.share.valid):
-        return "Nothing is due: none of the selected alerts has a schedule."
-    return "Nothing is due."
+        return "No alert is due: none of the selected alerts has a schedule."
+    return "No alert is due."
 
 
-def print_report(output: Output, told: Report, nothing: str = "") -> None:
-    """The results as a table that reads at a glance, and one line of sums; or why there is
-    `nothing`. Below it what was told of alerts that were not evaluated."""
-    dry = " Dry run: nothing was recorded, nobody was told." if told.dry_run else ""
+def print_report(output: Output, report: Report, nothing: str = "") -> None:
+    """Print the results as a table with a summary, or why there are none (`nothing`); then the
+    notifications of alerts that were not evaluated, and those that were not delivered."""
+    dry = " Dry run: nothing was recorded, nobody was notified." if report.dry_run else ""
     if nothing:
         output.line(f"{nothing}{dry}")
     else:
-        rows = [_row(result, told) for result in told.results]
+        rows = [_row(result, report) for result in report.results]
         output.table(["state", "alert", "value", "threshold", "for", "notified", "message"], rows)
         output.line()
-        words = Counter(_word(result) for result in told.results)
+        words = Counter(_word(result) for result in report.results)
         sums = ", ".join(f"{words[word]} {word}" for word in _STYLES if words[word])
-        output.line(f"{sums} in {told.elapsed_s:.1f} s.{dry}")
-    for row in told.sent_of_others:
-        output.line(f"told: {clean(title(row))} to {row.channel}")
-    for what, error in told.undelivered.items():
+        output.line(f"{sums} in {report.elapsed_s:.1f} s.{dry}")
+    for row in report.sent_of_others:
+        output.line(f"notified {row.channel}: {clean(title(row))}")
+    for what, error in report.undelivered.items():
         output.line(Text(f"not delivered: {what}: {error}", style="bold red"))
-    if len(told.undelivered) > told.given_up:
-        output.line("`sentinel deliver` tries again.")
-    if told.given_up:
-        output.line("`sentinel deliver --retry-dead` tries again what was given up.")
+    if len(report.undelivered) > report.given_up:
+        output.line("`sentinel deliver` retries.")
+    if report.given_up:
+        output.line("`sentinel deliver --retry-dead` retries undeliverable notifications.")
 
 
-def _row(result: InstanceResult, told: Report) -> list[str | Text]:
+def _row(result: InstanceResult, report: Report) -> list[str | Text]:
     word = _word(result)
     name = result.alert + (f" [{clean(result.instance)}]" if result.instance else "")
     severity = f" {result.severity}" if result.firing and result.severity else ""
@@ -192,8 +192,8 @@ def _row(result: InstanceResult, told: Report) -> list[str | Text]:
         name,
         "" if result.actual_value is None else amount(result.actual_value),
         "" if result.threshold is None else amount(result.threshold),
-        ago(result.since, told.started_at) if shown_for else "",
-        _told(result),
+        ago(result.since, report.started_at) if shown_for else "",
+        _notified(result),
         message[0] if message and word != "ok" else "",
     ]
 
@@ -207,8 +207,8 @@ def _word(result: InstanceResult) -> str:
     return str(result.phase or result.outcome)
 
 
-def _told(result: InstanceResult) -> str:
-    """Who was told now; else the reason why nobody was."""
+def _notified(result: InstanceResult) -> str:
+    """The channels notified in this run, otherwise the reasons why none was."""
     if result.notified:
         return ", ".join(result.notified)
     reasons = dict.fromkeys(result.suppressed.values())

@@ -1,4 +1,4 @@
-"""`sentinel silence`: keep alerts quiet for a time."""
+"""`sentinel silence`: mute notifications for selected alerts."""
 
 from __future__ import annotations
 
@@ -31,25 +31,29 @@ from sentinel.core.text import line
 @click.command("silence", cls=DbtCommand)
 @click.argument("names", nargs=-1, metavar="[ALERT]...")
 @click.option(
-    "--for", "length", metavar="DURATION", callback=read_duration, help="For how long: 2h, 1d."
+    "--for", "length", metavar="DURATION", callback=read_duration, help="Duration: 2h, 1d."
 )
-@click.option("--until", metavar="TIME", help="Until when, in ISO 8601.")
-@click.option("--starts", metavar="TIME", help="From when; unset, from now on.")
-@click.option("--comment", metavar="TEXT", help="Why. Required.")
+@click.option("--until", metavar="TIME", help="End time in ISO 8601.")
+@click.option("--starts", metavar="TIME", help="Start time in ISO 8601 (default: now).")
+@click.option("--comment", metavar="TEXT", help="Reason; required.")
 @author_option
 @dimension_option
-@click.option("--list", "listing", is_flag=True, help="Show the silences in force.")
+@click.option("--list", "listing", is_flag=True, help="List the silences in force.")
 @click.option(
-    "--all", "everything", is_flag=True, help="Silence every alert; with --list, also past ones."
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Silence all alerts; with --list, include past silences.",
 )
 @output_option
 @selection_options
 @dbt_options
 def command(**values: Any) -> int:
-    """Keep alerts quiet for a time: they are evaluated and recorded, but nobody is told.
+    """Mute notifications for selected alerts; they are still evaluated and recorded.
 
-    Alerts are named, or selected as dbt selects models. What still fires when the silence ends is
-    told then; who was told of a firing is told of its end, silence or not.
+    Name alerts, or select them as dbt selects models. Alerts that still fire when the silence ends
+    notify their channels then. A channel that was notified of a firing is notified when it resolves,
+    even during a silence.
 
     \b
     Examples:
@@ -94,18 +98,18 @@ def command(**values: Any) -> int:
 
 def _check(values: Mapping[str, Any]) -> None:
     if (values["length"] is None) == (values["until"] is None):
-        raise UsageError("a silence needs its end: either --for or --until")
+        raise UsageError("a silence needs an end: give either --for or --until")
     if values["length"] is not None and values["length"] <= timedelta():
-        raise UsageError("--for has to be longer than 0")
+        raise UsageError("--for must be longer than 0")
     if not (values["comment"] or "").strip():
-        raise UsageError("a silence needs a --comment: why, for those who come upon it")
+        raise UsageError("a silence needs a --comment that says why")
 
 
 def _check_all(chosen: AlertSelection, *, everything: bool, narrowed: bool) -> None:
     if chosen.everything and not everything and not narrowed:
         raise UsageError(
-            f"that would silence all {len(chosen.alerts)} alerts of the project",
-            hint="name alerts or select some, or say --all if that is meant",
+            f"this would silence all {len(chosen.alerts)} alerts in the project",
+            hint="name alerts, select some, or use --all to silence every alert",
         )
 
 
@@ -118,7 +122,7 @@ def _wish(
             (starts or now) + values["length"]
         )  # fmt: skip
     except OverflowError:
-        raise UsageError("--for is longer than the calendar") from None
+        raise UsageError("--for is too long") from None
     return SilenceRequest(
         alert_ids=chosen.ids,
         selector=" ".join([*values["names"], *([selection] if selection else [])]) or None,
@@ -171,6 +175,6 @@ def _until(silence: Silence, now: datetime) -> str:
     if silence.ended_at:
         return f"ended {shown_time(silence.ended_at)} by {line(silence.ended_by or '')}"
     if silence.ends_at <= now:
-        return f"over since {shown_time(silence.ends_at)}"
+        return f"ended {shown_time(silence.ends_at)}"
     until = f"{shown_time(silence.ends_at)} (in {ago(now, silence.ends_at)})"
     return f"{until}, from {shown_time(silence.starts_at)}" if silence.starts_at > now else until

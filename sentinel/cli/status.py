@@ -1,4 +1,4 @@
-"""`sentinel status`: how things stand, without evaluating anything."""
+"""`sentinel status`: show recorded states without evaluating alerts."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _STYLES = {Phase.FIRING: "bold red", Phase.RECOVERING: "yellow", Phase.PENDING: 
 
 
 @click.command("status", cls=DbtCommand)
-@click.option("--all", "everything", is_flag=True, help="Also what is ok.")
+@click.option("--all", "everything", is_flag=True, help="Include alerts that are OK.")
 @output_option
 @dbt_options
 def command(**values: Any) -> int:
-    """What is firing, pending, failing or undeliverable.
+    """Show alerts that are firing, pending or failing, and undelivered notifications.
 
     \b
     Examples:
@@ -56,7 +56,7 @@ def command(**values: Any) -> int:
 
 
 def _errors(store: HistoryReader, snapshot: Snapshot) -> dict[str, str]:
-    """Why the alerts that fail do: the last error of each, by alert id."""
+    """The last error of each failing alert, by alert id."""
     failing = [state for state in snapshot.states if state.error_count > 0]
     if not failing:
         return {}
@@ -89,17 +89,17 @@ def _print(
         output.table(["state", "alert", "value", "threshold", "for", "evaluated", "message"], rows)
         output.line()
     if not snapshot.states:
-        output.line("Nothing has been evaluated yet: `sentinel run`.")
+        output.line("No alert has been evaluated yet: `sentinel run`.")
     elif not everything and (calm or not rows):
         output.line(_sum(calm, others=bool(rows)))
     for row in stuck:
         word = "undeliverable" if row.status is Status.DEAD else "not delivered yet"
         name = row.payload["alert"] + (f" [{row.instance}]" if row.instance else "")
-        tries = count(row.attempts, "try", "tries")
-        words = f"{row.event} of {name} to {row.channel}, {tries}: {row.last_error or 'not tried'}"
+        attempts = count(row.attempts, "attempt")
+        words = f"{row.event} of {name} to {row.channel}, {attempts}: {row.last_error or 'not attempted'}"
         output.line(Text(clean(f"{word}: {words}"), style="bold red"))
     if any(row.status is Status.DEAD for row in stuck):
-        output.line("`sentinel deliver --retry-dead` tries again what was given up.")
+        output.line("`sentinel deliver --retry-dead` retries undeliverable notifications.")
     if snapshot.silences:
         number = count(len(snapshot.silences), "silence")
         output.line(f"{number} in force: `sentinel silence --list`.")
@@ -129,7 +129,7 @@ def _rows(state: State, snapshot: Snapshot, error: str) -> list[list[str | Text]
 
 
 def _notes(state: State, snapshot: Snapshot) -> Iterator[str]:
-    """What keeps people from being told: a silence, an acknowledgement."""
+    """The silence and the acknowledgement that stop notifications."""
     silence = snapshot.silence_of(state)
     if silence:
         yield f"[silenced until {shown_time(silence.ends_at)} UTC by {clean(silence.author)}]"

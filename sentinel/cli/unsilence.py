@@ -17,9 +17,9 @@ from sentinel.cli.silence import covered
 @author_option
 @dbt_options
 def command(**values: Any) -> int:
-    """End silences now. What still fires is told by the next run.
+    """End silences now. The next run sends notifications for alerts that still fire.
 
-    A silence is named by its id, or the beginning of it, or by the alert that it is of.
+    Name a silence by its id, the id's first characters, or the alert that it mutes.
 
     \b
     Examples:
@@ -38,5 +38,5 @@ def command(**values: Any) -> int:
     for each in done.ended:
         output.line(f"{covered(each, names)}: no longer silenced ({short(each, known)})")
     for each in done.over:
-        output.line(f"{covered(each, names)}: was over already ({short(each, known)})")
+        output.line(f"{covered(each, names)}: had already ended ({short(each, known)})")
     return 0

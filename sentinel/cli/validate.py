@@ -1,4 +1,4 @@
-"""`sentinel validate`: all faults at once, nothing evaluated."""
+"""`sentinel validate`: check alerts and channels without evaluating alerts."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ from sentinel.cli.output import count
 @click.option(
     "--offline",
     is_flag=True,
-    help="Check what can be checked without the warehouse, variables and files of sentinel.yml.",
+    help="Skip checks that need the warehouse, or variables and files that sentinel.yml names.",
 )
 @output_option
 @dbt_options
 def command(**values: Any) -> int:
-    """Check definitions, channels, SQL and query contract, without evaluating.
+    """Check definitions, channels, SQL and the query contract without evaluating alerts.
 
-    Exits with 2 if there is any fault. Without --offline the warehouse describes each query.
+    Exits with 2 if there is a fault. Unless --offline is set, the warehouse describes each query.
 
     \b
     Examples:
