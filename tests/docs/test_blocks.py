@@ -22,7 +22,7 @@ from tests.docs.pages import Block, Page, all_pages
 
 PAGES = all_pages()
 _CALL = re.compile(r"(?:^|[ /])sentinel ([a-z].*)$", re.MULTILINE)
-LANGUAGES = {"", "sh", "text", "yaml", "json", "sql", "python", "csv"}
+LANGUAGES = {"", "sh", "text", "yaml", "json", "sql", "python", "csv", "mermaid"}
 
 
 def blocks(*languages: str) -> list[Any]:
