@@ -63,7 +63,7 @@ def command(**values: Any) -> int:
     threads = Threads(log)
 
     def unreachable(number: int) -> bytes:
-        return f"{log.entry('warning', 'log entries unreachable', number=number)}\n".encode()
+        return f"{log.entry('warning', 'log entries lost', number=number)}\n".encode()
 
     with queued_errors(unreachable, lambda work: threads.start("log", work), _LOG_S):
         try:
@@ -116,7 +116,7 @@ def _serve(values: dict[str, Any], output: Output, threads: Threads, late_scrub:
     threads.start("web", server.serve)
     log.info("listening", host=host, port=bound)
     if token is None and not local:
-        log.warning("only health is shown", detail="`web.token` is not set", host=host)
+        log.warning("serving health only", detail="`web.token` is not set", host=host)
     if token is not None and len(token) < _SHORT_TOKEN:
         detail = f"`web.token` has fewer than {_SHORT_TOKEN} characters: it can be guessed"
         log.warning("short token", detail=detail)

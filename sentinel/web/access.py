@@ -77,7 +77,7 @@ class Access:
         if self.rules.token is None:
             if self.rules.local:
                 return None
-            return _answer(403, "`web.token` of sentinel.yml is not set: only health is shown")
+            return _answer(403, "`web.token` of sentinel.yml is not set: serving health only")
         given = [value for name, value in scope["headers"] if name == b"authorization"]
         found = _BEARER.fullmatch(given[0].strip()) if len(given) == 1 else None
         if found is not None and _same(found["token"], self.rules.token.encode()):

@@ -198,7 +198,7 @@ class Batches:
         unrecorded = {key: slot.at for key, slot in slots.items() if key not in busy}
 
         def on_retry(reason: str) -> None:
-            tools.log.warning("not recorded, tried again", reason=reason)
+            tools.log.warning("recording failed, will retry", reason=reason)
 
         # Where one session at a time is open, a batch waits for its turn and not for a lock.
         exclusive = loaded.evaluation.warehouse.exclusive

@@ -77,11 +77,13 @@ class DeliveryLoop:
         for row in delivered.dead:
             self._log.error("undeliverable", **_fields(row), error=_error(delivered, row))
         for row in delivered.waiting:
-            self._log.warning("not accepted yet", **_fields(row), error=_error(delivered, row))
+            self._log.warning(
+                "delivery failed, will retry", **_fields(row), error=_error(delivered, row)
+            )
 
     def _note_error(self, error: Exception) -> None:
         if isinstance(error, WarehouseLocked):
-            self._log.debug("not delivered, tried again", reason=error.message)
+            self._log.debug("delivery paused, will retry", reason=error.message)
         elif isinstance(error, SentinelError):
             self._problems.found("delivery", error)
         else:

@@ -154,7 +154,7 @@ class Daemon:
         now, moment = time.monotonic(), self._clock()
         drift = (moment - wall).total_seconds() - (now - before)
         if abs(drift) > _CLOCK_STEP_S:
-            self.parts.log.warning("clock was set or stood still", seconds=round(drift, 1))
+            self.parts.log.warning("clock jumped", seconds=round(drift, 1))
             self.parts.jobs.reschedule()
         self._pulse = now
         return now, moment
@@ -175,5 +175,5 @@ class Daemon:
         try:
             parts.election.let_go()
         except SentinelError as error:
-            parts.log.warning("lease runs out by itself", reason=error.message)
+            parts.log.warning("lease not released", reason=error.message)
         parts.log.info("stopped", unfinished=parts.batches.running)

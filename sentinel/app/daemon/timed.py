@@ -22,7 +22,7 @@ class TimedNotifications:
         tools = self._tools
 
         def on_retry(reason: str) -> None:
-            tools.log.debug("not planned, tried again", reason=reason)
+            tools.log.debug("planning failed, will retry", reason=reason)
 
         with tools.errors.handled(loaded.store, on_retry):
             plan = loaded.timed_planning(
