@@ -53,7 +53,7 @@ export DO_NOT_TRACK := 1
 # The tests start hundreds of processes: none of them should compile dbt anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: audit sbom digests help setup setup-places demo test test-fast test-one test-slow lint unit coverage coverage-report crash-test chaos-test security-fuzz soak reference format lock test-dbt test-orchestrators clean
+.PHONY: audit sbom digests help setup setup-places demo test test-fast test-one test-slow lint unit coverage coverage-report crash-test chaos-test security-fuzz soak readme reference format lock test-dbt test-orchestrators clean
 .PRECIOUS: .venv-dbt-%/.ready
 
 help: ## What can be made
@@ -122,6 +122,9 @@ soak: setup ## Measure the daemon's memory with 10,000 alerts, and a minute in w
 
 reference: setup ## Write the JSON Schemas and the tables of keys in docs/reference
 	$(BIN)/python -m tests.docs.generate
+
+readme: setup ## Write the samples in README.md anew, from a run of the demo
+	$(BIN)/python -m tests.sample.readme
 
 format: setup ## Format Python and SQL
 	$(BIN)/ruff check --fix .

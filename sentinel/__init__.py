@@ -1,3 +1,3 @@
-"""Alerts as dbt models: run on the warehouse, told once, recorded in tables that dbt manages."""
+"""Alerts as dbt models: evaluated on the warehouse, notified once, recorded in dbt-managed tables."""
 
 __version__ = "0.1.0"

@@ -357,9 +357,9 @@ class DeliveryStore(StateReader, Protocol):
         """
 
     def cancel(self, reasons: Mapping[str, str], holder: str) -> frozenset[str]:
-        """Notifications that this holder has claimed, and that are not to be told after all.
+        """Cancel notifications that this holder has claimed.
 
-        `reasons` are by notification id. Gives the ids of those whose claim still held.
+        `reasons` are by notification id. Returns the ids of those whose claim was still valid.
         """
 
     def mark(self, attempts: Mapping[str, tuple[int, Attempt]]) -> frozenset[str]:

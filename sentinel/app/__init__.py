@@ -1,1 +1,1 @@
-"""The use cases: what a command or the daemon asks for, told in terms of the ports."""
+"""The use cases of commands and the daemon, written against the ports."""

@@ -1,4 +1,4 @@
-"""What a batch came to: one line an instance, who was told, and the exit code."""
+"""The report of a run: one result per instance, notifications and the exit code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EXIT_UNDELIVERABLE = 4
 
 @dataclass(frozen=True)
 class InstanceResult:
-    """One instance after a batch. `suppressed` is channel to the reason why it wasn't told."""
+    """One instance after a run. `suppressed` has, by channel, the reason why it wasn't notified."""
 
     alert: str
     unique_id: str
@@ -63,8 +63,8 @@ class InstanceResult:
 
 @dataclass(frozen=True)
 class Report:
-    """A batch's results. `undelivered` has the error of each notification that wasn't delivered; of
-    these, `given_up` are not retried by themselves."""
+    """A run's results. `undelivered` has the error of each undelivered notification; `given_up` is the
+    number of those that are not retried automatically."""
 
     run_id: str
     started_at: datetime
@@ -77,13 +77,13 @@ class Report:
 
     @property
     def sent_of_others(self) -> tuple[Notification, ...]:
-        """What was sent of instances that were not evaluated: it came by time, or was left over."""
+        """Notifications of instances that were not evaluated: time-based and pending ones."""
         shown = {(each.alert, each.instance) for each in self.results}
         return tuple(row for row in self.sent if (row.payload["alert"], row.instance) not in shown)
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many instances have each outcome and each phase, and how many messages failed."""
+        """The number of instances with each outcome and phase, and of undelivered notifications."""
         outcomes = Counter(str(each.outcome) for each in self.results)
         phases = Counter(str(each.phase) for each in self.results if each.phase)
         return {
@@ -110,7 +110,7 @@ class Report:
 def report(
     evaluated: EvaluatedBatch, delivered: DeliveryResult, elapsed_s: float, *, dry_run: bool
 ) -> Report:
-    """What a batch came to, once its messages were sent or tried."""
+    """The report of a batch after its delivery."""
     notifications = _Notifications(evaluated, delivered, dry_run=dry_run)
     results = [
         _result(seen, update, step, *notifications(step.after))
@@ -142,7 +142,7 @@ def report(
 
 
 def title(row: Notification) -> str:
-    """Which event of which instance a message tells, so that no two have the same title."""
+    """Event, alert and instance of a notification: unique among a run's notifications."""
     instance = f" [{row.instance}]" if row.instance else ""
     return f"{row.payload['alert']}{instance} ({row.event})"
 

@@ -99,7 +99,7 @@ def _meant(
 
 
 def short(silence: Silence, known: Sequence[Silence]) -> str:
-    """The beginning of a silence's id, long enough to tell it from the others."""
+    """The first characters of a silence's id, enough to identify it."""
     length = _SHOWN
     while sum(each.silence_id[:length] == silence.silence_id[:length] for each in known) > 1:
         length += 1

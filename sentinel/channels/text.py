@@ -130,7 +130,7 @@ def context(values: Mapping[str, Any]) -> str:
 
 
 def undeliverable(failed: Mapping[str, Any]) -> str:
-    """Which channel should have told this, and why it could not."""
+    """The channel that could not be notified, and its error."""
     return f"not accepted by the channel {failed['channel']}: {failed['error']}"
 
 

@@ -58,8 +58,8 @@ class MatchSettings(BaseModel):
     owner: str | None = Field(
         None, description="The owner, or a name, email or slack of the dbt group's owner."
     )
-    severity: Severity | None = Field(None, description="The severity it fires with.")
-    path: str | None = Field(None, description="A folder or a glob: models/alerts/finance.")
+    severity: Severity | None = Field(None, description="The severity that the alert fires with.")
+    path: str | None = Field(None, description="A directory or a glob: models/alerts/finance.")
 
 
 class RouteSettings(BaseModel):
@@ -67,10 +67,12 @@ class RouteSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    match: MatchSettings = Field(MatchSettings(), description="Which alerts; unset, all.")
-    channels: Names = Field(description="The channels to tell.")
+    match: MatchSettings = Field(
+        MatchSettings(), description="Alerts that the route applies to (default: all)."
+    )
+    channels: Names = Field(description="The channels to notify.")
     continue_: bool = Field(
-        False, alias="continue", description="true also asks the routes after this one."
+        False, alias="continue", description="true also evaluates the following routes."
     )
 
     def route(self) -> Route:
@@ -79,36 +81,36 @@ class RouteSettings(BaseModel):
 
 
 class SchedulerSettings(BaseModel):
-    """How the daemon works."""
+    """Intervals of the daemon."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     plan_interval: PositiveDuration = Field(
         timedelta(seconds=30),
-        description="How often it looks for what comes by time: reminders, escalations, ends of "
+        description="Interval of time-based notifications: reminders, escalations, ends of "
         "silences.",
     )
     drain_timeout: PositiveDuration = Field(
         timedelta(seconds=25),
-        description="How long it finishes what is under way when it is asked to stop.",
+        description="Time to finish running evaluations and deliveries when the daemon stops.",
     )
 
 
 class WebSettings(BaseModel):
-    """Where the daemon listens."""
+    """The daemon's HTTP server."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     host: str = Field("127.0.0.1", min_length=1, description="The address to listen on.")
-    port: int = Field(8642, ge=0, le=65_535, description="The port; 0 takes any that is free.")
+    port: int = Field(8642, ge=0, le=65_535, description="The port; 0 for any free port.")
     token: SecretStr | None = Field(
         None,
         min_length=8,
-        description="The bearer token that every request needs, except for health.",
+        description="Bearer token, required except for health checks.",
     )
     allowed_hosts: Names = Field(
         LOOPBACK,
-        description="The hosts by which requests may name the daemon, besides its address: names, "
+        description="Host names that requests may use, in addition to the daemon's address: names, "
         "addresses, *.example.com, or * for any.",
     )
 
@@ -119,12 +121,14 @@ class WebSettings(BaseModel):
 
 
 class HeartbeatSettings(TransportSettings):
-    """A URL that the daemon posts to as long as it works."""
+    """A URL that the daemon posts to while it is healthy."""
 
-    url: SecretStr = Field(description="Where to post; secret, since such URLs often are.")
-    interval: PositiveDuration = Field(timedelta(minutes=1), description="How often.")
+    url: SecretStr = Field(description="The URL, a secret since such URLs often are.")
+    interval: PositiveDuration = Field(
+        timedelta(minutes=1), description="Interval of the requests."
+    )
     allow_private: bool = Field(
-        False, description="true allows loopback and private addresses as well."
+        False, description="true also allows loopback and private addresses."
     )
 
 
@@ -133,24 +137,27 @@ class FileSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    timezone: str = Field("UTC", description="The time zone of schedules that name none.")
+    timezone: str = Field("UTC", description="The default time zone of schedules.")
     defaults: dict[str, Any] = Field(
-        default_factory=dict, description="Keys of `meta.sentinel` for every alert that has none."
+        default_factory=dict, description="Default keys of `meta.sentinel` for every alert."
     )
     channels: dict[str, Any] = Field(
         default_factory=dict, description="The channels: {name: {type: ..., ...}}."
     )
     routes: tuple[RouteSettings, ...] = Field(
-        (), description="Whom alerts tell that name no channels: [{match, channels, continue}]."
+        (), description="Channels of alerts that name none: [{match, channels, continue}]."
     )
     fallback_channel: str | None = Field(
-        None, description="Who is told of what another channel could not deliver."
+        None,
+        description="The channel that receives notifications that another channel could not deliver.",
     )
-    store: StoreSettings = Field(StoreSettings(), description="Where the tables are kept.")
-    scheduler: SchedulerSettings = Field(SchedulerSettings(), description="How the daemon works.")
-    web: dict[str, Any] = Field(default_factory=dict, description="Where the daemon listens.")
+    store: StoreSettings = Field(StoreSettings(), description="Where Sentinel's tables are.")
+    scheduler: SchedulerSettings = Field(
+        SchedulerSettings(), description="Intervals of the daemon."
+    )
+    web: dict[str, Any] = Field(default_factory=dict, description="The daemon's HTTP server.")
     heartbeat: dict[str, Any] | None = Field(
-        None, description="What the daemon posts to as long as it works."
+        None, description="A URL that the daemon posts to while it is healthy."
     )
 
     @field_validator("timezone")
@@ -162,7 +169,7 @@ class FileSettings(BaseModel):
 
 @dataclass(frozen=True)
 class ChannelBlock:
-    """One entry under `channels:`, not yet rendered: it may name secrets."""
+    """One entry under `channels:`, not rendered yet, since it may name secrets."""
 
     name: str
     type: str

@@ -49,87 +49,88 @@ class Definition(BaseModel):
 
     id: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
         None,
-        description="A name that stays when the model is renamed or moved; state belongs to it.",
+        description="A stable identity: the alert keeps its state if the model is renamed or moved.",
     )
-    enabled: bool = Field(True, description="false takes the alert out of every run.")
+    enabled: bool = Field(True, description="false disables the alert.")
     schedule: str | None = Field(
         None,
-        description="Five cron fields, or hourly, daily, weekly, monthly. Unset: runs by hand only.",
+        description="Five cron fields, or hourly, daily, weekly, monthly (default: manual runs only).",
     )
     timezone: str | None = Field(
-        None, description="The time zone of the schedule; unset, the project's."
+        None, description="The schedule's time zone (default: the project's)."
     )
     severity: Severity = Field(
-        Severity.CRITICAL, description="info, warning or critical, unless a row says otherwise."
+        Severity.CRITICAL,
+        description="info, warning or critical, unless a row has its own severity.",
     )
-    owner: str | None = Field(None, description="Who looks after it; unset, the dbt group's owner.")
+    owner: str | None = Field(None, description="The owner (default: the dbt group's owner).")
     channels: Names | None = Field(
-        None, description="The channels it tells, by their names in sentinel.yml; [] tells nobody."
+        None, description="The channels to notify, by their names in sentinel.yml; [] for none."
     )
     description: str | None = Field(
-        None, description="What it means when this fires; unset, the model's description."
+        None, description="What a firing alert means (default: the model's description)."
     )
-    runbook: str | None = Field(None, description="A link to what to do.")
+    runbook: str | None = Field(None, description="A link to the runbook.")
     shape: Literal["status", "rows"] | None = Field(
-        None, description="How the query's result is read: see the query contract."
+        None, description="How to read the query's result: see the query contract."
     )
     dimensions: Columns = Field(
-        (), description="Columns that tell instances apart: one state for each combination."
+        (), description="Columns that identify instances: each combination has its own state."
     )
     warn_if: RowCondition | None = Field(
-        None, description="A condition on the number of rows that makes it a warning: '>10'."
+        None, description="A condition on the number of rows for severity warning: '>10'."
     )
     error_if: RowCondition | None = Field(
-        None, description="A condition on the number of rows that makes it critical."
+        None, description="A condition on the number of rows for severity critical."
     )
     for_: Annotated[HoldPeriod, BeforeValidator(read_hold_period)] = Field(
         HoldPeriod(),
         alias="for",
-        description="How long it has to hold before it fires: a duration, or a count of slots.",
+        description="How long the alert stays pending before it fires: a duration, or a number of slots.",
     )
     keep_firing_for: Duration = Field(
-        timedelta(), description="How long it has to be ok before it is resolved."
+        timedelta(), description="How long the alert must be OK before it resolves."
     )
     repeat_interval: PositiveDuration | None = Field(
-        None, description="How often to remind while it fires; unset, never."
+        None, description="Interval of reminders while the alert fires (default: no reminders)."
     )
     escalations: tuple[Escalation, ...] = Field(
-        (), description="Further channels after a time: [{after, channels}]."
+        (), description="Channels to notify after a time: [{after, channels}]."
     )
     notify_on: Annotated[tuple[NotifyOn, ...], BeforeValidator(listed)] = Field(
-        ("firing", "resolved", "error"), description="Which events are told."
+        ("firing", "resolved", "error"), description="Events that channels are notified of."
     )
     on_empty: Literal["error", "ok", "alert", "keep"] = Field(
-        "error", description="What a status query without rows means."
+        "error", description="What an empty result of a status query means."
     )
     on_missing: Literal["resolve", "keep", "alert"] = Field(
-        "resolve", description="What it means when an instance is no longer in the result."
+        "resolve", description="What an instance that is missing from the result means."
     )
     error_after: Annotated[int, Field(ge=1)] = Field(
-        1, description="After how many errors in a row the alert is failing, and that is told."
+        1, description="Number of consecutive errors before the alert is failing."
     )
     timeout: PositiveDuration = Field(
-        timedelta(minutes=5), description="How long its query may run on the warehouse."
+        timedelta(minutes=5), description="Maximum run time of the query."
     )
     samples: Annotated[int, Field(ge=0, le=100)] = Field(
-        0, description="How many violating rows are fetched for the message when it fires."
+        0, description="Number of violating rows to include in the message."
     )
     context_columns: Columns = Field(
-        (), description="Which further columns of a status row go into messages; unset, all."
+        (), description="Extra columns of a status row to include in messages (default: all)."
     )
-    sample_columns: Columns = Field((), description="Which columns of the samples; unset, all.")
-    jitter: Duration = Field(
-        timedelta(), description="Up to how much a scheduled start is spread out."
+    sample_columns: Columns = Field(
+        (), description="Columns of the samples to include (default: all)."
     )
+    jitter: Duration = Field(timedelta(), description="Maximum random delay of a scheduled start.")
     max_bytes_billed: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="The most bytes its query may cost (BigQuery)."
+        None, description="Maximum bytes billed for the query (BigQuery)."
     )
 
     @model_validator(mode="after")
     def _agree(self) -> Definition:
         if self.shape == "status" and (self.warn_if or self.error_if):
             raise ValueError(
-                "`warn_if` and `error_if` count rows; they don't go with `shape: status`"
+                "`warn_if` and `error_if` count rows; they can't be used with `shape: status`"
             )
         if len(set(self.dimensions)) < len(self.dimensions):
             raise ValueError("`dimensions` names a column twice")
@@ -143,7 +144,7 @@ KEYS: tuple[str, ...] = tuple(
 
 @dataclass(frozen=True)
 class Alert:
-    """An alert whose definition is good."""
+    """An alert with a valid definition."""
 
     source: AlertSource
     rules: Definition
@@ -156,7 +157,7 @@ class Alert:
 
     @property
     def row_ids(self) -> tuple[str, ...]:
-        """The ids that its rows may have: its own, and the one from before its `id` was set."""
+        """The ids that its rows may have: its own, and its unique_id from before `id` was set."""
         return tuple(dict.fromkeys((self.id, self.source.unique_id)))
 
     @property
@@ -165,7 +166,7 @@ class Alert:
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """Whom it tells, at whatever severity; escalations left aside."""
+        """The channels that it notifies, at any severity, without escalations."""
         return self.recipients.all
 
     @property
@@ -372,7 +373,7 @@ def _channel_faults(
     if given is None and not told.at(rules.severity if rules else Severity.CRITICAL):
         yield Fault(
             ("channels",),
-            "it would tell nobody: name `channels` here or under `defaults` of sentinel.yml, or "
+            "no channel would be notified: name `channels` here or under `defaults` in sentinel.yml, or "
             "a route there that matches it (`channels: []` if that is meant)",
         )
     named: list[tuple[tuple[str, ...], object]] = [(("channels",), given)]

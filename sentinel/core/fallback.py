@@ -1,4 +1,4 @@
-"""Dead messages are handed on to a fallback channel."""
+"""Forwards undeliverable notifications to the fallback channel."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def rows_for_fallback(
     now: datetime,
     ledger: Iterable[Notification] = (),
 ) -> list[Notification]:
-    """The rows that send a dead message to a fallback channel, as one message.
+    """The rows that forward a dead message to the fallback channel, as one message.
 
-    `ledger` are the rows of these episodes. The end of an episode is left out where the fallback
-    was told of its beginning for the same channel, and so is told of its end anyway.
+    `ledger` has the rows of these episodes. A recovery is omitted if the fallback channel was notified
+    of the firing for the same channel, since it is notified of the recovery anyway.
     """
     known = [
         row for row in ledger if row.channel == fallback and row.status is not Status.CANCELLED

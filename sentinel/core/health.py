@@ -26,7 +26,7 @@ def advance_health(
     *,
     unreachable: bool = False,
 ) -> StateChange:
-    """The next health of an alert, and whether that is worth telling.
+    """An alert's next health, and the transitions that channels may be notified of.
 
     `unreachable`: it can't be evaluated since the warehouse is lost, as all others of its batch.
     """

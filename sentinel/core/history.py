@@ -1,4 +1,4 @@
-"""History: one row for every evaluation of every instance, and why who was told."""
+"""History: one row per evaluation and instance, with the reason of each notification decision."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ MOST_IN_ONE = 50
 FIRED_AND_RESOLVED = "fired_and_resolved"
 
 
-# What tells a channel that an episode is open.
+# Events of an open episode.
 OPENING = (Event.FIRING, Event.SEVERITY, Event.REMINDER, Event.ESCALATION)
 
 
@@ -92,7 +92,7 @@ def ledger_of(rows: Iterable[Notification]) -> Ledger:
 def muted(
     row: Notification, state: State | None, silences: Sequence[Silence], now: datetime
 ) -> str:
-    """Why a notification that is about to be sent no longer is to be; '' if it is.
+    """Why a notification must not be sent after all; '' if it can be sent.
 
     `state` is the row of its instance as it is now.
     """

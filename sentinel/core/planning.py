@@ -1,7 +1,7 @@
-"""Who is told: what was told is made to match what is wanted, for each episode and channel.
+"""Plans notifications: which channels to notify of which event, for each episode and channel.
 
-Pure. Every decision has a named reason, kept in history; a decision to tell becomes a row of the
-outbox, whose payload is frozen here.
+Every decision has a named reason, which history records. A decision to notify becomes a row of the
+outbox; its payload is fixed here.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from sentinel.core.silence import Silence
 from sentinel.core.state import WAREHOUSE_UNREACHABLE, Event, State, Step, Transition
 from sentinel.core.values import hash_id
 
-# Numbers of an escalation are apart by this, so that `n` still tells which one it is.
+# Numbers of an escalation differ by multiples of this, so that `n` identifies the escalation.
 _STEP = 100
 _EARLY = timedelta(seconds=30)
 _NEXT = timedelta(microseconds=1)
@@ -38,7 +38,7 @@ _NEXT = timedelta(microseconds=1)
 
 @dataclass(frozen=True)
 class NotificationDecision:
-    """Why a channel is or isn't told of an event of one instance."""
+    """Why a channel is or isn't notified of an event of one instance."""
 
     alert_id: str
     instance: str
@@ -50,9 +50,9 @@ class NotificationDecision:
 
 @dataclass(frozen=True)
 class NotificationPlan:
-    """New rows for the outbox, rows that they replace, and the reason of every decision.
+    """New rows for the outbox, rows that they replace, and every decision with its reason.
 
-    `superseded` are ids of notifications, `revived` those of dead ones that are tried again.
+    `superseded` are ids of notifications, `revived` ids of dead notifications to retry.
     """
 
     notifications: tuple[Notification, ...] = ()
@@ -63,7 +63,7 @@ class NotificationPlan:
 
 @dataclass
 class _Planner:
-    """The plan of one batch while it is being made."""
+    """Collects the plan of one batch."""
 
     ledger: Ledger
     now: datetime
@@ -81,12 +81,12 @@ class _Planner:
     def __post_init__(self) -> None:
         for episode, channel in self.ledger:
             self._channels.setdefault(episode, []).append(channel)
-        # What is told is told in order of `created_at`, also when the clock has been set back.
+        # Notifications are sent in order of `created_at`, even if the clock was set back.
         known = [row.created_at + _NEXT for rows in self.ledger.values() for row in rows]
         self._moment = max([self.now, *known])
 
     def rows_for(self, episode_id: str, channel: str, *events: Event) -> list[Notification]:
-        """The rows of the ledger for these events that still count, the oldest first."""
+        """The ledger's rows for these events, except superseded and cancelled ones, oldest first."""
         return [
             row
             for row in self.ledger.get((episode_id, channel), ())
@@ -94,11 +94,11 @@ class _Planner:
         ]
 
     def channels_of(self, episode_id: str) -> list[str]:
-        """The channels that the ledger knows of an episode."""
+        """The channels with rows for an episode in the ledger."""
         return self._channels.get(episode_id, [])
 
     def traits(self, channel: str) -> Traits | None:
-        """The traits of a channel; None if it is no longer configured."""
+        """A channel's traits; None if it is no longer configured."""
         return self.routing.traits(channel) if self.routing else Traits(groups=False)
 
     def silenced(self, state: State) -> bool:
@@ -116,9 +116,9 @@ class _Planner:
         )
 
     def repeat(self, case: Case, channel: str, event: Event, rows: Sequence[Notification]) -> None:
-        """Nothing new to tell; a failed send never counts as told.
+        """Record why no new notification is planned; a failed delivery never counts as notified.
 
-        What is dead is tried again once an hour, as long as there is its channel.
+        Dead notifications are retried once an hour while their channel is configured.
         """
         statuses = {row.status for row in rows}
         dead = [row for row in rows if row.status is Status.DEAD]
@@ -140,7 +140,7 @@ class _Planner:
             for row in self.ledger.get((change.episode_id, channel), ())
             if row.event is change.event
         }
-        # What was cancelled and is told after all is a new notification, with an id of its own.
+        # A notification that was cancelled and is planned again is a new one, with its own id.
         while n in taken:
             n += _STEP if change.event is Event.ESCALATION else 1
         identity = hash_id(change.episode_id, channel, change.event, str(n))
@@ -176,10 +176,10 @@ class _Planner:
         )
 
     def _grouped(self) -> Iterator[Notification]:
-        """The notifications, with those that make one message under one `message_id`.
+        """The notifications; those that form one message share a `message_id`.
 
-        What has to wait for an earlier row of its episode goes by itself, so that it holds up
-        nothing else. A lost warehouse is rows once, by paging channels too.
+        A notification that waits for an earlier row of its episode forms its own message, so that it
+        delays no other. An unreachable warehouse is one message, also for channels that don't group.
         """
         groups: dict[tuple[str, bool], list[Notification]] = {}
         superseded = frozenset(self.superseded)
@@ -222,11 +222,10 @@ def plan(
     silences: Sequence[Silence] = (),
     routing: Routing | None = None,
 ) -> NotificationPlan:
-    """What to tell now, given what was told before.
+    """Plan notifications, given the ledger of earlier ones.
 
-    `updates` are of evaluations, or of alerts as they stand (`current_update`): what comes by time, as
-    reminders, escalations and the ends of silences do, needs none. Without `routing` all channels
-    are taken to exist, and none groups.
+    `updates` come from evaluations, or from `current_update` for time-based notifications: reminders,
+    escalations and ends of silences. Without `routing`, every channel exists and none groups.
     """
     planner = _Planner(ledger, now, project, silences, routing)
     for update in updates:
@@ -237,7 +236,7 @@ def plan(
 
 
 def current_update(alert: Alert | BrokenAlert, states: Iterable[State]) -> AlertUpdate:
-    """An alert as it stands, without an evaluation."""
+    """An alert's current rows as an update, without an evaluation."""
     steps = tuple(Step(state, state, Outcome.SKIPPED) for state in states)
     return AlertUpdate(alert, EvaluationResult(Outcome.SKIPPED), steps, kind="plan")
 
@@ -261,7 +260,7 @@ def _plan_phase(planner: _Planner, case: Case) -> None:
             planner.decide(case, channel, Event.FIRING, "not_in_notify_on")
     if not case.wants(Event.FIRING):
         return
-    # Whoever was told once hears the rest of it, also if the routes have changed since.
+    # A channel that was notified of the episode stays notified of it, even if routes have changed.
     for channel in planner.channels_of(after.episode_id):
         known = planner.traits(channel) is not None
         if channel not in base and known and planner.rows_for(after.episode_id, channel, *OPENING):
@@ -272,7 +271,7 @@ def _plan_phase(planner: _Planner, case: Case) -> None:
 def _plan_channel(
     planner: _Planner, case: Case, channel: str, episode: str, *, silenced: bool
 ) -> None:
-    """What one channel has to know of an episode that is under way."""
+    """Plan a channel's notification of an open episode."""
     after = case.after
     rows = planner.rows_for(episode, channel, *OPENING)
     risen = rows and _risen(after, rows)
@@ -297,20 +296,20 @@ def _plan_channel(
 
 
 def _unsent(rows: Sequence[Notification]) -> bool:
-    """Whether nothing has been told, nor is just being sent."""
+    """Whether no row was sent or is being sent."""
     return all(row.status in (Status.PENDING, Status.DEAD) for row in rows)
 
 
 def _risen(state: State, rows: Sequence[Notification]) -> bool:
-    """Whether an episode is worse than a channel knows."""
+    """Whether the episode's severity is above the highest in these rows."""
     known = max(Severity(row.payload["severity"]).rank for row in rows)
     return state.peak_severity is not None and state.peak_severity.rank > known
 
 
 def _reminder_due(case: Case, rows: Sequence[Notification], now: datetime) -> bool:
-    """Whether it is time to remind: what was told last has arrived, an interval ago.
+    """Whether a reminder is due: the last notification was sent an interval ago.
 
-    A little early counts: plans come by slots, and a slot later is a whole slot later.
+    Slightly early counts as due, since the next chance may be a whole slot later.
     """
     interval, last = case.rules.repeat_interval, max(rows, key=lambda row: row.created_at)
     if interval is None or last.status is not Status.SENT:
@@ -321,7 +320,7 @@ def _reminder_due(case: Case, rows: Sequence[Notification], now: datetime) -> bo
 def _plan_acknowledged(
     planner: _Planner, case: Case, channel: str, episode: str, rows: Sequence[Notification]
 ) -> None:
-    """A channel that keeps acknowledgements is told of one, silence or not."""
+    """Plan the acknowledgement for a channel that shows them, even during a silence."""
     traits, after = planner.traits(channel), case.after
     if after.acked_at is None or not rows or traits is None or not traits.acknowledges:
         return
@@ -351,14 +350,14 @@ def _plan_escalations(planner: _Planner, case: Case, episode: str, *, silenced: 
 
 
 def _going_on(state: State, event: Event, reason: str) -> Transition:
-    """Something to tell of an episode that is already under way."""
+    """A transition for an open episode."""
     severity = state.peak_severity or state.severity
     assert state.episode_id and state.episode_started and severity
     return Transition(event, reason, state.episode_id, state.episode_started, severity)
 
 
 def _plan_resolved(planner: _Planner, case: Case, change: Transition) -> None:
-    """Whoever was told of firing is told of resolved; who wasn't yet gets both in one message."""
+    """Plan `resolved` for channels that were notified of the firing, or one message for both."""
     base = case.alert.recipients.at(change.severity)
     silenced = planner.silenced(case.before)
     for channel in dict.fromkeys((*base, *planner.channels_of(change.episode_id))):
@@ -397,13 +396,13 @@ def _plan_end(
     elif planner.traits(channel) is None and _arrived(rows, unsent):
         planner.decide(case, channel, Event.RESOLVED, "channel_removed")
     else:
-        # To a channel that is gone too, if it was never told: that becomes visible, and goes to
-        # the fallback.
+        # Also for a removed channel that was never notified: the notification becomes undeliverable
+        # and goes to the fallback channel.
         planner.notify(case, channel, change, FIRED_AND_RESOLVED if never_sent else change.reason)
 
 
 def _arrived(rows: Sequence[Notification], unsent: Sequence[Notification]) -> bool:
-    """Whether something was told, and nothing of it is under way."""
+    """Whether all other rows were sent, and there is one."""
     rest = [row for row in rows if row not in unsent]
     return bool(rest) and all(row.status is Status.SENT for row in rest)
 
@@ -433,7 +432,7 @@ def _plan_health(planner: _Planner, case: Case) -> None:
 
 
 def _failing(case: Case) -> Transition:
-    """The error of a health episode that is already under way."""
+    """The error of an open health episode."""
     head = case.after
     assert head.health_episode_id and head.health_since
     reason = WAREHOUSE_UNREACHABLE if case.update.result.unreachable else "not_notified_yet"
@@ -443,7 +442,7 @@ def _failing(case: Case) -> Transition:
 
 
 def _plan_error_resolved(planner: _Planner, case: Case, change: Transition) -> None:
-    """Told where the error was told, or may have been: an answer can be lost on its way."""
+    """Plan `error_resolved` for channels whose error was, or may have been, delivered."""
     for channel in planner.channels_of(change.episode_id):
         rows = planner.rows_for(change.episode_id, channel, Event.ERROR)
         unsent = [row for row in rows if row.status in (Status.PENDING, Status.DEAD)]
@@ -455,6 +454,3 @@ def _plan_error_resolved(planner: _Planner, case: Case, change: Transition) -> N
             planner.notify(case, channel, change, change.reason)
         else:
             planner.decide(case, channel, change.event, "error_never_notified")
-
-
-# -- what is sent ------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Whom an alert tells: its own channels first, then routes, defaults, and the owner of its group."""
+"""An alert's recipients: its own channels first, then routes, defaults, and its group's owner."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Traits:
     """What planning and delivery need to know of a channel's type.
 
     `groups`: several notifications make one message, as people in a chat or a mailbox want it; a
-    paging channel gets one for each episode. `acknowledges`: it is told of acknowledgements.
+    paging channel gets one for each episode. `acknowledges`: it shows acknowledgements.
     `follows`: it needs what the receiver called the earlier message of the same episode.
     `addressed_by` is the contact of a dbt group's owner to which it can send besides its own.
     `per_second` is the most messages that the receiver takes.
@@ -124,7 +124,7 @@ def recipients(
     own: Sequence[str] | None,
     default: Sequence[str] | None,
 ) -> Recipients:
-    """Whom an alert tells: `own` channels if it names any (or none at all, `[]`); else those of
+    """An alert's recipients: `own` channels if it names any (or none, `[]`); otherwise those of
     the routes that match; else `default`; else the owner of its dbt group."""
     return Recipients(
         {

@@ -33,7 +33,7 @@ class Health(StrEnum):
 
 
 class Event(StrEnum):
-    """What a notification tells; TEST is told of no alert, to try a channel."""
+    """A notification's event; TEST belongs to no alert and tests a channel."""
 
     FIRING = "firing"
     SEVERITY = "severity"
@@ -101,7 +101,7 @@ def state_key(project: str, alert_id: str, instance: str) -> str:
 
 @dataclass(frozen=True)
 class Transition:
-    """A change worth telling: of which episode, and the named reason for it."""
+    """A change that channels may be notified of: its episode and the named reason."""
 
     event: Event
     reason: str
@@ -127,7 +127,7 @@ class EvaluationTime:
 
 @dataclass(frozen=True)
 class Step:
-    """What one evaluation did to one row: for history, and for those who are told.
+    """What one evaluation did to one row: for history and for notifications.
 
     `observation` is None where nothing was seen of the instance itself.
     """

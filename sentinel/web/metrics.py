@@ -102,7 +102,7 @@ class Metrics:
         """All of them in Prometheus' text format."""
         return generate_latest(self._registry)
 
-    # -- told by the daemon ------------------------------------------------------------------------
+    # -- set by the daemon ------------------------------------------------------------------------
 
     def evaluated(self, part: EvaluatedBatch, slots: Mapping[str, Slot]) -> None:
         for seen, judged in zip(part.evaluations, part.updates, strict=True):
