@@ -94,7 +94,7 @@ class Rights:
 
 
 class Session(Protocol):
-    """An open warehouse. It may be used by several threads at once."""
+    """An open warehouse. Safe to use from several threads."""
 
     def describe(self, query: Query) -> QueryDescription:
         """What is known of a query without its rows.
@@ -168,7 +168,7 @@ class Snapshot:
     recorded: Mapping[str, RecordedSlot] = field(default_factory=dict)
 
     def silence_of(self, state: State) -> Silence | None:
-        """The silence that mutes an instance now: the one that lasts longest."""
+        """The silence that mutes an instance now; of several the one that ends last."""
         names = (state.alert_id, state.unique_id)
         muting = [each for each in self.silences if each.mutes(names, state.dimensions, self.now)]
         return max(muting, key=lambda each: each.ends_at, default=None)
@@ -234,7 +234,7 @@ class Outbox:
 
 @dataclass(frozen=True)
 class Attempt:
-    """What became of one attempt to send a message.
+    """The outcome of one attempt to send a message.
 
     `not_before` is when it is tried again: of a dead one, while its episode lasts. `tried` is False
     if it was given back without an attempt. `handed_on` are rows for another channel that tell of a
@@ -274,10 +274,10 @@ class PrunedRows:
 
 
 class StoreClock(Protocol):
-    """The clock that all decisions go by."""
+    """The clock that all decisions use."""
 
     def now(self) -> datetime:
-        """The store's clock, in UTC: the one that all decisions go by."""
+        """The store's clock, in UTC, which all decisions use."""
 
 
 class StateReader(StoreClock, Protocol):
@@ -402,10 +402,10 @@ class LeaseStore(Protocol):
         """
 
     def release_lease(self, lease: Lease) -> None:
-        """Let a lease go at once; nothing happens if it is no longer held."""
+        """Release a lease immediately; nothing happens if it is no longer held."""
 
     def lease(self, name: str) -> Lease | None:
-        """A lease as it stands, run out or not; None if nobody ever held it."""
+        """The lease's current row, expired or not; None if nobody ever held it."""
 
     @property
     def lease_ttl(self) -> timedelta:
@@ -446,7 +446,7 @@ class Leadership(Protocol):
         """What fences off a leader that was stopped for too long; None where none can be."""
 
     def let_go(self) -> None:
-        """Let another one lead at once. Raises StoreError."""
+        """Release leadership immediately. Raises StoreError."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from sentinel.ports import Lease, Snapshot
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """How a batch is run. `threads` is the number of queries at once.
+    """How a batch is run. `threads` is the number of concurrent queries.
 
     `holder` sends new notifications after the commit, and claims them in it. `slots` are the slots
     that are evaluated, by alert id; alerts without one are evaluated manually. `busy` are alerts that

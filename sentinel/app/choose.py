@@ -35,7 +35,7 @@ def choose_alerts(
 ) -> AlertSelection:
     """The alerts of these names, and of this selection; with neither, all of them.
 
-    `states` are all rows of the state: an alert that is gone from the project is known by them.
+    `states` are all rows of the state; they identify alerts that were removed from the project.
     Raises UsageError for a name that nothing has, NothingSelected if the selection matches no alert.
     """
     valid, broken = parse_definitions(project.alerts(), context)

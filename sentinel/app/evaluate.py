@@ -42,7 +42,7 @@ class Evaluation:
     on_fault: Callable[[str, Exception], None] = field(default=lambda *_: None)
 
     def __call__(self, alerts: Alerts, options: BatchOptions) -> EvaluatedBatch:
-        """Evaluate alerts and record the results, all of them at once.
+        """Evaluate alerts and record the results in one batch.
 
         Raises ProjectError, WarehouseError or StoreError when nothing could be evaluated; what
         goes wrong with a single alert is that alert's outcome.

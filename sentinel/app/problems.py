@@ -1,4 +1,4 @@
-"""What keeps a daemon from its work: said once, until it is solved."""
+"""The daemon's current problems, each logged once until it is solved."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Throttle:
 
 
 class Problems:
-    """What is wrong now, by what it concerns: `store`, `project`, ... Any thread may say so."""
+    """Current problems by concern: `store`, `project`, ... Safe to use from any thread."""
 
     def __init__(self, log: Log) -> None:
         self._log = log

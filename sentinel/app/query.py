@@ -1,4 +1,4 @@
-"""Queries of a batch: one alert's query read as a result, and several at once."""
+"""A batch's queries: one alert's query, and all of them concurrently."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ class AlertQuery:
         except SentinelError:
             raise
         except Exception as error:  # noqa: BLE001 - as below
-            # The count is sure; that it has no sample must not keep anybody from being notified.
+            # The count is known; a missing sample must not suppress the notification.
             self.on_fault(alert.name, error)
             return note_missing_samples(result, firing)
         return add_samples(result, firing, samples)

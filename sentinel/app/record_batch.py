@@ -142,7 +142,7 @@ class BatchRecorder:
     on_fault: Callable[[str, Exception], None] = lambda _alert, _error: None
 
     def __call__(self, evaluations: Sequence[AlertEvaluation]) -> EvaluatedBatch:
-        """Record in one transaction; an alert that can't be recorded is left out of it.
+        """Record in one transaction, without alerts that can't be recorded.
 
         Raises StoreError if nothing can be recorded, and LeaseLost.
         """

@@ -22,7 +22,7 @@ _DIGITS = 6
 
 @dataclass(frozen=True)
 class DueAlerts:
-    """Alerts and the slot of each, by id; without one an alert runs by hand."""
+    """Alerts and their slots, by id; an alert without a slot is evaluated manually."""
 
     alerts: Alerts
     slots: dict[str, Slot] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The daemon's threads: each is supervised, and one that ends before its time is started anew."""
+"""The daemon's threads: each is supervised, and restarted if it ends early."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Threads:
             worker.thread.join()
 
     def look(self) -> None:
-        """Start anew whatever has ended; called every second or so."""
+        """Restart threads that have ended; called about every second."""
         now = self.clock()
         with self._lock:
             for worker in self._workers.values():
@@ -123,7 +123,7 @@ class Threads:
             words = "its work ended" if error is None else f"unexpected {type(error).__name__}"
             self.log.error(
                 "fault",
-                error=f"{words} in the thread {worker.name!r}, which is started anew: this is a "
-                "fault of Sentinel",
+                error=f"{words} in the thread {worker.name!r}, which is restarted: this is a "
+                "bug in Sentinel",
                 exc_info=error,
             )

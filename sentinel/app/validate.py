@@ -1,4 +1,4 @@
-"""Everything that can be known to be wrong before an alert runs, all of it at once."""
+"""All faults that can be found without evaluating alerts."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from sentinel.ports import Project, Session, Warehouse
 
 @dataclass(frozen=True)
 class Finding:
-    """One fault: of which alert (or file), where, and what is wrong.
+    """One fault: its alert or file, its location and its message.
 
-    A `warning` is no fault yet, but likely not what was meant.
+    A `warning` is valid, but probably not intended.
     """
 
     subject: str

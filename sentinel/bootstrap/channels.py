@@ -44,7 +44,7 @@ class ConfiguredChannels:
         return build_channel(name, block.type, values, block.locate, context, block.origins)
 
     def check(self, name: str) -> None:
-        """Check a channel, as far as its values are known. Raises ConfigError."""
+        """Check a channel's settings, except values that are not available. Raises ConfigError."""
         block, context = self._block(name)
         values = block.render()
         check_channel(name, block.type, values, block.locate, context, block.origins)

@@ -51,7 +51,7 @@ class Configuration:
 
     @property
     def threads(self) -> int:
-        """How many queries run at once: `--threads`, else the profile's."""
+        """The number of concurrent queries: `--threads`, otherwise the profile's."""
         return self.options.threads or self.profile.threads
 
     @property

@@ -1,4 +1,4 @@
-"""What the daemon is made of. A module of its own, since other commands need none of it."""
+"""Assembles the daemon, in a separate module since other commands don't need it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class DaemonSetup:
         return ProjectSnapshot(options, process, self._selection, scan)
 
     def load(self) -> LoadedProject:
-        """Read project and configuration anew, all of it or nothing.
+        """Reload the project and the configuration, completely or not at all.
 
         Raises SentinelError; then the installation stays what it was.
         """

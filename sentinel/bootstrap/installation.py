@@ -93,7 +93,7 @@ class Installation:
 
     @property
     def threads(self) -> int:
-        """How many queries run at once. Raises ConfigError."""
+        """The number of concurrent queries. Raises ConfigError."""
         return self.configuration.threads
 
     @property

@@ -52,7 +52,7 @@ class AlertmanagerChannel(BaseChannel):
             default_factory=dict, description="Further headers; their values are secret."
         )
 
-    # It is told of acknowledgements and reminders too: each renews the alert's time to live.
+    # It also receives acknowledgements and reminders: each renews the alert's time to live.
     traits = Traits(acknowledges=True)
 
     def __init__(self, name: str, settings: Settings, around: ChannelContext) -> None:

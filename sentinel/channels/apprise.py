@@ -1,4 +1,4 @@
-"""`apprise`: the hundred services of the Apprise library that have no channel of their own."""
+"""`apprise`: the Apprise library's services that have no channel module here."""
 
 from __future__ import annotations
 

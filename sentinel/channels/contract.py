@@ -15,7 +15,7 @@ from sentinel.ports import Channel
 
 
 class SettingFault(ValueError):
-    """What is wrong with the value of one key of a channel, found while the channel is built."""
+    """An invalid value of a channel's key, found while the channel is built."""
 
     def __init__(self, key: str, message: str) -> None:
         super().__init__(message)
@@ -35,7 +35,7 @@ def _ignore(key: str, words: str) -> None:
 
 @dataclass(frozen=True)
 class ChannelContext:
-    """What a channel may need beside its settings: the project's folder, and the terminal.
+    """What a channel may need besides its settings: the project's directory, and the terminal.
 
     `warn` takes a key of the channel, and what is likely not meant about its value.
     """

@@ -60,20 +60,20 @@ def _addresses(texts: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class EmailChannel(BaseChannel):
-    """Sends one mail a message; who has it already is left out when it is tried again."""
+    """Sends one mail per message; a retry omits recipients that have received it."""
 
     class Settings(TransportSettings, ChannelSettings):
         """The keys of a channel of the type `email`."""
 
         host: str = Field(min_length=1, description="The mail server.")
         port: int | None = Field(
-            None, ge=1, le=65_535, description="Its port; unset, 587, or 465 for tls, 25 for none."
+            None, ge=1, le=65_535, description="The port (default: 587; 465 for tls, 25 for none)."
         )
         security: Literal["starttls", "tls", "none"] = Field(
             "starttls", description="starttls, tls from the start, or none."
         )
         username: str | None = Field(
-            None, description="The user to log in as; unset, nobody, or with oauth2 the sender."
+            None, description="The user to log in as (default: no login; with oauth2 the sender)."
         )
         password: SecretStr | None = Field(None, description="The user's password.")
         oauth2: OAuth2Settings | None = Field(

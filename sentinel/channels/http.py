@@ -77,7 +77,7 @@ Headers = Annotated[dict[str, SecretStr], AfterValidator(_can_be_sent)]
 
 
 class HttpSettings(TransportSettings, ChannelSettings):
-    """The keys of channels that make requests of their own."""
+    """Keys of channels that make their own HTTP requests."""
 
     allow_private: bool = Field(
         False, description="true allows loopback and private addresses as well."
@@ -429,7 +429,7 @@ def _check_proxy(proxy: str) -> None:
         usable = False
     if not usable:
         raise DeliveryError(
-            "the proxy of the environment can't be used: it has to be http://host:port or "
+            "the environment's proxy can't be used: it must be http://host:port or "
             "https://host:port"
         )
 

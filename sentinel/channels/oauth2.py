@@ -39,12 +39,13 @@ class OAuth2Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     token_url: str | None = Field(
-        None, description="Where tokens are requested; unset, where the service account's key says."
+        None, description="The token endpoint (default: the service account key's)."
     )
     client_id: str | None = Field(None, description="The application's id.")
     client_secret: SecretStr | None = Field(None, description="The application's secret.")
     refresh_token: SecretStr | None = Field(
-        None, description="A refresh token of the mailbox; unset, the application itself logs in."
+        None,
+        description="A refresh token of the mailbox (default: the application itself logs in).",
     )
     service_account_key: SecretStr | None = Field(
         None, description="The key of a Google service account, as JSON, instead of an application."

@@ -118,7 +118,7 @@ def _settings(
 class Addressed(Mapping[str, Channel]):
     """Channels by name, and by name and address: `mail:team@example.org`.
 
-    An address is that of a dbt group's owner, who is told where nobody else is named.
+    An address is that of a dbt group's owner, who is notified if no other recipient is configured.
     """
 
     def __init__(self, channels: Mapping[str, Channel]) -> None:

@@ -52,7 +52,7 @@ class WebhookChannel(BaseChannel):
         secret: Annotated[tuple[SecretStr, ...], BeforeValidator(_listed)] = Field(
             (),
             description="The signing key, `whsec_` and base64 of 24 to 64 bytes, or a list of keys, "
-            "each of which signs; unset, nothing is signed.",
+            "each of which signs (default: no signature).",
         )
         headers: Headers = Field(
             default_factory=dict, description="Further headers; their values are secret."
@@ -159,7 +159,7 @@ def signing_key(secret: SecretStr) -> bytes:
     except (binascii.Error, ValueError):
         key = b""
     if not key:
-        raise ValueError("the secret has to be `whsec_` followed by base64")
+        raise ValueError("the secret must be `whsec_` followed by base64")
     if not _SHORTEST_KEY <= len(key) <= _LONGEST_KEY:
         raise ValueError(
             f"the secret's key has {len(key)} bytes; Standard Webhooks asks for {_SHORTEST_KEY} to "

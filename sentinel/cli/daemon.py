@@ -71,7 +71,7 @@ def command(**values: Any) -> int:
         except (SentinelError, click.ClickException):
             raise
         except Exception as error:
-            words = f"unexpected {type(error).__name__}: this is a fault of Sentinel"
+            words = f"unexpected {type(error).__name__}: this is a bug in Sentinel"
             log.error("fault", error=words, exc_info=error)
             code = 2
         else:

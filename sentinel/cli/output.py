@@ -35,7 +35,7 @@ _LEVELS = {"quiet": logging.ERROR, "script": logging.WARNING, "terminal": loggin
 
 
 def fail(message: str, hint: str | None = None) -> None:
-    """An error on standard error, with its next step on a line of its own.
+    """Print an error on standard error, with its next step on a separate line.
 
     Further lines of the message are marked, so that none looks like another error.
     """

@@ -94,11 +94,11 @@ class Document:
         if root is None:
             root = CommentedMap()
         if not isinstance(root, CommentedMap):
-            raise ConfigError(f"{shown}:1: the file has to be a mapping of keys")
+            raise ConfigError(f"{shown}:1: the file must be a mapping of keys")
         odd = next((key for key in root if not isinstance(key, str)), None)
         if odd is not None:
             line = root.lc.key(odd)[0] + 1
-            raise ConfigError(f"{Location(shown, line)}: the key {odd!r} has to be text")
+            raise ConfigError(f"{Location(shown, line)}: the key {odd!r} must be text")
         return cls(path, shown, root, offline)
 
     def location(self, *keys: str) -> Location:
@@ -190,7 +190,7 @@ class _Place:
 
     def variable(self, name: str, default: str | None = None) -> str:
         if not isinstance(name, str):
-            raise TypeError("the name of a variable has to be text")
+            raise TypeError("the name of a variable must be text")
         if name.startswith(SECRET_PREFIX) and not self.secrets:
             raise self._fault(refused(self.keys, name))
         if self.document.offline:

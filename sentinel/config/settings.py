@@ -43,8 +43,8 @@ class StoreSettings(BaseModel):
     )
     lease_ttl: PositiveDuration | None = Field(
         None,
-        description="How long a daemon leads after it was last heard of; unset, 30s, or 5m on "
-        "BigQuery.",
+        description="How long a daemon stays leader without renewing its lease (default: 30s, or 5m on "
+        "BigQuery).",
     )
 
 

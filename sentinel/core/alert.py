@@ -275,7 +275,7 @@ def _judge_one(source: AlertSource, context: DefinitionContext) -> Alert | Broke
             continue
         if not isinstance(block, Mapping):
             faults.append(
-                Fault((), f"{label} has to be a mapping of keys, such as {{schedule: daily}}")
+                Fault((), f"{label} must be a mapping of keys, such as {{schedule: daily}}")
             )
             continue
         merged.update(block)

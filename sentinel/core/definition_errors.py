@@ -1,4 +1,4 @@
-"""The wording of what is wrong with a definition, or with sentinel.yml."""
+"""The wording of errors in definitions and in sentinel.yml."""
 
 from __future__ import annotations
 

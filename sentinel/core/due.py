@@ -1,6 +1,6 @@
-"""What is due: for each alert the latest slot that was not evaluated yet.
+"""Due alerts: for each alert the latest slot that was not evaluated.
 
-Pure. A slot is the time that an evaluation speaks for; with `jitter` it starts a little later.
+A slot is the time that an evaluation refers to; with `jitter` it starts a little later.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Timetable:
     def fill(
         self, alerts: Iterable[Alert], last: Mapping[str, datetime | None], now: datetime
     ) -> None:
-        """Begin anew with these alerts, and the last slot of each that was evaluated."""
+        """Restart with these alerts and each one's last evaluated slot."""
         self._alerts = {alert.id: alert for alert in alerts if alert.cron is not None}
         self._last = {key: last_slot(alert, last) for key, alert in self._alerts.items()}
         self._plan_all(now)
@@ -110,7 +110,7 @@ class Timetable:
         return self._starts[0][0] if self._starts else None
 
     def due(self, now: datetime) -> list[Due]:
-        """What is due, each alert once, for its latest slot; it is planned anew for its next one."""
+        """Take due alerts, each once for its latest slot, and plan their next slots."""
         if self._seen is not None and now < self._seen:
             self._plan_all(now)  # the clock was set back: what is planned lies too far ahead
         self._seen = now

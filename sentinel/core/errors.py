@@ -17,7 +17,7 @@
     │   └── LeaseLost             another daemon leads now: nothing was written
     └── DeliveryError             a message was not accepted; says whether trying again can help
 
-Messages say what is wrong, where, and what to do next; they never hold a secret.
+Messages say what is wrong, where, and what to do next; they never contain a secret.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from sentinel.core.project import Location
 
 
 class SentinelError(Exception):
-    """The root. `hint` is the next step, printed on a line of its own."""
+    """The root. `hint` is the next step, printed on a separate line."""
 
     exit_code = 2
 

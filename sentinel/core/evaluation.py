@@ -183,7 +183,7 @@ class EvaluationResult:
 
 
 def known_shape(rules: Definition) -> Shape | None:
-    """The shape, as far as the definition alone decides it."""
+    """The shape, if the definition alone decides it."""
     if rules.shape:
         return rules.shape
     return "rows" if rules.warn_if or rules.error_if else None
@@ -400,7 +400,7 @@ def _status(value: Any) -> Literal[Outcome.OK, Outcome.ALERT]:
             return Outcome.ALERT
     given = "NULL" if value is None else repr(plain(value))
     raise ContractError(
-        f"the column 'status' holds {given}; it has to be 'OK' or 'ALERT' "
+        f"the column 'status' holds {given}; it must be 'OK' or 'ALERT' "
         "(say `shape: rows` if every row of this query is a violation)"
     )
 
@@ -412,7 +412,7 @@ def _severity(value: Any, default: Severity) -> Severity:
         return Severity(str(value).strip().lower())
     except ValueError:
         raise ContractError(
-            f"the column 'severity' holds {plain(value)!r}; it has to be info, warning or critical"
+            f"the column 'severity' holds {plain(value)!r}; it must be info, warning or critical"
         ) from None
 
 

@@ -56,7 +56,7 @@ class HistoryRow:
 
 @dataclass(frozen=True)
 class Execution:
-    """How an evaluation went, beside what it saw."""
+    """An evaluation's run, time, cost and attempt."""
 
     run_id: str
     triggered_by: str

@@ -14,7 +14,7 @@ from sentinel.core.state import Event, State
 
 
 class Status(StrEnum):
-    """What became of a notification."""
+    """A notification's delivery status."""
 
     PENDING = "pending"
     CLAIMED = "claimed"

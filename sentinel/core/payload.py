@@ -82,7 +82,7 @@ def example_notification(project: str, channel: str, key: str, now: datetime) ->
         "message": "This is a test: no alert fires.",
         "context": {"note": "a further column of the query"},
         "description": "What an alert means when it fires.",
-        "owner": "whoever looks after it",
+        "owner": "the owner",
         "runbook": "https://example.com/runbook",
         "tags": [],
         "path": "models/alerts/example_alert.sql",

@@ -1,4 +1,4 @@
-"""What Sentinel knows of a dbt project: plain values, whoever read them."""
+"""A dbt project's values that Sentinel uses."""
 
 from __future__ import annotations
 

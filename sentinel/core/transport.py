@@ -27,13 +27,14 @@ class TransportSettings(BaseModel):
         f"the answer; at most {format_duration(LONGEST_TIMEOUT)}.",
     )
     ca_file: str | None = Field(
-        None, description="The certificates to trust, in PEM; unset, the system's."
+        None, description="The certificates to trust, in PEM (default: the system's)."
     )
     client_cert: str | None = Field(
         None, description="A client certificate in PEM, for receivers that ask for one."
     )
     client_key: str | None = Field(
-        None, description="Its key in PEM, without a password; unset, in `client_cert`."
+        None,
+        description="The client certificate's key in PEM, without a password (default: in `client_cert`).",
     )
 
     @field_validator("timeout")

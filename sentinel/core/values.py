@@ -28,7 +28,7 @@ def text(value: str) -> str:
 
 
 def cut(value: str, most: int) -> str:
-    """A text of at most `most` characters; what is left out is said."""
+    """A text of at most `most` characters, with a mark if it was truncated."""
     if len(value) <= most:
         return value
     mark = f"… ({len(value):,} characters, cut)"

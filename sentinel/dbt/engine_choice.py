@@ -24,7 +24,7 @@ def python_engine_works() -> bool:
 
 
 def find_dbt(path: str | None = None) -> str:
-    """The dbt command: beside this Python first, then on PATH. Raises ConfigError."""
+    """The dbt command: next to this Python, otherwise on PATH. Raises ConfigError."""
     beside = Path(sys.executable).parent / "dbt"
     found = shutil.which(str(beside)) or shutil.which("dbt", path=path)
     if found is None:

@@ -1,4 +1,4 @@
-"""dbt_project.yml as far as Sentinel needs it, and the reading and writing of files."""
+"""The parts of dbt_project.yml that Sentinel needs, and private files."""
 
 from __future__ import annotations
 

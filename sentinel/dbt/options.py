@@ -95,7 +95,7 @@ def find_project_dir(cwd: Path) -> Path:
 
 
 def find_profiles_dir(options: DbtOptions, cwd: Path, home: Path) -> Path:
-    """Where profiles.yml is looked for: as told, else here, in the project, or in ~/.dbt."""
+    """The directory of profiles.yml: the given one, otherwise here, the project's, or ~/.dbt."""
     if options.profiles_dir is not None:
         return cwd / options.profiles_dir.expanduser()
     for directory in (cwd, options.project_dir):

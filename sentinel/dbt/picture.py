@@ -112,7 +112,7 @@ class DbtProcess:
                 self._end()
                 raise ProjectError(
                     "the process that runs dbt has ended unexpectedly",
-                    hint="it may have run out of memory; it is started anew",
+                    hint="it may have run out of memory; it is restarted",
                 ) from None
             finally:
                 self._used = time.monotonic()

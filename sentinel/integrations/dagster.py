@@ -76,11 +76,11 @@ def build_alert_checks(
     `manifest`: dbt's manifest.json; target/manifest.json of the project unless given.
     `select`: which alerts, by their node in the manifest.
     `get_asset_key`: the asset key of a node in the manifest, such as a `DagsterDbtTranslator`'s
-    `get_asset_key`; unset, dagster-dbt's default (`default_asset_key`).
-    `blocking`: whether a failed check of severity ERROR keeps assets downstream from being made.
+    `get_asset_key`; the default is dagster-dbt's (`default_asset_key`).
+    `blocking`: whether a failed check of severity ERROR blocks downstream assets.
     `name`: the op's; it differs where this function is called more than once.
-    `slot`: for which slot a Dagster run evaluates; unset, `run_slot`.
-    `sentinel`: the command; unset, the one of this environment.
+    `slot`: the slot that a Dagster run evaluates; the default is `run_slot`.
+    `sentinel`: the command; the default is this environment's.
     `options`: further options of `sentinel run`, such as `["--target", "prod"]`.
 
     Raises ProjectError if there is no manifest.
@@ -146,10 +146,10 @@ def default_asset_key(node: Props) -> AssetKey:
 
 
 def run_slot(context: AssetCheckExecutionContext) -> datetime | None:
-    """The slot that a Dagster run stands for; None if it was started by hand.
+    """A Dagster run's slot; None if the run was started manually.
 
     The end of its time partition, else the time for which its schedule has started it. A run that
-    is tried again has the same one, so that it neither records nor tells twice.
+    is retried has the same slot, so that it neither records nor notifies twice.
     """
     op = context.op_execution_context  # Dagster 1.8 has no partitions on the context itself
     if op.has_partition_key or op.has_partition_key_range:

@@ -17,7 +17,7 @@ from sentinel.core.errors import (
 from sentinel.store.tables import Table
 
 _MAKE_TABLES = "`dbt run -s package:sentinel` makes them (`sentinel init` too)"
-_OWN_INSTEAD = "`dbt run -s package:sentinel` makes a table of its own in its place"
+_OWN_INSTEAD = "`dbt run -s package:sentinel` creates a separate table in its place"
 _TAKE_OVER = (
     "after an upgrade of Sentinel, or if the original was moved or restored, `dbt run -s "
     "package:sentinel --vars 'sentinel_take_over: keep'` keeps its rows; if it is a copy, `empty` instead "
@@ -82,9 +82,9 @@ def check_relation(
         replaced = found.kind == "view"
         raise TablesForeign(
             f"{relation} is a {found.kind}, such as `dbt clone` makes of another environment's "
-            "table: Sentinel writes only to tables of its own"
+            "table: Sentinel writes only to its own tables"
             if replaced
-            else f"{relation} is a {found.kind}: Sentinel writes only to base tables of its own",
+            else f"{relation} is a {found.kind}: Sentinel writes only to its own base tables",
             hint=_OWN_INSTEAD if replaced else f"drop or rename it; then {_OWN_INSTEAD}",
         )
     if found.mark not in found.comment:

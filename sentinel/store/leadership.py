@@ -1,4 +1,4 @@
-"""Which of several daemons leads: by a lease in the tables, or by a lock beside a DuckDB file."""
+"""Which of several daemons leads: by a lease in the tables, or by a lock file next to a DuckDB file."""
 
 from __future__ import annotations
 

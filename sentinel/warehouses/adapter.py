@@ -137,7 +137,7 @@ class AdapterWarehouse:
                 f"SQLAlchemy has no dialect for a warehouse of the type {self._kind!r}",
                 hint=f"pip install '{package}'"
                 if package
-                else "install the package that brings one, beside dbt's adapter",
+                else "install a package that provides one, in addition to dbt's adapter",
             ) from None
         except (ImportError, AttributeError) as error:
             # A dialect that is broken says so when it is first used.

@@ -118,7 +118,7 @@ class BigQuery:
     def rights(self, watched: Sequence[Relation], own: Sequence[Relation]) -> Rights:
         """As `sentinel.warehouses.contract.Database.rights`."""
         return Rights(
-            unchecked="BigQuery tells a reader nothing of its rights: they come from IAM roles of the "
+            unchecked="BigQuery does not expose a reader's privileges: they come from IAM roles of the "
             "project, its folders and each dataset; roles/bigquery.dataViewer and "
             "roles/bigquery.jobUser are all that reading needs"
         )

@@ -258,7 +258,7 @@ class _Session(SqlSession):
         refuse_calls(called, DIALECT)
         if opens := next(filter(_OTHER_DATABASES.fullmatch, called), None):
             raise QueryError(
-                f"the SQL calls {opens}, which opens another database by itself",
+                f"the SQL calls {opens}, which opens another database",
                 hint="name the database under `attach` in the profile's target, and select from it",
             )
 

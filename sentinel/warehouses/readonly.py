@@ -215,7 +215,9 @@ def _tokens(sql: str, dialect: str) -> Sequence[Token]:
         if (one.token_type, next_.token_type) == (TokenType.BYTE_STRING, TokenType.STRING):
             # PostgreSQL takes E'a' and 'b' on two lines for one text, and reads the backslashes of
             # both: it may end elsewhere, and the statement with it.
-            raise QueryError("the SQL can't be read: a text with escapes goes on in another text")
+            raise QueryError(
+                "the SQL can't be parsed: a string with escapes continues in another string"
+            )
     return tokens
 
 

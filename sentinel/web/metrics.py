@@ -60,7 +60,7 @@ class Metrics:
         )
         self._instances = Gauge(
             "sentinel_instances",
-            "Instances by phase, those that are ok left aside.",
+            "Instances by phase, except ok.",
             ["phase", "severity"],
             registry=registry,
         )

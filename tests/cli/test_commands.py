@@ -43,7 +43,7 @@ def test_list_shows_when_an_alert_is_next_due(acme: Project) -> None:
     assert found["revenue"]["next_slot"] is None
     assert found["revenue"]["channels"] == ["log"]
     shown = acme.sentinel("list").out
-    assert "by hand" in shown
+    assert "manual" in shown
     assert "0 6 * * * Europe/Paris" in shown
 
 
@@ -94,7 +94,7 @@ def test_validate_offline_needs_no_warehouse(acme: Project) -> None:
 
 
 def test_status_shows_what_fires_what_fails_and_what_is_calm(acme: Project) -> None:
-    assert "Nothing has been evaluated yet" in acme.sentinel("status").out
+    assert "No alert has been evaluated yet" in acme.sentinel("status").out
     acme.alert("typo", "{{ config(meta={'sentinel': {}}) }}\nselect nope\n")
     acme.sentinel("run")
     lines = acme.sentinel("status").out.splitlines()

@@ -61,7 +61,7 @@ def test_where_it_listens_is_taken_from_the_configuration(acme: Project, asked: 
 def test_a_daemon_that_is_not_ready_says_what_it_waits_for(acme: Project, asked: Asked) -> None:
     asked.status, asked.document = 503, {"problems": ["store", "warehouse"]}
     ran = acme.sentinel("healthcheck", "--ready", "--host", "localhost", "--port", str(asked.port))
-    assert (ran.code, ran.out) == (1, "not well: store, warehouse\n")
+    assert (ran.code, ran.out) == (1, "unhealthy: store, warehouse\n")
 
 
 def test_what_the_daemon_is_told_by_the_environment_the_health_check_reads_too(

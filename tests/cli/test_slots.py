@@ -91,14 +91,14 @@ def test_what_is_due_is_evaluated_once(clocked: Project) -> None:
 
 def test_when_nothing_is_due_a_line_says_so(clocked: Project) -> None:
     clocked.sentinel("run", "--due")
-    assert clocked.sentinel("run", "--due").out == "Nothing is due.\n"
+    assert clocked.sentinel("run", "--due").out == "No alert is due.\n"
     none = clocked.sentinel("run", "--due", "-s", "revenue")
     assert (none.code, none.out) == (
         0,
-        "Nothing is due: none of the selected alerts has a schedule.\n",
+        "No alert is due: none of the selected alerts has a schedule.\n",
     )
     dry = clocked.sentinel("run", "--due", "--dry-run")
-    assert dry.out.startswith("Nothing is due. Dry run:")
+    assert dry.out.startswith("No alert is due. Dry run:")
 
 
 def test_a_dry_run_uses_nothing_up(clocked: Project) -> None:
@@ -135,9 +135,9 @@ def test_reminders_come_without_a_query(clocked: Project) -> None:
     assert events(clocked) == ["firing", "reminder"]
     days_pass(clocked, 1000)
     shown = clocked.sentinel("run", "--due").out
-    assert shown.splitlines()[0] == "Nothing is due."
+    assert shown.splitlines()[0] == "No alert is due."
     assert "told: stock (escalation) to log" in shown
-    assert clocked.sentinel("run", "--due").out == "Nothing is due.\n"
+    assert clocked.sentinel("run", "--due").out == "No alert is due.\n"
 
 
 def test_the_end_of_a_silence_comes_without_a_query(clocked: Project) -> None:

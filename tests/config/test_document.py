@@ -215,9 +215,9 @@ def test_jinja_that_fails_is_at_its_line_and_not_shown(
         ("a: 1\nb: 1\na: 2\n", 'sentinel.yml:3: this is not valid YAML: found duplicate key "a"'),
         ("a: \x07\n", "sentinel.yml: this is not valid YAML: unacceptable character"),
         ("a: 2026-13-45\n", "sentinel.yml: a date or a number in it can't be read"),
-        ("- a\n- b\n", "sentinel.yml:1: the file has to be a mapping of keys"),
-        ("just words\n", "sentinel.yml:1: the file has to be a mapping of keys"),
-        ("a: 1\n7: b\n", "sentinel.yml:2: the key 7 has to be text"),
+        ("- a\n- b\n", "sentinel.yml:1: the file must be a mapping of keys"),
+        ("just words\n", "sentinel.yml:1: the file must be a mapping of keys"),
+        ("a: 1\n7: b\n", "sentinel.yml:2: the key 7 must be text"),
     ],
 )
 def test_what_is_no_mapping_in_yaml_is_said_with_its_line(

@@ -237,7 +237,7 @@ def test_a_hold_is_a_length_of_time_or_a_count(
         (
             {"shape": "status", "error_if": ">1"},
             "",
-            "`warn_if` and `error_if` count rows; they don't go with `shape: status`",
+            "`warn_if` and `error_if` count rows; they can't be used with `shape: status`",
         ),
         ({"for": -1}, "for", "`for`: a count of slots can't be negative"),
         (
@@ -344,7 +344,7 @@ def test_a_block_that_is_no_mapping_is_a_fault(block: Any) -> None:
     context = replace(AROUND, defaults={"channels": ["ops"]})
 
     assert faults_of(block, context) == [
-        ((), "`sentinel` has to be a mapping of keys, such as {schedule: daily}")
+        ((), "`sentinel` must be a mapping of keys, such as {schedule: daily}")
     ]
 
 
@@ -353,7 +353,7 @@ def test_the_block_that_is_no_mapping_is_named() -> None:
     _, (broken,) = parse_definitions([source], replace(AROUND, defaults={}))
 
     assert [fault.message for fault in broken.faults] == [
-        "`sentinel_defaults` has to be a mapping of keys, such as {schedule: daily}"
+        "`sentinel_defaults` must be a mapping of keys, such as {schedule: daily}"
     ]
 
 
@@ -446,7 +446,7 @@ def test_an_alert_that_would_tell_nobody_is_a_fault() -> None:
     assert [(fault.keys, fault.message) for fault in alert.faults] == [
         (
             ("channels",),
-            "it would tell nobody: name `channels` here or under `defaults` of sentinel.yml, or "
+            "no channel would be notified: name `channels` here or under `defaults` in sentinel.yml, or "
             "a route there that matches it (`channels: []` if that is meant)",
         )
     ]

@@ -141,7 +141,7 @@ def test_a_null_or_unknown_status_is_refused_and_names_the_shape_rows(
     status: Any, given: str
 ) -> None:
     assert refusal(read_status, make_rules(), make_result({"status": status})) == (
-        f"the column 'status' holds {given}; it has to be 'OK' or 'ALERT' "
+        f"the column 'status' holds {given}; it must be 'OK' or 'ALERT' "
         "(say `shape: rows` if every row of this query is a violation)"
     )
 
@@ -229,7 +229,7 @@ def test_an_unknown_severity_is_refused_with_its_value(value: Any) -> None:
     query_result = make_result({"status": "ALERT", "severity": value})
 
     assert refusal(read_status, make_rules(), query_result) == (
-        f"the column 'severity' holds {value!r}; it has to be info, warning or critical"
+        f"the column 'severity' holds {value!r}; it must be info, warning or critical"
     )
 
 

@@ -610,7 +610,7 @@ def test_an_owner_without_a_contact_is_nobody() -> None:
     _, (broken,) = parse_definitions(
         [source], DefinitionContext(routing=replace(ROUTED, routes=()))
     )
-    assert "would tell nobody" in broken.faults[0].message
+    assert "no channel would be notified" in broken.faults[0].message
 
 
 # -- secrets -----------------------------------------------------------------------------------

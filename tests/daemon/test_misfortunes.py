@@ -93,7 +93,7 @@ class TestServer:
             assert daemon.process.wait(10) == 128 + signal.SIGTERM
             said = "\n".join(map(str, daemon.lines)) + "\n".join(daemon.odd)
             assert "of-passwords" not in said
-            assert not daemon.said("fault"), "nothing of this is a fault of Sentinel's own"
+            assert not daemon.said("fault"), "nothing of this is a bug in Sentinel's own"
             revenue = [row["slot"] for row in shop.evaluations("revenue")]
             assert len(revenue) == len(set(revenue)), "no slot was recorded twice"
 

@@ -16,7 +16,6 @@ from typing import Any
 
 from sentinel.core.notification import Notification, Status
 from sentinel.core.state import Event
-from sentinel.core.values import isoformat
 from sentinel.ports import Message
 from tests.channels.contract import build
 from tests.channels.receiver import receiving
@@ -74,7 +73,7 @@ def slack_lines(shop: Path) -> list[str]:
         instance="",
         incident_id=None,
         reason=payload["reason"],
-        payload=payload | {"since": isoformat(NOW), "as_of": isoformat(NOW)},
+        payload=payload,
         status=Status.PENDING,
         created_at=NOW,
         not_before=NOW,

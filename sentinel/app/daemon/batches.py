@@ -94,7 +94,7 @@ class Batches:
         is_current: Callable[[], bool],
         lease: Callable[[], Lease | None],
     ) -> None:
-        """Make the timetable anew by the store's last slots, and evaluate broken definitions.
+        """Rebuild the timetable from the store's last slots, and evaluate invalid definitions.
 
         Does nothing if `loaded` is no longer current by then. Raises StoreError.
         """
@@ -119,7 +119,7 @@ class Batches:
         loaded: Callable[[], LoadedProject | None],
         lease: Callable[[], Lease | None],
     ) -> None:
-        """Evaluate what is due now, in a batch of its own; nothing if `loaded` gives None."""
+        """Evaluate alerts that are due now in a separate batch; nothing if `loaded` returns None."""
         with self._lock:
             project = loaded()
             if project is None:

@@ -78,7 +78,7 @@ class LeaderElection:
         self._on_change(False)
 
     def let_go(self) -> None:
-        """Let another daemon lead at once. Raises SentinelError."""
+        """Release leadership immediately. Raises SentinelError."""
         self._leadership.let_go()
 
     def _elect(self) -> None:

@@ -27,7 +27,7 @@ class FaultLog:
     def __call__(self, error: BaseException) -> None:
         left_out = self._throttle.admit(type(error).__name__)
         if left_out is not None:
-            words = f"unexpected {type(error).__name__}: this is a fault of Sentinel"
+            words = f"unexpected {type(error).__name__}: this is a bug in Sentinel"
             self._log.error("fault", error=words, left_out=left_out or None, exc_info=error)
 
     def of_alert(self, alert: str, error: Exception) -> None:
@@ -38,7 +38,7 @@ class FaultLog:
 
 
 class RecordingErrors:
-    """Handles errors of work that has to be recorded, so that the daemon goes on."""
+    """Handles errors while recording, so that the daemon continues."""
 
     def __init__(
         self, problems: Problems, faults: FaultLog, on_lease_lost: Callable[[str], None]

@@ -44,7 +44,7 @@ class Parts:
 
 
 class Daemon:
-    """Runs the parts in threads of their own. `clock` is this machine's, in UTC."""
+    """Runs the parts in separate threads. `clock` is this machine's, in UTC."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class Daemon:
             self.parts.election.elect()
 
     def start_due(self) -> None:
-        """Evaluate what is due now, in a batch of its own."""
+        """Evaluate alerts that are due now in a separate batch."""
         parts = self.parts
         try:
             parts.election.elect_if_overdue()
@@ -160,7 +160,7 @@ class Daemon:
         return now, moment
 
     def _drain(self) -> None:
-        """Finish what is under way, as far as there is time for it; nothing is lost in any case."""
+        """Finish running evaluations and deliveries within the drain timeout; nothing is lost otherwise."""
         parts = self.parts
         self._stop.set()
         parts.project.request()

@@ -36,7 +36,7 @@ class ChannelQueue:
     last_error: str = ""
 
     def opens_at(self, now: float) -> float:
-        """When the next message may be sent, as far as time decides it."""
+        """When rate limit and breaker allow the next message."""
         return max(self.next_start, self.closed_until, now)
 
     def is_closed(self, now: float) -> bool:

@@ -1,4 +1,4 @@
-"""The use case: send what is due once, or all the time."""
+"""The use case: send due messages once, or continuously."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Delivery:
         timeout: timedelta = DELIVERY_TIMEOUT,
         claimed: Sequence[Notification] = (),
     ) -> DeliveryResult:
-        """Send what is due, and wait up to `timeout` for retries.
+        """Send due messages, and wait up to `timeout` for retries.
 
         `only` names the messages that are sent and waited for; `claimed` are those of them that
         this holder has claimed already. Raises StoreError.
@@ -90,7 +90,7 @@ class Delivery:
             self._woken.set()
 
     def wake(self) -> None:
-        """Let `serve` look at once; from any thread."""
+        """Make `serve` look for messages now. Safe from any thread."""
         self._woken.set()
 
     def serve(

@@ -61,7 +61,7 @@ class Driver:
 
     @property
     def may_claim(self) -> bool:
-        """Whether there is something to claim, as far as is known."""
+        """Whether there may be messages to claim."""
         if self.exhausted or len(self._in_flight) >= PARALLEL_SENDS:
             return False
         if self.wanted is None:
@@ -90,7 +90,7 @@ class Driver:
         return started
 
     def end(self) -> None:
-        """Finish what is being sent, and give back what waits, so that others can send it at once."""
+        """Finish running deliveries and release waiting messages, so that others can send them."""
         resources = self._resources()
         while self.is_sending:
             self._finish(resources)
@@ -118,7 +118,7 @@ class Driver:
         self.accept(claimed.messages)
 
     def _give_back(self, resources: Resources) -> None:
-        """Give back what this process can't send before its claim ends."""
+        """Release messages that this process can't send before its claim ends."""
         now, moment = self._clock(), None
         attempts: list[tuple[Message, Attempt]] = []
         for queue in self._queues:

@@ -115,13 +115,13 @@ def lock(packages: Packages, folder: str) -> Lock | None:
             after = _hash([*before, (added, added)], with_names)
             break
     else:
-        return Lock(None, "was not current: the next `dbt deps` resolves the packages anew")
+        return Lock(None, "was not current: the next `dbt deps` resolves the packages again")
     text = files.read(packages.lock_path).decode("utf-8")
     try:
         text = yaml_edit.append(text, "packages", {**added, "name": vendored.PACKAGE})
         text = yaml_edit.put(text, ["sha1_hash"], after)
     except yaml_edit.CannotEditError:
-        return Lock(None, "can't be edited: the next `dbt deps` resolves the packages anew")
+        return Lock(None, "can't be edited: the next `dbt deps` resolves the packages again")
     return Lock(text)
 
 

@@ -37,7 +37,7 @@ _MODELS_COMMENT = (
 )
 
 _SENTINEL_YML = """\
-# Where Sentinel tells what it finds. Which alerts there are is in your dbt models, under
+# The channels that Sentinel notifies. Alerts are defined in your dbt models, under
 # `meta: {sentinel: ...}`; the folder `alerts` there has an example.
 
 # What holds for every alert that doesn't say otherwise.
@@ -68,7 +68,7 @@ _EXAMPLE_ALERT = """\
 --
 -- Put 5 in the place of 0 and run it again to see it fire. Then delete this file, and
 -- write your own alerts over your models. With a schedule beside the severity, such as
--- "0 8 * * *", an alert is due on its own; without one it runs by hand only.
+-- "0 8 * * *", an alert is evaluated on schedule; without one it runs manually only.
 {{
     config(
         meta={
@@ -81,7 +81,7 @@ _EXAMPLE_ALERT = """\
 }}
 
 with
-    -- Write `sentinel.as_of()` for "now": an evaluation speaks for the time it was due.
+    -- Use `sentinel.as_of()` for "now": an evaluation refers to the time it was due.
     measured as (select 0 as failed_loads, {{ sentinel.as_of() }} as measured_at)
 select
     case when failed_loads > 3 then 'ALERT' else 'OK' end as status,
@@ -186,7 +186,7 @@ class _Plan:
         except OSError as error:
             raise ProjectError(
                 f"can't read or write {error.filename or self.root}: {error.strerror}",
-                hint="mend that and run `sentinel init` again; it goes on where it stopped",
+                hint="fix it and run `sentinel init` again; it continues where it stopped",
             ) from error
 
 
@@ -215,7 +215,7 @@ def _package_folder(project: ProjectFile, packages: packages_file.Packages) -> s
     else:
         raise ConfigError(
             f"{PROJECT_FILE}: no folder is outside of its paths and clean-targets",
-            hint="narrow them, so that Sentinel's dbt package can stand beside them",
+            hint="narrow them, so that Sentinel's dbt package can be installed with them",
         )
     if _holds_something(place) and vendored.kept(place) is None:
         raise ConfigError(

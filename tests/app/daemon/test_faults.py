@@ -72,7 +72,7 @@ def test_missing_tables_are_named_as_the_cause(rig: Rig) -> None:
 
 def test_an_unexpected_error_is_a_fault_in_the_log_without_its_words(rig: Rig) -> None:
     rig.meet(ZeroDivisionError("t0ps3cret"))
-    assert rig.log.of("error") == ["unexpected ZeroDivisionError: this is a fault of Sentinel"]
+    assert rig.log.of("error") == ["unexpected ZeroDivisionError: this is a bug in Sentinel"]
 
 
 def test_many_faults_of_a_kind_are_counted_and_not_repeated() -> None:

@@ -216,7 +216,7 @@ def test_a_thread_that_ends_is_started_anew(
     with working(rig, monkeypatch) as daemon:
         until(lambda: len(begun) == 2, "it is started anew")
         assert daemon.status().alive
-    assert any("started anew" in error for error in rig.log.of("error"))
+    assert any("restarted" in error for error in rig.log.of("error"))
 
 
 @pytest.mark.parametrize("name", WORKS)
