@@ -286,5 +286,6 @@ def test_what_was_given_up_names_the_command_that_sends_it_again(acme: Project) 
     ran = acme.sentinel("run", "-s", "by_region")
     assert ran.code == 4
     assert "its address is private" in ran.out
-    assert ran.out.splitlines()[-1].startswith("`sentinel deliver --retry-dead` retries undeliverable notifications")
+    last = ran.out.splitlines()[-1]
+    assert last == "`sentinel deliver --retry-dead` retries undeliverable notifications."
     assert "`sentinel deliver` retries" not in ran.out

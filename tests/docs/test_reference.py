@@ -112,11 +112,11 @@ def test_the_variables_of_dbt_that_are_named_have_an_effect(tmp_path: Path) -> N
 # -- exit codes --------------------------------------------------------------------------------
 
 MEANINGS = {
-    EXIT_OK: "nothing fires",
-    EXIT_FIRING: "something fires",
+    EXIT_OK: "no alert fires",
+    EXIT_FIRING: "an alert fires",
     SentinelError.exit_code: "usage, configuration or connection",
-    EXIT_FAILED: "some alert could not be evaluated",
-    EXIT_UNDELIVERABLE: "some notification",
+    EXIT_FAILED: "an alert could not be evaluated",
+    EXIT_UNDELIVERABLE: "a notification",
     NothingSelected.exit_code: "the selection matches no alert",
     EXIT_UNWRITTEN: "the result can't be written",
 }
