@@ -136,9 +136,14 @@ def report(
         tuple(sorted(results, key=lambda result: result.urgency)),
         undelivered,
         dry_run,
-        delivered.sent,
+        tuple(sorted(delivered.sent, key=_sent_order)),
         len({f"{title(row)} to {row.channel}" for row in (*dead, *delivered.dead)}),
     )
+
+
+def _sent_order(row: Notification) -> tuple[datetime, str, str, str]:
+    """A sort key that doesn't depend on which channel answered first."""
+    return (row.created_at, row.payload["alert"], row.instance, row.channel)
 
 
 def title(row: Notification) -> str:

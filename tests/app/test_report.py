@@ -162,6 +162,16 @@ def test_who_was_told_before_is_not_told_again_and_why() -> None:
     assert (result.notified, result.suppressed) == ((), {"log": "already_notified"})
 
 
+def test_notifications_are_in_the_same_order_whichever_channel_answers_first() -> None:
+    it = shop("revenue", revenue=ALERT)
+    it.channels = {name: FakeChannel(name) for name in ("ops", "mail")}
+    evaluated = it.evaluate()
+    rows = evaluated.plan.notifications
+    for order in (rows, rows[::-1]):
+        shown = report(evaluated, DeliveryResult(sent=order), 1.5, dry_run=False)
+        assert [row.channel for row in shown.sent] == ["mail", "ops"]
+
+
 def test_on_a_dry_run_nobody_is_told() -> None:
     sent = shop("revenue", revenue=ALERT).run(dry_run=True)
     [result] = sent.results
