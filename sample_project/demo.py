@@ -1,7 +1,7 @@
-"""A session with Sentinel on the sample shop: an alert fires, is told once, is repaired, resolves.
+"""A session with Sentinel on the sample shop: two alerts fire once, the data is repaired, one resolves.
 
-Works in a scratch copy, so this folder stays as it is. Every step is checked: if something is not
-as promised, the demo says what and exits with 1.
+It works on a scratch copy and leaves this directory unchanged. It checks every step: if one fails,
+the demo says which and exits with 1.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SOMETHING_FIRES = 1
 
 
 class NotAsPromisedError(Exception):
-    """Something in the session was not as the text beside it says."""
+    """A step of the session did not give the expected result."""
 
 
 def scratch_copy(parent: Path) -> Path:
@@ -47,7 +47,7 @@ def scratch_copy(parent: Path) -> Path:
 
 @dataclass
 class NotificationLog:
-    """The file that the channel `log` writes; `new()` gives what was added since the last look."""
+    """The file that the channel `log` writes; `new()` returns the lines added since the last call."""
 
     path: Path
     seen: int = field(default=0, init=False)
@@ -60,15 +60,15 @@ class NotificationLog:
         return sorted((line["event"], line["alert"]) for line in added)
 
 
-def check_told(log: NotificationLog, *wanted: tuple[str, str]) -> None:
-    """Raise NotAsPromisedError unless exactly these events were told since the last look."""
-    told = log.new()
-    if told != sorted(wanted):
+def check_notified(log: NotificationLog, *wanted: tuple[str, str]) -> None:
+    """Raise NotAsPromisedError unless exactly these notifications were sent since the last check."""
+    sent = log.new()
+    if sent != sorted(wanted):
         said, expected = (
             ", ".join(f"{alert} {event}" for event, alert in events) or "nothing"
-            for events in (told, sorted(wanted))
+            for events in (sent, sorted(wanted))
         )
-        raise NotAsPromisedError(f"finance was told {said}, and should be told {expected}")
+        raise NotAsPromisedError(f"finance was notified of {said}, expected was {expected}")
 
 
 @dataclass(frozen=True)
@@ -147,19 +147,19 @@ def play(session: Session) -> None:
     log = NotificationLog(session.shop / "target/notifications.jsonl")
 
     session.title("1. A small shop, built by dbt")
-    session.say("Alerts are dbt models: they are built with the rest, beside Sentinel's tables.")
+    session.say("Alerts are dbt models: dbt builds them with the other models and Sentinel's tables.")
     session.dbt("deps")
     session.dbt("build")
 
     session.title("2. The finance alerts run for the first time")
-    session.say("Yesterday's card payments have not come in, and four payments have no order.")
+    session.say("Yesterday's card payments are missing, and four payments have no order.")
     session.sentinel(*FINANCE, exits=[SOMETHING_FIRES])
-    check_told(log, ("firing", "revenue_drop"), ("firing", "orphan_payments"))
-    session.say("\nFinance also keeps what it was told in target/notifications.jsonl: 2 lines.")
+    check_notified(log, ("firing", "revenue_drop"), ("firing", "orphan_payments"))
+    session.say("\nFinance's notifications are also in target/notifications.jsonl: 2 lines.")
 
-    session.title("3. They run again: still firing, and nobody is told twice")
+    session.title("3. They run again: still firing, and nobody is notified twice")
     session.sentinel(*FINANCE, exits=[SOMETHING_FIRES])
-    check_told(log)
+    check_notified(log)
     session.say("\ntarget/notifications.jsonl has no new line.")
 
     session.title("4. The late card payments arrive, and are loaded")
@@ -167,12 +167,12 @@ def play(session: Session) -> None:
     add_late_payments(session.shop)
     session.dbt("build", "--select", "raw_payments+")
 
-    session.title("5. Revenue is back: resolved, and told so")
+    session.title("5. Revenue is back: revenue_drop resolves")
     session.sentinel(*FINANCE, exits=[SOMETHING_FIRES])
-    check_told(log, ("resolved", "revenue_drop"))
-    session.say("\norphan_payments still fires (exit code 1), and was told already.")
+    check_notified(log, ("resolved", "revenue_drop"))
+    session.say("\norphan_payments still fires (exit code 1), and finance was already notified.")
 
-    session.title("6. What happened, and how things stand")
+    session.title("6. History and current states")
     session.sentinel("history", exits=[0])
     session.sentinel("status", exits=[0, SOMETHING_FIRES])
 
@@ -180,7 +180,7 @@ def play(session: Session) -> None:
 def show_next_steps(session: Session) -> None:
     steps = (
         (f'export PATH={shlex.quote(str(BIN))}:"$PATH"', ""),
-        (f"cd {shlex.quote(str(session.shop))}", "the scratch copy is yours to play with"),
+        (f"cd {shlex.quote(str(session.shop))}", "the scratch copy, to try things in"),
         ("sentinel list", "all eleven alerts"),
         ("sentinel run", "the operations alerts too: late orders, low stock"),
         ("sentinel run -s order_backlog --vars '{max_open_orders: 40}'", "make one fire"),
@@ -193,7 +193,7 @@ def show_next_steps(session: Session) -> None:
         session.console.print(
             f"{command}{note}", markup=False, highlight=False, soft_wrap=True, style="cyan"
         )
-    session.say("\nIn a dbt project of your own: `sentinel init`, then write an alert of your own.")
+    session.say("\nIn your own dbt project: `sentinel init`, then write an alert.")
     session.say(f"When done: rm -rf {shlex.quote(str(session.shop.parent))}")
 
 
@@ -202,18 +202,18 @@ def main() -> int:
     missing = [name for name in ("dbt", "sentinel") if not (BIN / name).exists()]
     if missing:
         names = " and ".join(missing)
-        console.print(f"{names} not found beside {sys.executable}: run `make demo`.", markup=False)
+        console.print(f"{names} not found next to {sys.executable}: run `make demo`.", markup=False)
         return 1
     started = time.monotonic()
     session = Session(scratch_copy(Path(tempfile.mkdtemp(prefix="sentinel-demo-"))), console)
     try:
         play(session)
     except NotAsPromisedError as problem:
-        console.print(f"\nThe demo did not go as promised: {problem}.", style="bold red")
+        console.print(f"\nThe demo failed: {problem}.", style="bold red")
         console.print(f"The scratch copy is in {session.shop}", markup=False, soft_wrap=True)
         return 1
     show_next_steps(session)
-    console.print(f"\nAll as promised, in {time.monotonic() - started:.0f} seconds.", style="green")
+    console.print(f"\nAll steps succeeded, in {time.monotonic() - started:.0f} seconds.", style="green")
     return 0
 
 

@@ -181,7 +181,7 @@ def test_what_could_not_be_delivered_is_told_later_and_seen_until_then(
     acme.query("update sentinel_notifications set not_before = created_at")
     assert acme.sentinel("deliver").code == 0
     assert len(receiver.got) == tries + 1  # type: ignore[attr-defined] # set by the fixture
-    assert acme.sentinel("deliver").out == "0 sent, 0 waiting, 0 dead\n"
+    assert acme.sentinel("deliver").out == "0 sent, 0 pending, 0 undeliverable\n"
     assert [sent["event"] for sent in acme.sent()] == ["firing"]
 
 
@@ -197,7 +197,7 @@ def test_what_can_never_be_delivered_is_undeliverable(
     ran = acme.sentinel("run", "-s", "by_region")
     assert ran.code == 4
     assert "the receiver answered 410" in ran.out
-    sent = "undeliverable: firing of by_region [region=south] to hook, 1 try: the receiver"
+    sent = "undeliverable: firing of by_region [region=south] to hook, 1 attempt: the receiver"
     assert sent in acme.sentinel("status").out
     document = acme.sentinel("status", "--output", "json").document
     assert [each["status"] for each in document["undelivered"]] == ["dead"]

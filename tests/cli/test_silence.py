@@ -210,7 +210,7 @@ def test_an_acknowledged_alert_reminds_nobody_and_its_end_is_told(acme: Project)
 def test_what_does_not_fire_can_t_be_acknowledged(acme: Project) -> None:
     resolves(acme)
     ran = acme.sentinel("ack", "revenue")
-    assert (ran.code, "none of these alerts fires" in ran.err) == (5, True)
+    assert (ran.code, "none of these alerts is firing" in ran.err) == (5, True)
     assert acme.sentinel("ack").code == 2
 
 
@@ -224,7 +224,7 @@ def test_an_alert_is_explained(acme: Project) -> None:
     assert "firing critical" in said
     assert "30 (threshold 100)" in said
     assert "log: firing not notified: a silence was in force" in said
-    assert "tells:    log, by defaults" in said
+    assert "notifies: log, by default" in said
     document = conforms("explain", acme.sentinel("explain", "revenue", "--output", "json").document)
     assert document["channels_from"] == "default"
     assert document["evaluations"][0]["reasons"][0]["means"] == "a silence was in force"
@@ -259,7 +259,7 @@ def test_a_channel_that_does_not_accept_is_said(acme: Project) -> None:
     acme.write("orders.d", "a file where a folder should be")
     ran = acme.sentinel("notify-test", "log")
     assert ran.code == 4
-    assert "the channel log did not accept it" in ran.err
+    assert "channel log did not accept the message" in ran.err
     unknown = acme.sentinel("notify-test", "lgo")
     assert (unknown.code, "did you mean `log`?" in unknown.err) == (2, True)
 
@@ -281,5 +281,5 @@ def test_what_was_given_up_is_tried_again_when_asked(acme: Project) -> None:
     acme.write("sentinel.yml", valid)
     assert "1 undeliverable notification from earlier runs" in acme.sentinel("deliver").out
     retried = acme.sentinel("deliver", "--retry-dead")
-    assert (retried.code, retried.out) == (0, "1 sent, 0 waiting, 0 dead\n")
+    assert (retried.code, retried.out) == (0, "1 sent, 0 pending, 0 undeliverable\n")
     assert events(acme) == ["firing"]

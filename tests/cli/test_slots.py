@@ -136,7 +136,7 @@ def test_reminders_come_without_a_query(clocked: Project) -> None:
     days_pass(clocked, 1000)
     shown = clocked.sentinel("run", "--due").out
     assert shown.splitlines()[0] == "No alert is due."
-    assert "told: stock (escalation) to log" in shown
+    assert "notified log: stock (escalation)" in shown
     assert clocked.sentinel("run", "--due").out == "No alert is due.\n"
 
 
@@ -254,7 +254,7 @@ def test_a_slot_in_the_future_is_refused(acme: Project) -> None:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--due", "--slot", SLOT], "exclude each other"),
+        (["--due", "--slot", SLOT], "can't be used together"),
         (["--slot", "tomorrow"], "is not a time"),
         (["--slot", ""], "is not a time"),
         (["--shard", "6/5"], "is not a shard"),

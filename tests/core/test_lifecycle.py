@@ -138,7 +138,7 @@ def test_an_instance_is_in_its_phase_since_it_was_first_seen() -> None:
     assert story.state.phase_since == at(5)
 
 
-@pytest.mark.parametrize("reading", [failed(), KEPT, SKIPPED])
+@pytest.mark.parametrize("result", [failed(), KEPT, SKIPPED])
 def test_an_alert_that_was_never_evaluated_is_not_taken_for_ok(result: EvaluationResult) -> None:
     story = Story(make_alert())
     (step,) = story.see(result, 0).update.steps
@@ -428,7 +428,7 @@ def test_a_definition_that_breaks_while_firing_keeps_its_episode() -> None:
 
 
 @pytest.mark.parametrize("minute", [-5, 0])
-@pytest.mark.parametrize("reading", [read(alerting()), failed(), KEPT])
+@pytest.mark.parametrize("result", [read(alerting()), failed(), KEPT])
 def test_a_late_evaluation_is_only_recorded(result: EvaluationResult, minute: float) -> None:
     story = story_of("o")
     before = story.state
@@ -671,7 +671,7 @@ def test_an_instance_that_was_ok_is_only_noted_as_missing() -> None:
     assert story.states["region=south"].last_as_of == at(0)
 
 
-@pytest.mark.parametrize("reading", [failed(), KEPT])
+@pytest.mark.parametrize("result", [failed(), KEPT])
 @pytest.mark.parametrize("on_missing", ["resolve", "keep", "alert"])
 def test_absence_is_judged_on_complete_results_only(
     on_missing: str, result: EvaluationResult

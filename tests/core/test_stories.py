@@ -179,7 +179,7 @@ def test_what_waits_unsent_when_silence_and_end_come_is_dropped() -> None:
     assert {row.status for row in story.outbox.values()} == {Status.SUPERSEDED}
 
 
-@pytest.mark.parametrize("reading", [alerting(), failed()])
+@pytest.mark.parametrize("result", [alerting(), failed()])
 @pytest.mark.parametrize("status", [Status.PENDING, Status.DEAD])
 def test_what_waits_unsent_stays_so_in_a_silence_and_goes_on_after_it(
     result: Any, status: Status

@@ -28,21 +28,21 @@ def write_log(path: Path, *events: tuple[str, str]) -> None:
 def test_each_look_at_the_log_is_at_what_is_new(demo: ModuleType, tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     log = demo.NotificationLog(path)
-    demo.check_told(log)
+    demo.check_notified(log)
     write_log(path, ("firing", "b"), ("firing", "a"))
-    demo.check_told(log, ("firing", "a"), ("firing", "b"))
-    demo.check_told(log)
+    demo.check_notified(log, ("firing", "a"), ("firing", "b"))
+    demo.check_notified(log)
     write_log(path, ("resolved", "a"))
-    demo.check_told(log, ("resolved", "a"))
+    demo.check_notified(log, ("resolved", "a"))
 
 
 @pytest.mark.parametrize(
-    ("told", "problem"),
+    ("sent", "problem"),
     [
-        ([], "was told nothing, and should be told a firing"),
-        ([("firing", "a"), ("firing", "a")], "was told a firing, a firing"),
-        ([("resolved", "a")], "was told a resolved"),
-        ([("firing", "a"), ("firing", "b")], "was told a firing, b firing"),
+        ([], "was notified of nothing, expected was a firing"),
+        ([("firing", "a"), ("firing", "a")], "was notified of a firing, a firing"),
+        ([("resolved", "a")], "was notified of a resolved"),
+        ([("firing", "a"), ("firing", "b")], "was notified of a firing, b firing"),
     ],
 )
 def test_telling_nothing_twice_something_else_or_more_fails(
@@ -51,7 +51,7 @@ def test_telling_nothing_twice_something_else_or_more_fails(
     path = tmp_path / "log.jsonl"
     write_log(path, *sent)
     with pytest.raises(demo.NotAsPromisedError, match=problem):
-        demo.check_told(demo.NotificationLog(path), ("firing", "a"))
+        demo.check_notified(demo.NotificationLog(path), ("firing", "a"))
 
 
 def test_the_late_payments_are_added_without_their_header(demo: ModuleType, tmp_path: Path) -> None:
