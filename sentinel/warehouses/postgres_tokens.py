@@ -68,7 +68,7 @@ def read_pieces(sql: str) -> Iterator[Piece]:
                 # The server takes E'a' and 'b' on two lines for one text with escapes: it may end
                 # elsewhere, and the statement with it.
                 raise QueryError(
-                    "the SQL can't be parsed: a string with escapes continues in another string"
+                    "the SQL can't be read: a string with escapes continues in another string"
                 )
             escaped = sql[at] in "eE"
         else:

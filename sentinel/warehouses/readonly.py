@@ -216,7 +216,7 @@ def _tokens(sql: str, dialect: str) -> Sequence[Token]:
             # PostgreSQL takes E'a' and 'b' on two lines for one text, and reads the backslashes of
             # both: it may end elsewhere, and the statement with it.
             raise QueryError(
-                "the SQL can't be parsed: a string with escapes continues in another string"
+                "the SQL can't be read: a string with escapes continues in another string"
             )
     return tokens
 
