@@ -147,7 +147,9 @@ def play(session: Session) -> None:
     log = NotificationLog(session.shop / "target/notifications.jsonl")
 
     session.title("1. A small shop, built by dbt")
-    session.say("Alerts are dbt models: dbt builds them with the other models and Sentinel's tables.")
+    session.say(
+        "Alerts are dbt models: dbt builds them with the other models and Sentinel's tables."
+    )
     session.dbt("deps")
     session.dbt("build")
 
@@ -213,7 +215,9 @@ def main() -> int:
         console.print(f"The scratch copy is in {session.shop}", markup=False, soft_wrap=True)
         return 1
     show_next_steps(session)
-    console.print(f"\nAll steps succeeded, in {time.monotonic() - started:.0f} seconds.", style="green")
+    console.print(
+        f"\nAll steps succeeded, in {time.monotonic() - started:.0f} seconds.", style="green"
+    )
     return 0
 
 
