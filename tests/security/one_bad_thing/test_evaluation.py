@@ -163,7 +163,7 @@ def test_an_error_of_any_kind_at_any_step_is_that_alert_s(
 
 
 _DECIDING = {
-    "judge": (sentinel.app.record_batch, "apply_reading"),
+    "judge": (sentinel.app.record_batch, "apply_result"),
     "plan": (sentinel.app.record, "plan"),
 }
 
