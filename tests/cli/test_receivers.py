@@ -160,13 +160,13 @@ def test_everybody_is_told_once_however_their_receivers_fail(
     assert sorted(last(acme)) == [("firing", name) for name in sorted(DEAD)]
 
     shown = acme.sentinel("status").out
-    assert "undeliverable: firing of revenue to slack, 1 try: " in shown
+    assert "undeliverable: firing of revenue to slack, 1 attempt: " in shown
     assert "channel_not_found" in shown
-    assert "undeliverable: firing of revenue to moved, 1 try: " in shown
+    assert "undeliverable: firing of revenue to moved, 1 attempt: " in shown
     assert "302" in shown
-    assert "undeliverable: firing of revenue to refusing, 1 try: " in shown
+    assert "undeliverable: firing of revenue to refusing, 1 attempt: " in shown
     assert "550 no such mailbox" in shown
-    assert "not delivered yet: firing of revenue to decade, 1 try: " in shown
+    assert "not delivered yet: firing of revenue to decade, 1 attempt: " in shown
     document = conforms("status", acme.sentinel("status", "--output", "json").document)
     assert {each["channel"] for each in document["undelivered"]} == {"decade", *DEAD}
     [(hours,)] = acme.query(
