@@ -272,7 +272,7 @@ def _folder(path: Path) -> Iterator[int]:
 
 
 def _target(path: Path, name: str, folder: int, links: int) -> str:
-    """Where a link leads that stands in a path."""
+    """The target of a link in a path."""
     found = os.stat(name, dir_fd=folder, follow_symlinks=False)
     if not stat.S_ISLNK(found.st_mode):
         raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))

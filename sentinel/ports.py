@@ -1,4 +1,4 @@
-"""The seams: what the use cases need from the world. Adapters implement these Protocols."""
+"""The ports: Protocols that the use cases depend on and adapters implement."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class Project(Protocol):
         """The project's name in dbt_project.yml; it scopes rows in a shared store."""
 
     def alerts(self) -> Sequence[AlertSource]:
-        """Every model with `config.meta.sentinel`, by unique id.
+        """Every model with `config.meta.sentinel`, in order of unique_id.
 
         Raises ProjectError if dbt can't parse the project.
         """
 
     def select(self, selection: Selection) -> frozenset[str]:
-        """The unique ids of all models that dbt's own selection names.
+        """The unique_ids of all models that dbt selects.
 
-        Raises ProjectError if dbt refuses the selection.
+        Raises ProjectError if dbt rejects the selection.
         """
 
     def compile(self, unique_ids: Iterable[str]) -> Mapping[str, Compiled]:
@@ -46,22 +46,21 @@ class Project(Protocol):
         """
 
     def tables(self) -> StoreTables:
-        """The relations of Sentinel's own models. Raises ProjectError as `alerts` does."""
+        """The relations of Sentinel's models. Raises ProjectError like `alerts`."""
 
     def locate(self, source: AlertSource, *keys: str) -> Location:
-        """Where `meta.sentinel.<keys...>` of an alert is written; the nearest line known."""
+        """The location of an alert's `meta.sentinel.<keys...>`, or the nearest known line."""
 
     def hidden_block(self, source: AlertSource) -> Location | None:
-        """Where an alert has a `sentinel` block in YAML that one in its SQL file replaces."""
+        """The location of a `sentinel` block in YAML that a block in the SQL file replaces."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """An alert's SQL and its bounds.
+    """An alert's SQL and its limits.
 
-    `max_bytes_billed` holds where the warehouse bills by bytes. `labels` go along where the
-    warehouse keeps such words beside its own record of a query. `own` is the alert's own statement
-    where `sql` is a query that Sentinel has made around it.
+    `max_bytes_billed` applies if the warehouse bills by bytes, `labels` if it supports labels of
+    queries. `own` is the alert's statement if `sql` is a query around it.
     """
 
     sql: str
@@ -73,7 +72,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Relation:
-    """A table or view on the warehouse, as dbt's manifest names it; None: the warehouse has no such part."""
+    """A table or view, as named in dbt's manifest; a part is None if the warehouse has no such part."""
 
     database: str | None
     schema: str
@@ -82,9 +81,10 @@ class Relation:
 
 @dataclass(frozen=True)
 class Rights:
-    """What the profile's user may do beyond reading, in words, and the steps that end it.
+    """The user's privileges beyond reading, as text, and the statements that remove them.
 
-    With `new_user` these steps make another user, who only reads. `unchecked` says why nothing is known.
+    With `new_user`, the statements create a read-only user. `unchecked` is the reason why privileges
+    were not checked.
     """
 
     beyond_reading: tuple[str, ...] = ()
@@ -97,17 +97,16 @@ class Session(Protocol):
     """An open warehouse. Safe to use from several threads."""
 
     def describe(self, query: Query) -> QueryDescription:
-        """What is known of a query without its rows.
+        """A query's columns and estimated bytes, without running it.
 
-        Raises QueryError if the warehouse refuses the query.
+        Raises QueryError if the warehouse rejects the query.
         """
 
     def fetch(self, query: Query, limit: int, excerpt: Excerpt | None = None) -> QueryResult:
-        """At most `limit` rows of a query that can only read.
+        """At most `limit` rows of a read-only query, complete or limited by an excerpt.
 
-        Without an excerpt, whole rows. Raises QueryError if it is no single SELECT, if the warehouse
-        refuses it, if a value can't be read, or if it goes beyond its bounds; after its timeout it is
-        cancelled on the warehouse.
+        Raises QueryError if it isn't a single SELECT, if the warehouse rejects it, if a value can't be
+        read, or if it exceeds its limits; after its timeout it is cancelled on the warehouse.
         """
 
     def count(
@@ -117,9 +116,9 @@ class Session(Protocol):
         limit: int,
         excerpt: Excerpt | None = None,
     ) -> QueryResult:
-        """How many rows a query has, for each combination of `dimensions`: these, then the number.
+        """A query's number of rows for each combination of `dimensions`: their values, then the count.
 
-        An excerpt is of the columns of `dimensions`. Raises QueryError as `fetch` does.
+        An excerpt refers to the columns of `dimensions`. Raises QueryError like `fetch`.
         """
 
     def sample(
@@ -131,14 +130,14 @@ class Session(Protocol):
     ) -> QueryResult:
         """Up to `size` rows of a query for each combination of `dimensions`.
 
-        Raises QueryError as `fetch` does.
+        Raises QueryError like `fetch`.
         """
 
 
 class Warehouse(Protocol):
-    """The place that is watched.
+    """The database that alerts read.
 
-    Where it is `exclusive`, nothing can be written to the same database while a session is open.
+    If it is `exclusive`, nothing can be written to the same database while a session is open.
     """
 
     exclusive: bool
@@ -150,15 +149,15 @@ class Warehouse(Protocol):
         """
 
     def timestamp_literal(self, moment: datetime) -> str:
-        """An aware moment as an SQL expression of the type that `sentinel.as_of()` has."""
+        """An aware time as an SQL expression with the type of `sentinel.as_of()`."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The store as one transaction sees it: rows of the alerts asked for, and its clock.
+    """The store's rows for the requested alerts, and its clock, in one transaction.
 
-    `silences` are those in force. `recorded` is what history has already of the slots asked for,
-    by alert id; a slot that isn't there was never evaluated.
+    `silences` are those in force. `recorded` has, by alert id, the history of the requested slots; a
+    missing slot was never evaluated.
     """
 
     states: tuple[State, ...]
@@ -176,7 +175,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class RecordedSlot:
-    """What history holds of an alert's slot: the last attempt to evaluate it."""
+    """The last recorded attempt to evaluate an alert's slot."""
 
     attempt: int
     outcome: Outcome
@@ -186,7 +185,7 @@ class RecordedSlot:
 class Lease:
     """One row of sentinel_leases: the columns, in their order.
 
-    By the store's clock. `token` grows whenever another holder takes it over.
+    Times are the store's. `token` grows with every change of holder.
     """
 
     lease: str
@@ -198,12 +197,12 @@ class Lease:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one transaction writes.
+    """The rows that one transaction writes.
 
-    Each of `states` carries the version it was read with (0: it is new). `superseded` are ids of
-    notifications that were never sent and no longer will be, `revived` of dead ones that are tried
-    again, `dropped` are rows of the state that go, with the version they were read with. With a
-    `lease`, nothing is written unless it still holds; it is kept until its `expires_at`.
+    Each of `states` has the version that was read (0: a new row). `superseded` are ids of unsent
+    notifications that will not be sent, `revived` ids of dead notifications to retry, `dropped` rows
+    of the state to delete, with the version that was read. With a `lease`, nothing is written unless
+    the lease is still held; it is renewed until its `expires_at`.
     """
 
     states: tuple[State, ...] = ()
@@ -217,7 +216,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Decision(Generic[T]):
-    """What is decided on a snapshot: the batch to write, and what the caller gets of it."""
+    """A decision on a snapshot: the batch to write, and the result for the caller."""
 
     batch: Batch
     result: T
@@ -225,7 +224,7 @@ class Decision(Generic[T]):
 
 @dataclass(frozen=True)
 class Outbox:
-    """How many notifications wait, the oldest of them, and how many are dead."""
+    """The number of waiting notifications, the oldest of them, and the number of dead ones."""
 
     waiting: int = 0
     oldest: datetime | None = None
@@ -236,9 +235,9 @@ class Outbox:
 class Attempt:
     """The outcome of one attempt to send a message.
 
-    `not_before` is when it is tried again: of a dead one, while its episode lasts. `tried` is False
-    if it was given back without an attempt. `handed_on` are rows for another channel that tell of a
-    dead one; those that are there already stay as they are.
+    `not_before` is the time of the next attempt; of a dead notification only during its episode.
+    `tried` is False if it was released without an attempt. `handed_on` are rows for the fallback
+    channel about dead notifications; existing rows are not changed.
     """
 
     status: Status
@@ -252,9 +251,9 @@ class Attempt:
 
 @dataclass(frozen=True)
 class HistoryQuery:
-    """Which rows of history: the newest first, at most `limit`.
+    """A query of history: at most `limit` rows, newest first.
 
-    `changes_only` leaves out evaluations without an event or a new phase.
+    `changes_only` omits evaluations without an event or a phase change.
     """
 
     alert_ids: frozenset[str] | None = None
@@ -266,7 +265,7 @@ class HistoryQuery:
 
 @dataclass(frozen=True)
 class PrunedRows:
-    """How many rows of each table were deleted."""
+    """The number of deleted rows per table."""
 
     history: int
     notifications: int
@@ -281,32 +280,32 @@ class StoreClock(Protocol):
 
 
 class StateReader(StoreClock, Protocol):
-    """The rows of state and ledger."""
+    """Reads state and ledger."""
 
     def snapshot(
         self, alert_ids: Iterable[str] | None = None, episodes: Iterable[str] = ()
     ) -> Snapshot:
         """State and ledger of these alerts, or of all, and the silences in force.
 
-        The ledger holds their open episodes, and `episodes` besides.
+        The ledger has their open episodes and `episodes`.
         """
 
 
 class StateStore(StateReader, Protocol):
-    """What evaluation, planning and acknowledgement need: to read, decide and record."""
+    """Reads, decides and records, for evaluation, planning and acknowledgement."""
 
     def check(self, *, writing: bool = False) -> None:
-        """Whether these are the tables that the dbt package made here, with the columns known here.
+        """Check that the dbt package created these tables here, with this version's columns.
 
-        Raises TablesMissing, TablesForeign or TablesOutdated; `writing` says that rows will be
-        written, and raises TablesReadOnly if they can't be.
+        Raises TablesMissing, TablesForeign or TablesOutdated, and with `writing` TablesReadOnly if
+        rows can't be written.
         """
 
     def active_alert_ids(self) -> frozenset[str]:
-        """The ids of alerts that aren't calm: pending, firing, recovering or failing."""
+        """The ids of alerts that are pending, firing, recovering or failing."""
 
     def orphaned_alert_ids(self, known: Iterable[str]) -> frozenset[str]:
-        """The ids of alerts with rows in the state that are not known, or were noted as removed."""
+        """The ids of alerts with rows that are not in `known`, or that are marked as removed."""
 
     def commit(
         self,
@@ -314,17 +313,16 @@ class StateStore(StateReader, Protocol):
         decide: Callable[[Snapshot], Decision[T]],
         slots: Mapping[str, datetime] | None = None,
     ) -> T:
-        """Read, decide and write in one transaction: all of a batch, or nothing.
+        """Read, decide and write in one transaction: the whole batch or nothing.
 
-        `decide` is pure; it is called again on a new snapshot when another writer was first. Returns
-        the result of the decision that was written. `slots` are those that were evaluated, by alert
-        id: the snapshot says what history has of them. Raises LeaseLost if the batch's lease no
-        longer holds.
+        `decide` is pure; it is called again with a new snapshot if another writer was first. Returns
+        the result of the decision that was written. `slots` are the evaluated slots by alert id, whose
+        history the snapshot includes. Raises LeaseLost if the batch's lease is no longer held.
         """
 
 
 class HistoryReader(Protocol):
-    """What happened, and what is still to be sent."""
+    """Reads history and the outbox."""
 
     def history(self, query: HistoryQuery) -> Sequence[HistoryRow]:
         """Rows of sentinel_history."""
@@ -335,11 +333,11 @@ class HistoryReader(Protocol):
         """Rows of the outbox in these statuses, the oldest first."""
 
     def outbox(self) -> Outbox:
-        """How much is in the outbox."""
+        """The outbox's counts."""
 
 
 class DeliveryStore(StateReader, Protocol):
-    """The outbox, as delivery needs it."""
+    """The outbox, for delivery."""
 
     def claim(
         self,
@@ -349,11 +347,11 @@ class DeliveryStore(StateReader, Protocol):
         only: Iterable[str] | None = None,
         skip: Iterable[str] = (),
     ) -> Sequence[Notification]:
-        """Take messages that are due for sending, whole ones, at most about `limit` rows.
+        """Claim complete messages that are due for sending, at most about `limit` rows.
 
-        A row is due when it is pending and its time has come, or its claim has run out, and no
-        earlier row of the same episode and channel is unfinished. `only` names message ids, `skip`
-        channels that nothing is taken for.
+        A row is due if it is pending and its time has come, or if its claim has expired, and no
+        earlier row of the same episode and channel is unfinished. `only` limits message ids, `skip`
+        excludes channels.
         """
 
     def cancel(self, reasons: Mapping[str, str], holder: str) -> frozenset[str]:
@@ -363,15 +361,14 @@ class DeliveryStore(StateReader, Protocol):
         """
 
     def mark(self, attempts: Mapping[str, tuple[int, Attempt]]) -> frozenset[str]:
-        """Record attempts to send, by message id: the token of the claim, and what became of it.
+        """Record attempts by message id, each with its claim's token, in one transaction.
 
-        All of them in one transaction. Gives the messages whose claim still held: what is recorded
-        of the others is what a later claimer does.
+        Returns the messages whose claim was still valid; a later claimer records the others.
         """
 
     @property
     def mark_delay(self) -> timedelta:
-        """How long `mark` is worth waiting for further attempts; zero where writing is cheap."""
+        """How long to collect attempts before calling `mark`; zero if writing is cheap."""
 
     def notifications(
         self, statuses: Iterable[Status], limit: int = 1_000
@@ -383,42 +380,42 @@ class SilenceStore(StoreClock, Protocol):
     """Silences."""
 
     def silences(self, at: datetime | None = None) -> Sequence[Silence]:
-        """The silences in force at a moment, or all of them, the oldest first."""
+        """The silences in force at a time, or all of them, oldest first."""
 
     def add_silence(self, silence: Silence) -> None:
-        """Raises StateConflict if there is one of this id already."""
+        """Add a silence. Raises StateConflict if its id exists."""
 
     def end_silences(self, silence_ids: Iterable[str], by: str) -> frozenset[str]:
-        """End silences now. Gives the ids of those that were not over yet."""
+        """End silences now. Returns the ids of those that had not ended."""
 
 
 class LeaseStore(Protocol):
     """Leases, by the store's clock."""
 
     def acquire_lease(self, name: str, holder: str, ttl: timedelta) -> Lease | None:
-        """Take a lease, or keep it for another `ttl`; None while another holder's has not run out.
+        """Acquire a lease, or renew it for `ttl`; None while another holder's lease is valid.
 
-        Only the store's clock decides. Whoever takes it from another one gets a new token.
+        Only the store's clock decides. A new holder gets a new token.
         """
 
     def release_lease(self, lease: Lease) -> None:
-        """Release a lease immediately; nothing happens if it is no longer held."""
+        """Release a lease immediately; no effect if it is no longer held."""
 
     def lease(self, name: str) -> Lease | None:
         """The lease's current row, expired or not; None if nobody ever held it."""
 
     @property
     def lease_ttl(self) -> timedelta:
-        """How long a lease lasts unless the configuration says otherwise."""
+        """The default duration of a lease."""
 
 
 class Retention(Protocol):
-    """Deletes what is old."""
+    """Deletes old rows."""
 
     def prune(self, before: datetime) -> PrunedRows:
-        """Delete history, finished notifications and ended silences that are older.
+        """Delete older history, finished notifications and ended silences.
 
-        History and notifications of an episode that is still open stay, as old as they are.
+        History and notifications of open episodes are kept, whatever their age.
         """
 
 
@@ -427,23 +424,23 @@ class Store(
 ):
     """The tables that dbt manages, for one project: all of the above.
 
-    Every method raises StoreError if it can't. WarehouseLocked says that another process holds the
-    database: nothing was written.
+    Every method raises StoreError on failure, and WarehouseLocked if another process holds the
+    database; nothing was written then.
     """
 
 
 class Leadership(Protocol):
-    """Which of several daemons on one store does the work.
+    """Elects one of several daemons on a store.
 
-    Correctness doesn't rest on it: what two would record is recorded once in any case.
+    Correctness doesn't depend on it: what two daemons evaluate is recorded once.
     """
 
     def hold(self) -> bool:
-        """Become or stay the leader; False while another one is. Raises StoreError."""
+        """Become or stay the leader; False while another daemon leads. Raises StoreError."""
 
     @property
     def lease(self) -> Lease | None:
-        """What fences off a leader that was stopped for too long; None where none can be."""
+        """The lease that fences off a leader after a suspension; None if there can be none."""
 
     def let_go(self) -> None:
         """Release leadership immediately. Raises StoreError."""
@@ -451,10 +448,10 @@ class Leadership(Protocol):
 
 @dataclass(frozen=True)
 class Message:
-    """What a channel sends: notifications that share a `message_id`, their payloads frozen.
+    """Notifications that share a `message_id`, with fixed payloads.
 
-    `earlier` is what the receiver called the first message of the same episode, by episode id; it
-    is filled in for channels that follow their episodes.
+    `earlier` has, by episode id, the receiver's reference of the episode's first message, for channels
+    that follow their episodes.
     """
 
     message_id: str
@@ -464,13 +461,13 @@ class Message:
 
     @property
     def recipients_done(self) -> frozenset[str]:
-        """Those of several recipients who have it already, from attempts before."""
+        """Recipients that received the message in earlier attempts."""
         return frozenset(one for row in self.notifications for one in row.recipients_done)
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """A message was accepted; `remote_ref` is what the receiver calls it."""
+    """An accepted message; `remote_ref` is the receiver's reference."""
 
     remote_ref: str | None = None
     recipients_done: tuple[str, ...] = ()
@@ -481,15 +478,15 @@ class Channel(Protocol):
 
     @property
     def name(self) -> str:
-        """Its name in sentinel.yml."""
+        """The name in sentinel.yml."""
 
     @property
     def traits(self) -> Traits:
-        """What delivery needs to know of it."""
+        """The channel's properties that delivery needs."""
 
     def send(self, message: Message) -> Receipt:
-        """Send once, within the channel's own deadline (see `SEND_DEADLINE`).
+        """Send once, within the channel's deadline.
 
-        Raises DeliveryError, which says whether trying again can help. Sending the same message
-        twice carries the same id.
+        Raises DeliveryError, which says whether a retry can help. A message that is sent twice has the
+        same id.
         """

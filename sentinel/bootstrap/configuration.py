@@ -35,7 +35,7 @@ class Configuration:
     @cached_property
     def settings(self) -> Settings:
         """sentinel.yml. Raises ConfigError."""
-        self.project.file()  # without a dbt project, that is what has to be said first
+        self.project.file()  # without a dbt project, report that first
         return load_settings(self.options.project_dir, offline=self._offline)
 
     @property
@@ -77,7 +77,7 @@ class Configuration:
         target = self.settings.store.target
         if not target or target == self.profile.target:
             return self.project
-        # A folder of its own: dbt parses the project otherwise for each of the two targets.
+        # A separate directory: otherwise dbt parses the project for each of the two targets.
         folder = self.project.folder / "store"
         return self._make_project(replace(self.options, target=target, target_path=folder))
 

@@ -57,7 +57,7 @@ class DaemonSetup:
         try:
             return self._load(installation)
         except SentinelError as error:
-            # Whoever logs it knows the last good reading only.
+            # The logger knows only the last loaded project.
             error.message = installation.redaction.withheld(error.message)
             raise
 
@@ -148,7 +148,7 @@ class DaemonSetup:
         return self.installation.redaction.withheld(text)
 
     def close(self) -> None:
-        """End what runs beside this process."""
+        """End the processes that this process started."""
         if self._watch is not None:
             self._watch.close()
         for process in self._processes.values():

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# Nothing else: this is imported anew for each message.
+# Nothing else: this is imported again for each message.
 if TYPE_CHECKING:
     from sentinel.channels.certificates import Certificates
     from sentinel.channels.deadline import Deadline
@@ -39,7 +39,7 @@ class Service:
 
 @dataclass(frozen=True)
 class Text:
-    """What is sent; `kind` is the value of Apprise's NotifyType."""
+    """The message; `kind` is the value of Apprise's NotifyType."""
 
     title: str
     body: str

@@ -107,7 +107,7 @@ def _check_pair(settings: TransportSettings, paths: dict[str, str]) -> None:
 
 
 def _out_of_date(certificates: Sequence[str], now: datetime) -> str:
-    """What is wrong with the dates of certificates in PEM, if it is wrong with all of them."""
+    """The error in the dates of PEM certificates, if all of them have one."""
     try:
         periods = [_validity(ssl.PEM_cert_to_DER_cert(each)) for each in certificates]
     except (ValueError, IndexError, StopIteration):

@@ -421,7 +421,7 @@ def _bypassed(url: str) -> bool:
 
 
 def _check_proxy(proxy: str) -> None:
-    """Raises DeliveryError, which may pass: what is wrong is in the environment."""
+    """Raises a temporary DeliveryError, since the environment is at fault."""
     try:
         parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0

@@ -144,7 +144,7 @@ def _token_in(said: dict[str, Any], began: float) -> _Token:
 
 
 def _refusal(status: int, said: dict[str, Any]) -> DeliveryError:
-    """RFC 6749, section 5.2: what is wrong with the request is wrong for ever."""
+    """RFC 6749, section 5.2: an invalid request is a permanent failure."""
     known = {
         key: line(said[key])
         for key in ("error", "error_description")

@@ -108,7 +108,7 @@ _ACCEPTANCE = Acceptance("PagerDuty", _accepts)
 
 
 def _actions(rows: Sequence[Notification]) -> tuple[str, ...]:
-    """What is done with an incident. One that fired and is over is shown, and closed at once."""
+    """The incident's actions. One that fired and resolved is opened and closed immediately."""
     if all(row.event is Event.TEST or row.reason == FIRED_AND_RESOLVED for row in rows):
         return ("trigger", "resolve")
     if all(row.event in _OVER for row in rows):

@@ -27,7 +27,7 @@ def channel_types() -> dict[str, Any]:
 def traits_of(kind: str, keys: Collection[str]) -> Traits:
     """The traits of a channel by its type and the keys of its block; of an unknown type, none.
 
-    What is wrong with a block is said where the channel is built.
+    Errors of a block are reported when the channel is built.
     """
     known = channel_types()
     if kind not in known:

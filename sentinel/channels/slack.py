@@ -244,7 +244,7 @@ def _size(lines: Sequence[str]) -> int:
 
 
 def _bounded(text: str) -> list[str]:
-    """What a template makes, as far as a message holds it; what is left out is said."""
+    """A template's output, truncated with a mark if it exceeds the message."""
     head, rest = cut_escaped(text, _WHOLE)
     return [*head.splitlines(), *([f"… ({len(text):,} characters, cut)"] if rest else [])]
 
@@ -307,7 +307,7 @@ _ACCEPTANCE = Acceptance("Slack", _accepts)
 
 
 def _refusal(answer: Answer, document: Mapping[str, Any]) -> DeliveryError:
-    """What Slack calls wrong in an answer: for ever, unless it is busy or has trouble of its own."""
+    """Slack's error in an answer: permanent unless Slack is busy or has a problem."""
     name = document.get("error")
     error = refusal(answer)
     error.permanent = name not in _PASSING and not retried(answer.status)

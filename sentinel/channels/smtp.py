@@ -26,7 +26,7 @@ _LONGEST_ANSWERS = 1_000_000
 _LONGEST_LINE = 8_192
 _ANSWER = re.compile(rb"(?P<code>[2-5]\d\d)(?:(?P<more>[ -])(?P<text>[^\n]*))?\r?\n")
 _SHOWN = 200
-# So many characters of a credential in an answer are an echo of it.
+# This many characters of a credential in an answer count as an echo of it.
 _ECHO = 8
 _SHORTEST = 6
 _PASSING = "the mail server broke off"

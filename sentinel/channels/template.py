@@ -91,7 +91,7 @@ def _faults(tree: nodes.Template) -> Iterator[tuple[int, str]]:
 
 
 def _reached(node: nodes.Node) -> Iterator[str]:
-    """The names that an expression reaches for, as far as they stand there."""
+    """The names that an expression refers to literally."""
     if isinstance(node, nodes.Getattr):
         yield node.attr
     elif isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const):

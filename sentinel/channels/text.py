@@ -19,7 +19,7 @@ T = TypeVar("T")
 _LONGEST_LINK = 2_000
 _SHORTEST = 40
 _NAMED = 3
-# Stands under a list of many: what a single message says by itself.
+# Shown below grouped notifications: what a single message contains itself.
 EACH = "more of each: sentinel explain ALERT; to silence: sentinel silence ALERT --for 2h --comment '...'"
 _WORDS = {
     "firing": "FIRING",

@@ -25,7 +25,7 @@ from sentinel.cli.streams import queued_errors
 from sentinel.core.errors import SentinelError
 from sentinel.core.hosts import normal_host
 
-# A token of so many letters and digits at random can't be guessed.
+# A random token of this many letters and digits can't be guessed.
 _SHORT_TOKEN = 16
 _LOG_S = 2.0
 _WEB_S = 10.0
@@ -76,7 +76,7 @@ def command(**values: Any) -> int:
             code = 2
         else:
             code = 0
-    # A query that is still running would hold up the end; its slot is due again.
+    # A query that is still running would delay the exit; its slot is due again.
     os._exit(code)
 
 

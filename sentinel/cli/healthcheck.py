@@ -58,7 +58,7 @@ def command(**values: Any) -> int:
         connection.close()
     valid = answer.status == http.client.OK
     word = ("ready" if values["ready"] else "alive") if valid else "unhealthy"
-    # Whoever has the port may have sent it.
+    # Any process with the port may have sent it.
     given = said.get("problems") if isinstance(said, dict) else None
     problems = ", ".join(map(line, given)) if isinstance(given, list) else ""
     click.echo(f"{word}: {problems}" if problems else word)

@@ -39,7 +39,7 @@ def command(**values: Any) -> int:
     installation = open_installation(values, output)
     options: DbtOptions = installation.options
     if not values["skip_tables"]:
-        # What keeps dbt from making the tables is said before anything is written.
+        # Report problems that prevent dbt from creating the tables before writing anything.
         _ = installation.profile
     done = scaffold(
         options.project_dir, upgrade=values["upgrade"], cli_vars=parse_vars(options.vars)

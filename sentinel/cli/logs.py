@@ -45,7 +45,7 @@ class Log:
                 structlog.processors.TimeStamper(fmt="iso", utc=True),
                 lambda _logger, _name, event: _scrubbed(event, scrub),
                 step,
-                # Again, so that nothing is left out: a secret may be spread over fields.
+                # Again, since a secret may be spread over fields.
                 lambda _logger, _name, line: scrub(str(line)),
             ],
             wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -65,7 +65,7 @@ class Log:
         self._say("error", event, fields)
 
     def say(self, level: str, event: str, **fields: Any) -> None:
-        """An entry that has to be written. Raises what writing raises."""
+        """Write an entry. Raises what writing raises."""
         getattr(self._logger, level)(event, **fields)
 
     def entry(self, level: str, event: str, **fields: Any) -> str:

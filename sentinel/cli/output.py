@@ -102,7 +102,7 @@ class Output:
 
     @cached_property
     def _messages(self) -> Log:
-        """The logger of the console channel's messages: whatever is left out, they are not."""
+        """The logger of the console channel's messages, which are never filtered."""
         return self._logger(lambda line: streams.deliver(f"{line}\n"), logging.DEBUG)
 
     def _logger(self, write: Callable[[str], None], level: int) -> Log:

@@ -65,7 +65,7 @@ def _errors(store: HistoryReader, snapshot: Snapshot) -> dict[str, str]:
         outcomes=frozenset(str(each) for each in Outcome if each.traits.failed),
         limit=len(failing) * 20,
     )
-    # The newest come first, so that the last one written here is left out by those before it.
+    # Newest first, reversed: the newest error overwrites older ones.
     return {row.alert_id: row.error or "" for row in reversed(store.history(query))}
 
 

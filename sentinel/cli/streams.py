@@ -84,7 +84,7 @@ class _Entry:
 
 
 class Queued(io.RawIOBase):
-    """A stream that a thread of its own writes: a reader that doesn't read blocks nothing else.
+    """A stream that a separate thread writes, so that a blocked reader blocks nothing else.
 
     Entries that find no room, or can't be written, are dropped and counted; `lost(number)` is the
     entry that says how many, before the next one that can be written.
@@ -227,7 +227,7 @@ def queued_errors(
     start: Callable[[Callable[[], None]], None],
     seconds: float,
 ) -> Iterator[None]:
-    """Let a thread write standard error; `start` gives it its work, which it may do anew.
+    """Let a thread write standard error; `start` starts its work, and may restart it.
 
     In the end what waits is written, for so many seconds at the most.
     """

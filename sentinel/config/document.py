@@ -31,7 +31,7 @@ from sentinel.core.yaml import Count, TooMuchYaml
 _LARGEST = 200_000
 # A value that comes from a file: a key, a certificate.
 _LARGEST_VALUE = 100_000
-# What people write unquoted though YAML gives these characters a meaning of their own.
+# Values that people write unquoted although these characters have a meaning in YAML.
 _NEEDS_QUOTES = re.compile(
     r"(?P<key>\w+)\s*:\s*(?P<value>@\S+?|\*[^\s#{}\[\],]*(?:\s+[^\s#{}\[\]]+){0,4}?)"
     r"\s*(?:[,}\]].*|#.*)?$"
@@ -182,7 +182,7 @@ class _Place:
         except UndefinedError as error:
             wrong = "its Jinja can't be rendered" if self.variables else str(error)
         except (TemplateError, *FAILURES):
-            # Not its words: they quote the template, which may hold a secret beside the Jinja.
+            # Not its message, which quotes the template and possibly a secret next to the Jinja.
             wrong = "its Jinja can't be rendered"
         if self.document.offline and self.variables:
             return _UNKNOWN  # what it makes of the variable's value can't be known

@@ -221,7 +221,7 @@ class Settings:
         return self._block("heartbeat", HeartbeatSettings)
 
     def withheld(self, text: str) -> str:
-        """A text without the values that come from variables and files, as far as they were used."""
+        """A text without the used values of variables and files."""
         if self.document is None:
             return text
         return self.document.origins.withheld(text, tuple(self.channels))
@@ -254,9 +254,9 @@ class Settings:
 
 
 def load_settings(project_dir: Path, *, offline: bool = False) -> Settings:
-    """Read sentinel.yml beside dbt_project.yml; `offline` looks up no variable and no file.
+    """Read sentinel.yml next to dbt_project.yml; with `offline`, without variables and files.
 
-    Raises ConfigError with file, line and key; it names all faults at once.
+    Raises ConfigError with file, line and key of every error.
     """
     path = project_dir / FILE_NAME
     if not path.exists():
@@ -285,7 +285,7 @@ def load_settings(project_dir: Path, *, offline: bool = False) -> Settings:
                 error, FileSettings.model_fields, show_input=False, origins=document.origins
             )
         ]
-        if not faults:  # but what was not looked up, which is left out
+        if not faults:  # except values that were not looked up
             parts = {str(finding["loc"][0]) for finding in error.errors()}
             settings = FileSettings.model_validate(
                 {key: value for key, value in values.items() if key not in parts}
@@ -346,5 +346,5 @@ def _unknown_channels(
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
-    """A mapping as it is; nothing for anything else, which has a fault of its own."""
+    """A mapping; an empty one for anything else, which is reported separately."""
     return value if isinstance(value, Mapping) else {}

@@ -34,7 +34,7 @@ class Case:
 
 
 def cases_of(update: AlertUpdate) -> Iterator[Case]:
-    """The rows to plan for. What went into history only changes nothing, and is left aside."""
+    """The rows to plan for, without those that are recorded in history only."""
     taken = [step for step in update.steps if not step.recorded_only]
     for step in taken:
         changes = {change.event: change for change in step.transitions}

@@ -17,7 +17,7 @@ from sentinel.core.state import State
 
 @dataclass(frozen=True)
 class Slot:
-    """The slot to evaluate, in UTC, and how many before it were never evaluated."""
+    """The slot to evaluate, in UTC, and the number of missed slots before it."""
 
     at: datetime
     missed: int = 0
@@ -32,16 +32,16 @@ class Due:
 
 
 def start_offset(alert: Alert) -> timedelta:
-    """How long after its slots an alert starts; always the same for one alert."""
+    """The constant delay between an alert's slots and its starts."""
     jitter = alert.rules.jitter
     return jitter_offset(alert.id, jitter) if jitter else jitter
 
 
 def due_slot(alert: Alert, last: datetime | None, now: datetime) -> Slot | None:
-    """The slot that an alert is due for at `now`; None if there is none, or it has no schedule.
+    """The slot that an alert is due for at `now`; None if it isn't due or has no schedule.
 
-    `last` is the last slot that was evaluated. One in the future is of a clock that was set back
-    since: it says nothing. An alert that never was is due for its latest slot.
+    `last` is the last evaluated slot. It is ignored if it is in the future, since the clock was set
+    back then. An alert that was never evaluated is due for its latest slot.
     """
     if alert.cron is None:
         return None
@@ -54,9 +54,9 @@ def due_slot(alert: Alert, last: datetime | None, now: datetime) -> Slot | None:
 
 
 def this_slot(alert: Alert, last: datetime | None, moment: datetime, now: datetime) -> Slot:
-    """A slot that somebody else's clock has chosen, and how many before it were never evaluated.
+    """A slot from an external schedule, and the number of missed slots before it.
 
-    Where the moment is none of the alert's own schedule, nobody can tell what was missed.
+    If `moment` isn't a slot of the alert's own schedule, missed slots can't be counted.
     """
     if alert.cron is None or last is None or not last < moment <= now:
         return Slot(moment)
@@ -66,21 +66,20 @@ def this_slot(alert: Alert, last: datetime | None, moment: datetime, now: dateti
 
 
 def last_slots(states: Iterable[State]) -> dict[str, datetime | None]:
-    """The last slot of each alert, by the id that its rows go by."""
+    """The last slot of each alert, by the id in its rows."""
     return {state.alert_id: state.last_slot for state in states if state.is_head}
 
 
 def last_slot(alert: Alert, last: Mapping[str, datetime | None]) -> datetime | None:
-    """The last slot of an alert, also where its rows still go by the id it had before."""
+    """An alert's last slot, also if its rows still have its earlier id."""
     return next((slot for key in alert.row_ids if (slot := last.get(key))), None)
 
 
 @dataclass
 class Timetable:
-    """When each alert starts next: a heap of moments, so that a look costs what is due.
+    """Next starts of alerts, as a heap: finding due alerts costs only what is due.
 
-    It holds no clock. What was evaluated is told by `done`, what has to be tried once more by
-    `again`.
+    It has no clock. Callers report evaluated slots with `done`, and retries with `again`.
     """
 
     _alerts: dict[str, Alert] = field(default_factory=dict)
@@ -104,15 +103,15 @@ class Timetable:
             self._plan(key, now if due else self._after(alert, now))
 
     def next(self) -> datetime | None:
-        """The next moment at which something is due; None without a schedule."""
+        """The next time at which an alert is due; None without schedules."""
         while self._starts and self._planned.get(self._starts[0][1]) != self._starts[0][0]:
-            heapq.heappop(self._starts)  # it was planned otherwise since
+            heapq.heappop(self._starts)  # planned for another time since
         return self._starts[0][0] if self._starts else None
 
     def due(self, now: datetime) -> list[Due]:
         """Take due alerts, each once for its latest slot, and plan their next slots."""
         if self._seen is not None and now < self._seen:
-            self._plan_all(now)  # the clock was set back: what is planned lies too far ahead
+            self._plan_all(now)  # the clock was set back: planned starts are too late
         self._seen = now
         found: list[Due] = []
         while (start := self.next()) is not None and start <= now:
@@ -125,12 +124,12 @@ class Timetable:
         return found
 
     def done(self, alert_id: str, slot: datetime) -> None:
-        """A slot was evaluated, here or elsewhere."""
+        """Note that a slot was evaluated, here or elsewhere."""
         if alert_id in self._last:
             self._last[alert_id] = slot
 
     def again(self, alert_id: str, at: datetime) -> None:
-        """Look at an alert at this moment: what was due could not be recorded."""
+        """Plan an alert again at this time, since its slot could not be recorded."""
         if alert_id in self._alerts and at < self._planned.get(alert_id, at + timedelta(1)):
             self._plan(alert_id, at)
 

@@ -281,7 +281,7 @@ def read_status(rules: Definition, result: QueryResult) -> EvaluationResult:
             f"the query gives {len(result.rows)} rows; without `dimensions` a status query gives one"
         )
     share = min(1.0, _FULL_INSTANCES / len(result.rows))
-    # What is left out is counted where it would be part of the context.
+    # Omitted columns are counted if they would be part of the context.
     left_out = 0 if rules.context_columns else result.left_out
     observations = [
         _observe(rules, dict(zip(columns, row, strict=True)), share, left_out)
@@ -383,7 +383,7 @@ def _plain(name: str, value: Any) -> Any:
 
 
 def _whole(name: str, value: Any) -> Any:
-    """A value that has to be whole: cut, two different ones could look the same."""
+    """A value that must be complete: truncated, different values could be equal."""
     if isinstance(value, Truncated):
         raise ContractError(
             f"the column {name!r} has a value of {value.size:,} {value.unit}, more than is read: "

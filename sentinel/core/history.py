@@ -18,7 +18,7 @@ from sentinel.core.values import hash_id, isoformat
 class HistoryRow:
     """One row of sentinel_history: the columns, in their order.
 
-    The row with instance '' stands for the whole evaluation: it alone has duration and bytes, so
+    The row with instance '' represents the whole evaluation: only it has duration and bytes, so
     that they can be summed.
     """
 

@@ -283,7 +283,7 @@ class BoundedEnvironment(SandboxedEnvironment):
 
 
 def work() -> dict[str, Work]:
-    """The variables that each rendering needs anew."""
+    """Variables that each rendering creates."""
     return {WORK: Work()}
 
 

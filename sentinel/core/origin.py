@@ -15,7 +15,7 @@ from pydantic import BaseModel, SecretStr
 from sentinel.core.secret import spellings
 
 SECRET_PREFIX = "DBT_ENV_SECRET_"  # noqa: S105 (the prefix dbt gives to secrets' names)
-# Shorter values stand in other words too.
+# Shorter values also occur in other words.
 _SHORTEST = 4
 
 
@@ -72,7 +72,7 @@ class Origins:
         return Origins(self.found, self.above + keys)
 
     def at(self, *keys: str) -> Origin | None:
-        """The origin of a value, or of the one that it is a part of."""
+        """The origin of a value, or of the value that contains it."""
         path = self.above + keys
         return next(
             (self.found[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.found), None

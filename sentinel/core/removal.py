@@ -18,7 +18,7 @@ from sentinel.core.state import (
     Transition,
 )
 
-# How long an alert has to be gone from the project before its episodes end.
+# How long an alert must be missing from the project before its episodes resolve.
 REMOVED_AFTER = timedelta(minutes=5)
 
 

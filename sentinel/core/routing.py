@@ -76,7 +76,7 @@ class Routing:
     fallback: str | None = None
 
     def traits(self, channel: str) -> Traits | None:
-        """The traits of a channel, its owner's address left aside; None if there is none such."""
+        """A channel's traits, without an owner's address; None if the channel doesn't exist."""
         return self.channels.get(channel) or self.channels.get(channel.partition(ADDRESS)[0])
 
     def routed(self, source: AlertSource, owner: str | None, severity: Severity) -> tuple[str, ...]:

@@ -57,7 +57,7 @@ _MINUTE, _DAY, _WEEK = timedelta(minutes=1), timedelta(days=1), timedelta(weeks=
 _ALL_KINDS_OF_YEARS = (date(2001, 1, 1), date(2029, 1, 1))
 # The longest wait is that for 29 February on one weekday, across such a century: 40 years.
 _LONGEST_WAIT = 50
-# No time zone has ever moved its clock by more than a day at once.
+# No time zone has ever changed its offset by more than a day.
 _LARGEST_SHIFT = _DAY
 
 
@@ -287,7 +287,7 @@ class _DayRule:
             yield walker.get_prev(datetime)
 
     def _walker_at(self, start: datetime, offset: timedelta) -> croniter:
-        """A walker of its own: croniter's have a position, and threads share the rule."""
+        """A separate walker: croniter's have a position, and threads share the rule."""
         walker = copy(self.walker)
         walker.set_current(start.replace(second=0, microsecond=0) + offset)
         return walker

@@ -101,7 +101,7 @@ def _from_yaml(value: Any, line: int) -> _Written:
 
 
 def _line(parent: Any, key: Any) -> int:
-    """The line of a key or an item; keys merged by `<<` have none of their own."""
+    """The line of a key or an item; keys merged with `<<` have none."""
     lines = (parent.lc.data or {}).get(key)
     return int(lines[0] if lines else parent.lc.line) + 1
 

@@ -1,6 +1,6 @@
 """A dbt project as it was read once: what a daemon works on until the next good reading.
 
-dbt itself runs in a process of its own, which ends when it isn't needed: this one stays small.
+dbt runs in a separate process that ends when it isn't needed, so that this process stays small.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def take_picture(project: DbtProject, selection: Selection) -> Picture:
 
 
 class DbtProcess:
-    """dbt in a process of its own, started when it is needed and ended when it is idle.
+    """dbt in a separate process that starts on demand and ends when idle.
 
     Every call raises ProjectError and ConfigError as `DbtProject` does.
     """
@@ -236,7 +236,7 @@ def _serve(
     way: Connection,
 ) -> None:
     """Answer calls until nobody is left to ask, however that came."""
-    # Ctrl-C reaches all processes of a terminal: the one that asks decides.
+    # Ctrl-C reaches all processes of a terminal: the parent process decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A full disk, or a reader that doesn't read, must not break off or stop what dbt does here.
     nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -39,7 +39,7 @@ class Profile:
         return text
 
     def as_target(self) -> dict[str, Any]:
-        """What Jinja's `target` holds, as far as it is known without dbt."""
+        """The values of Jinja's `target` that are known without dbt."""
         return {
             **self.credentials,
             "type": self.type,

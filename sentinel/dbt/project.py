@@ -28,7 +28,7 @@ from sentinel.ports import Relation
 
 
 class DbtProject:
-    """The `Project` port over dbt. Files are looked at anew in each call; safe to share by threads.
+    """The `Project` port over dbt. Each call checks the files; safe to use from several threads.
 
     `notify` gets a phrase for each step that takes time; `warn` gets what makes the next command
     slow, and secrets that `secret_scan` can't find. Without `introspection`, or when it is
@@ -186,7 +186,7 @@ class DbtProject:
         return kept.answers
 
     def _manifest(self, stamp: Stamp) -> dict[str, Any]:
-        """The manifest of the answers at this stamp; where it is torn or gone, dbt makes it anew."""
+        """The manifest at this stamp; if it is damaged or missing, dbt creates it again."""
         try:
             return reading.load_manifest(self.folder / "manifest.json")
         except ProjectError:

@@ -18,7 +18,7 @@ from sentinel.dbt.stamp import CONFIG_FILES
 
 
 class ProjectFiles:
-    """dbt_project.yml, profiles.yml and the installed packages, read anew in each call.
+    """dbt_project.yml, profiles.yml and the installed packages, read in each call.
 
     `options.project_dir` is relative to `cwd`. Every method raises ConfigError for a file that is
     missing or wrong.
@@ -80,7 +80,7 @@ class ProjectFiles:
         return not any(has_jinja(each) for each in given)
 
     def watched(self) -> Watched:
-        """The files that a change of the project would touch, as far as folders tell."""
+        """The files and directories whose changes affect the project."""
         project = self.project()
         packages = self.packages(project)
         deep = {path for each in (project, *packages) for path in each.declared()}

@@ -128,7 +128,7 @@ class _Connect:
 
 @contextmanager
 def unconfined() -> Iterator[None]:
-    """For what isn't the project's Jinja: drivers have files and connections of their own."""
+    """For code other than the project's Jinja: drivers open their own files and connections."""
     confinement = _current
     if confinement is None or confinement.paused:
         yield

@@ -101,7 +101,7 @@ class Renderer:
         except TooMuch as error:
             raise Unrenderable(f"its Jinja can't be rendered: {error}") from error
         except jinja2.TemplateError as error:
-            # A syntax error quotes the template, which may hold a password beside the Jinja.
+            # A syntax error quotes the template, and possibly a password next to the Jinja.
             raise Unrenderable("its Jinja can't be rendered") from error
         except FAILURES as error:
             raise Unrenderable(f"its Jinja raises {type(error).__name__}") from error
@@ -226,7 +226,7 @@ def _native(nodes: Iterable[Any]) -> Any:
         return "".join(str(part) for part in (*head, *iterator))
     value = head[0]
     if isinstance(value, jinja2.Undefined):
-        return value()  # raises, naming it; in the midst of text it is nothing, as for dbt
+        return value()  # raises and names it; within text it is empty, as in dbt
     if not isinstance(value, _Marked):
         return value
     if value.kind == "text":

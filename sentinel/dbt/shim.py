@@ -157,7 +157,7 @@ class AdapterConnections:
         manager = self._manager
         with _alone():
             try:
-                # Made by the manager, for adapters have connection classes of their own.
+                # Created by the manager, since adapters have their own connection classes.
                 connection = manager.set_connection_name("sentinel")
                 with manager.exception_handler("-- opening a connection"):
                     manager.open(connection)

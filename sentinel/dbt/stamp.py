@@ -42,7 +42,7 @@ _NOT_IN_BASE = {"model-paths", "seed-paths", "snapshot-paths", "test-paths", "an
 _SKIPPED_FOLDERS = {".git", "__pycache__", ".venv", "node_modules"}
 _WITHOUT_JINJA = {".csv", ".parquet", ".json", ".png", ".jpg", ".gif", ".svg"}
 _ENV_CALL = re.compile(rb"env_var\s*\(\s*(?:(['\"])([A-Za-z_][A-Za-z0-9_]*)\1\s*[,)])?")
-# File systems tell time in ticks of up to 10 ms.
+# File systems' times have a resolution of up to 10 ms.
 _TICK_NS = 20_000_000
 
 

@@ -98,7 +98,7 @@ class _Named:
     """Lets through the wanted names of each folder."""
 
     def __init__(self, folders: dict[Path, frozenset[str]]) -> None:
-        # The system tells of a path as it was asked for, or as links lead there.
+        # The system reports a path as requested, or with links resolved.
         self._folders = {str(path): names for path, names in folders.items()}
         self._folders |= {str(path.resolve()): names for path, names in folders.items()}
 

@@ -4,15 +4,15 @@
 
     defs = Definitions(assets=[my_dbt_assets], asset_checks=build_alert_checks("shop"))
 
-All checks that a Dagster run asks for are evaluated by one `sentinel run`, in a process of its own
-and by the command's documented JSON. In a process of its own, since dbt in Dagster's process would
-bring its pins, its global state and its logging there, and since `sentinel` may then be that of
-another environment. By one, since importing dbt costs seconds, for one alert as for a thousand.
+One `sentinel run` in a separate process evaluates all checks of a Dagster run, through the command's
+documented JSON. A separate process keeps dbt's dependencies, global state and logging out of Dagster's
+process, and allows `sentinel` to be in another environment. One process is enough, since importing dbt
+takes seconds, for one alert as for a thousand.
 
-When definitions are loaded only dbt's manifest is read: Dagster loads them again for every run.
+Loading definitions reads only dbt's manifest, since Dagster loads them again for every run.
 """
 
-# Dagster looks at the annotation of `context` as it is, so that it must not be text: no
+# Dagster inspects the annotation of `context`, which must not be a string: no
 # `from __future__ import annotations` here.
 
 import json
@@ -73,15 +73,15 @@ def build_alert_checks(
     recovering, or could not be evaluated; a critical alert, and one that could not be evaluated,
     fails with severity ERROR, any other with WARN.
 
-    `manifest`: dbt's manifest.json; target/manifest.json of the project unless given.
-    `select`: which alerts, by their node in the manifest.
+    `manifest`: dbt's manifest.json; the default is target/manifest.json in the project.
+    `select`: the alerts to include, by their manifest node.
     `get_asset_key`: the asset key of a node in the manifest, such as a `DagsterDbtTranslator`'s
     `get_asset_key`; the default is dagster-dbt's (`default_asset_key`).
     `blocking`: whether a failed check of severity ERROR blocks downstream assets.
-    `name`: the op's; it differs where this function is called more than once.
+    `name`: the op's name; it must be unique if this function is called several times.
     `slot`: the slot that a Dagster run evaluates; the default is `run_slot`.
     `sentinel`: the command; the default is this environment's.
-    `options`: further options of `sentinel run`, such as `["--target", "prod"]`.
+    `options`: additional options of `sentinel run`, such as `["--target", "prod"]`.
 
     Raises ProjectError if there is no manifest.
     """

@@ -27,7 +27,7 @@ _CASTS: dict[Kind, str] = {
     "integer": "cast({} as int64)",
     "float": "cast({} as float64)",
 }
-# A clone has the description of its original, and the other kinds of copies have none of ours.
+# A clone has its original's description, other copies don't have Sentinel's.
 _SURVEY = """select table_name, table_type, option_value as comment, columns
 from {dataset}.INFORMATION_SCHEMA.TABLES
 left join (

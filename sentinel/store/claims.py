@@ -70,7 +70,7 @@ class Claims:
             "and part.project = :project and part.status in ('pending', 'claimed') "
             "and earlier.status in ('pending', 'claimed')"
         )
-        # The least tried first: what is tried in vain doesn't hold up what is new.
+        # Fewest attempts first: failing notifications don't delay new ones.
         free = (
             "((status = 'pending' and not_before <= :now) "
             "or (status = 'claimed' and claim_until <= :now))"
@@ -150,7 +150,7 @@ class Claims:
         handed_on = [row for _, each in attempts.values() for row in each.handed_on]
 
         def work(connection: Connection) -> frozenset[str]:
-            # First what tells of a dead message: it may be told in vain, but it is never lost.
+            # First the fallback rows of a dead message: they may be sent twice, but are never lost.
             self._hand_on(connection, handed_on)
             now = self._database.dialect.moment(self._database.now(connection))
             taking = ClaimStatement(

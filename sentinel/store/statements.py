@@ -26,7 +26,7 @@ _ROWS_AT_ONCE = 1_000
 
 
 class Statements:
-    """Statements that write rows of the tables, each with what tells that it did what it should."""
+    """Statements that write rows of the tables, each with a check of its effect."""
 
     def __init__(self, database: StoreDatabase) -> None:
         self._database = database
@@ -68,7 +68,7 @@ class Statements:
         return Change(
             f"insert into {relation} ({names}) select {names} from ({written}) as written",
             {parameter: table.dump(rows)},
-            # Every row has a key of its own, and none of them is there yet.
+            # Every row has its own key, and none exists yet.
             f"select count(distinct written.{key}) from ({keys}) as written "
             f"where written.{key} not in (select {key} from {relation})",
             len(rows),

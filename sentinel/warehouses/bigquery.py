@@ -125,7 +125,7 @@ class BigQuery:
 
     @contextmanager
     def introspection(self, by_dbt: ByDbt) -> Iterator[bigquery.Client]:
-        """What dbt asks while it compiles, by dbt's own client: each request has to be one that reads."""
+        """dbt's queries while it compiles, with dbt's own client: every request must only read."""
         client = by_dbt()
         allow_only_reading(client)
         yield client
@@ -252,7 +252,7 @@ class BigQuerySession(Wrapping):
             config.maximum_bytes_billed = smallest
         if self._keys.get("reservation"):
             config.reservation = self._keys["reservation"]
-        # The service ends the job by itself should this process die.
+        # The service ends the job if this process dies.
         config.job_timeout_ms = round(self._seconds(query) * 1_000) + 1_000
         return config
 

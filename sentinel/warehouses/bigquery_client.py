@@ -79,7 +79,7 @@ def bounded_retry(
 def first_words(error: BaseException) -> str:
     """What the service says is wrong, without its reasons, location and job id."""
     if isinstance(error, GoogleAPIError) and getattr(error, "cause", None) is not None:
-        error = error.cause  # type: ignore[attr-defined]  # a RetryError: what was tried in vain
+        error = error.cause  # type: ignore[attr-defined]  # a RetryError has the last error
     details = getattr(error, "errors", None)
     if details and isinstance(details[0], Mapping) and details[0].get("message"):
         return str(details[0]["message"]).strip()

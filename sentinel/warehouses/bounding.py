@@ -19,7 +19,7 @@ from sentinel.core.errors import QueryError
 from sentinel.core.evaluation import Excerpt, QueryDescription
 from sentinel.core.values import MOST_NESTED, Truncated, shortened
 
-# A character takes at most so many bytes in UTF-8.
+# The most bytes of a character in UTF-8.
 BYTES = 4
 # Everything in JSON but its brackets.
 _ALL_BUT_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"?|[^\[\]{}"]+', re.DOTALL)
@@ -29,7 +29,7 @@ _COLUMN = "sentinel_column"
 
 @dataclass(frozen=True)
 class Cell:
-    """SQL of one column: the value if it is short, and what is left of it if it is long.
+    """SQL of one column: the complete value if it is short, and the excerpt if it is long.
 
     `cut` is NULL or a text: the length of the value, what it counts, a colon, and its beginning. `c`
     counts the characters of a text, `b` the bytes of a blob, and `t` the bytes of a text; of these the
@@ -205,7 +205,7 @@ class PortableCells(Cells):
 
 
 def selected(cells: Mapping[int, Cell], excerpt: Excerpt) -> list[str]:
-    """What a statement selects: the values, then what is left of those that are cut."""
+    """A statement's columns: the values, then the excerpts of truncated ones."""
     return [
         *(cells[n].value for n in excerpt.longest),
         *(cut for n in excerpt.longest if (cut := cells[n].cut) is not None),

@@ -21,7 +21,7 @@ def _ignore(phrase: str) -> None:
 
 @dataclass(frozen=True)
 class WarehouseContext:
-    """What a warehouse may need beside the credentials of its profile.
+    """What a warehouse may need besides the profile's credentials.
 
     Relative paths start from `project_dir`. `threads` queries run at once. `notify` gets waits that a
     person should see; a database that another process has locked is waited for `lock_timeout`.
@@ -40,7 +40,7 @@ class Database(Warehouse, Protocol):
     """A warehouse that can also keep the tables."""
 
     lock_file: Path | None
-    """Beside a database in a file: where daemons on it keep each other out. None: by the tables."""
+    """The lock file next to a database file, for the daemons' leadership; None: a lease in the tables."""
 
     def engine(self, *, read_only: bool) -> AbstractContextManager[Engine]:
         """An engine for one batch or transaction.

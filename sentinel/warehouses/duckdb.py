@@ -101,7 +101,7 @@ class DuckDb:
         # dbt runs in the project's folder, so that is what a relative path starts from.
         # A link stays one: dbt takes the database's name from it.
         self.path = path if _SERVICE.match(path) else str((context.project_dir / path).absolute())
-        # Of a service there is no file to put a lock beside.
+        # A service has no file for a lock next to it.
         self.lock_file = None if _SERVICE.match(path) else Path(f"{self.path}.sentinel.lock")
         self._credentials = credentials
         self._project_dir = context.project_dir
@@ -198,7 +198,7 @@ class DuckDb:
             else:
                 self._confine(engine, bounds)
         except DBAPIError as error:
-            engine.dispose()  # what was opened meanwhile would keep the file from others
+            engine.dispose()  # connections opened meanwhile would lock the file for others
             words = own_words(error)
             locked = _LOCKED.search(words)
             if locked:
@@ -419,7 +419,7 @@ class _HeldByUs(WarehouseLocked):
 
 
 class _Said:
-    """Says what is waited for: at once, then every few seconds, not at every try."""
+    """Reports a wait: immediately, then every few seconds, not at every attempt."""
 
     def __init__(self, notify: Callable[[str], None]) -> None:
         self._notify = notify

@@ -34,7 +34,7 @@ _ALSO = "; while dbt compiles an alert, Jinja may only read"
 class SessionHandle:
     """A session for alerts in the form that dbt's adapters know: a connection of the DB-API.
 
-    Closing it does nothing: the session belongs to whoever opened it.
+    Closing it has no effect: the session belongs to its opener.
     """
 
     def __init__(

@@ -168,7 +168,7 @@ class Postgres:
 
         connecting = Retrying(
             retry=retry_if_exception_type(psycopg.OperationalError),
-            # dbt's: at once, then after 1, 4, 9 seconds.
+            # dbt's: immediately, then after 1, 4, 9 seconds.
             wait=lambda attempt: float(attempt.attempt_number - 1) ** 2,
             stop=stop_after_attempt(self._retries + 1),
             before_sleep=self._say,
@@ -270,7 +270,7 @@ def _whole(given: Mapping[str, Any], key: str, default: int | None = None) -> in
 
 
 def _bound(connection: Connection, query: Query) -> None:
-    """The server's own limit: it holds when this process is gone and can't cancel the query."""
+    """The server's limit, for the case that this process can't cancel the query any more."""
     limit = min(int((query.timeout + _NET).total_seconds() * 1000), _LONGEST_MS)
     connection.exec_driver_sql(f"set local statement_timeout = {limit}")
 

@@ -55,7 +55,7 @@ def connect(arguments: Mapping[str, Any]) -> psycopg.Connection[Any]:
 def make_ready(driver: psycopg.Connection[Any], role: str, *, read_only: bool) -> None:
     """Set up a new connection as dbt-postgres and psycopg2 do. Raises psycopg.Error."""
     if role:
-        driver.execute(f"set role {role}")  # as it stands, like dbt
+        driver.execute(f"set role {role}")  # unchanged, like dbt
     driver.execute("set datestyle to ISO")
     driver.commit()  # or the first rollback would undo it
     driver.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
@@ -65,7 +65,7 @@ def make_ready(driver: psycopg.Connection[Any], role: str, *, read_only: bool) -
 
 
 def parse_alone(driver: psycopg.Connection[Any], sql: str) -> str | None:
-    """Have the server parse one statement, without running it: what is wrong with it, if anything.
+    """Have the server parse one statement without running it; returns its error, if any.
 
     Raises psycopg.Error if the server doesn't answer.
     """

@@ -136,7 +136,7 @@ def _remedy(
         f"grant usage on schema {listed} to {reader};",
         f"grant select on all tables in schema {listed} to {reader};",
     ]
-    # Otherwise the next `dbt run`, which makes tables anew, takes the grants away.
+    # Otherwise the next `dbt run`, which recreates tables, revokes the grants.
     statements += [
         f"alter default privileges for role {quoted(owner)} in schema {quoted(schema)} "
         f"grant select on tables to {reader};"

@@ -44,7 +44,7 @@ class Wrapping(ABC):
 
     @abstractmethod
     def quote(self, column: str) -> str:
-        """A column's name in SQL, quoted where it has to be."""
+        """A column's name in SQL, quoted if necessary."""
 
     def count(
         self,
@@ -206,7 +206,7 @@ class SqlSession(Wrapping):
                 raise too_slow(query) from None
             raise
         except WarehouseError as error:
-            # A connection that can't be made in the midst of a batch is an error of one query.
+            # A connection that fails during a batch is an error of one query.
             raise QueryError(error.message, hint=error.hint) from None
         except SQLAlchemyError as error:
             if expired.is_set():
@@ -237,7 +237,7 @@ class SqlSession(Wrapping):
 
 
 def is_text(engine: Engine, kind: Any) -> bool:
-    """Whether a type is one of texts, as far as the driver says so: by the DB-API, or by its name."""
+    """Whether the driver reports a text type, by the DB-API or by its name."""
     if isinstance(kind, str) and _TEXTS.match(kind):
         return True
     texts = getattr(engine.dialect.loaded_dbapi, "STRING", None)

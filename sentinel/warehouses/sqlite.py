@@ -41,7 +41,7 @@ _READS = (
     sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE,
     sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE,
 )  # fmt: skip
-# What full-text search asks of its own table.
+# Accesses of full-text search to its own table.
 _ASKED = ("data_version", "page_size")
 # Functions of SQLite, of its shell and of well-known extensions that reach beyond the database.
 _REACHING = {
@@ -59,7 +59,7 @@ _CATALOG = re.compile(
 # connections; a query that needs more fails.
 _LONGEST_VALUE = 256 * 1024**2
 _HEAP = 768 * 1024**2
-# How long a lock is waited for before a person is told of the wait.
+# How long to wait for a lock before the wait is reported.
 _SILENT_S = 0.1
 
 
@@ -159,7 +159,7 @@ class Sqlite:
     def _files(self) -> dict[str, Path]:
         """The schemas as dbt-sqlite attaches them, `main` first and always in the same order.
 
-        A schema whose file isn't there yet is left out: dbt makes it with the first table.
+        A schema whose file doesn't exist yet is omitted: dbt creates it with the first table.
         """
         if not self.path.exists():
             raise WarehouseError(
@@ -230,7 +230,7 @@ class Sqlite:
     def _patiently(
         self, driver: sqlite3.Connection, statement: str, values: tuple[str, ...] = ()
     ) -> None:
-        """Run a statement that takes a lock; a long wait is told to a person."""
+        """Run a statement that takes a lock, and report a long wait."""
         started = time.monotonic()
         try:
             try:

@@ -99,7 +99,7 @@ class BoundedProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def drop(self, reason: str) -> None:
-        """End the connection at once, whatever was not sent yet."""
+        """Close the connection immediately, without sending the rest."""
         self.places.leave(self)
         self.places.refused(reason)
         self._wire.abort()

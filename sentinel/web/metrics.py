@@ -28,7 +28,7 @@ _LAG_BUCKETS = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800)
 
 
 class Metrics:
-    """The instruments of one daemon, in a registry of their own. Safe to use by threads."""
+    """One daemon's metrics, in a separate registry. Safe to use from several threads."""
 
     def __init__(self) -> None:
         registry = self._registry = CollectorRegistry()

@@ -193,7 +193,9 @@ class WebServer:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((self._host, self._port))
-            listening.listen(_BACKLOG)  # at once: who reads the port in the log may ask
+            listening.listen(
+                _BACKLOG
+            )  # immediately: a client may connect as soon as the log shows the port
         except OSError as error:
             listening.close()
             raise ConfigError(
@@ -221,7 +223,7 @@ class WebServer:
             proxy_headers=False,
             headers=list(HEADERS),
             h11_max_incomplete_event_size=LONGEST_HEAD,
-            backlog=max(2, places.most // 4),  # so many are accepted before the next is looked at
+            backlog=max(2, places.most // 4),  # this many are accepted before the next event
             timeout_graceful_shutdown=_STOP_S,
         )
         self._server = _Server(config)

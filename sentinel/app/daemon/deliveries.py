@@ -19,7 +19,7 @@ _PAUSE_S = 1.0
 
 
 class DeliveryLoop:
-    """Sends what is handed in and what is due. `make` makes the delivery of the first reading."""
+    """Delivers new and due messages. `make` creates the delivery of the first loaded project."""
 
     def __init__(
         self,

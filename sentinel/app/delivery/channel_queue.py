@@ -12,7 +12,7 @@ from sentinel.ports import Channel, Message, Receipt
 
 LONGEST_RETRY_AFTER = timedelta(hours=1)
 _PARALLEL_SENDS = 4
-# After so many failures in a row the breaker opens: the channel rests, and then one message probes it.
+# After this many consecutive failures the breaker opens: the channel pauses, then one message tests it.
 _BREAK_AFTER = 3
 _SHORTEST_BREAK_S = 10.0
 _LONGEST_BREAK_S = 600.0

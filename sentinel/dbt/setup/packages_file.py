@@ -50,7 +50,7 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """The package's name, as far as its address tells."""
+        """The package's name, if its address contains it."""
         if "name" in self.raw:
             return str(self.raw["name"])
         last = self.source.rstrip("/").rsplit("/", 1)[-1].rsplit(":", 1)[-1]
@@ -103,7 +103,7 @@ def lock(packages: Packages, folder: str) -> Lock | None:
     """The lock file with one more local package, still current; None if there is no lock file.
 
     dbt keeps the locked versions as long as the file's hash is that of the declared packages. A
-    lock that isn't current stays so: dbt would have resolved the packages anew anyway.
+    lock that isn't current is kept: dbt would resolve the packages again anyway.
     """
     if not packages.lock_path.exists():
         return None

@@ -53,7 +53,7 @@ def append(text: str, key: str, item: Mapping[str, str]) -> str:
 
 
 def _read(text: str) -> Any:
-    """The document's value, in which nothing stands in two places as aliases make it."""
+    """The document's value, without aliases."""
 
     def apart(value: Any) -> Any:
         if isinstance(value, dict):
