@@ -10,6 +10,7 @@ from typing import Any
 
 from sentinel.app.batch import AlertEvaluation, EvaluatedBatch
 from sentinel.app.delivery.result import DeliveryResult
+from sentinel.core.documents.fields import COUNTED
 from sentinel.core.evaluation import Outcome
 from sentinel.core.lifecycle import AlertUpdate
 from sentinel.core.notification import Notification, Status
@@ -84,14 +85,11 @@ class Report:
     @property
     def counts(self) -> dict[str, int]:
         """The number of instances with each outcome and phase, and of undelivered notifications."""
-        outcomes = Counter(str(each.outcome) for each in self.results)
-        phases = Counter(str(each.phase) for each in self.results if each.phase)
-        return {
-            "total": len(self.results),
-            **{str(outcome): outcomes[outcome] for outcome in Outcome},
-            **{str(phase): phases[phase] for phase in Phase if phase is not Phase.OK},
-            "undelivered": len(self.undelivered),
-        }
+        counts = Counter(str(each.outcome) for each in self.results)
+        # The phase `ok` would be added to the outcome of that name.
+        counts.update(str(each.phase) for each in self.results if each.phase is not Phase.OK)
+        counts.update(total=len(self.results), undelivered=len(self.undelivered))
+        return {str(name): counts[name] for name in COUNTED}
 
     def exit_code(self, fail_on: Severity | None) -> int:
         """The exit code of `run`; `fail_on` None means that firing is no failure."""

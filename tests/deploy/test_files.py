@@ -259,8 +259,8 @@ def test_everybody_waits_for_the_daemon_to_finish() -> None:
     ]
     assert min(waits) > DRAINED
     for page in ("deploy-with-docker", "deploy-on-kubernetes", "run-under-systemd"):
-        text = (ROOT / "docs" / "how-to" / f"{page}.md").read_text()
-        assert f"{waits[0]} seconds" in text, page
+        words = (ROOT / "docs" / "how-to" / f"{page}.md").read_text().split()
+        assert f"{waits[0]} seconds" in " ".join(words), page
 
 
 # -- systemd -----------------------------------------------------------------------------------
