@@ -39,6 +39,8 @@ SLOW_TESTS := \
 	tests/security/read_only/test_compilation.py \
 	tests/store/test_bigquery_store.py \
 	tests/warehouses/test_adapter.py
+# They read the site that `make docs` builds.
+SITE_TESTS := tests/site
 # With COVERAGE=1, both record the lines they reach, for `make coverage-report`.
 COVERAGE ?=
 COV := $(if $(COVERAGE),--cov --cov-append --cov-report=)
@@ -53,7 +55,7 @@ export DO_NOT_TRACK := 1
 # The tests start hundreds of processes: none of them should compile dbt anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: audit sbom digests help setup setup-places demo test test-fast test-one test-slow lint unit coverage coverage-report crash-test chaos-test security-fuzz soak readme reference format lock test-dbt test-orchestrators clean
+.PHONY: audit sbom digests docs help setup setup-places demo test test-fast test-one test-slow lint unit coverage coverage-report crash-test chaos-test security-fuzz soak readme reference format lock test-dbt test-orchestrators clean
 .PRECIOUS: .venv-dbt-%/.ready
 
 help: ## What can be made
@@ -81,7 +83,7 @@ lint: setup ## Style, types, the direction of imports, SQL, deployment
 	$(BIN)/zizmor --offline --quiet --no-progress .github/workflows
 
 unit: setup setup-places ## The tests, without those of `make test-slow`
-	$(PYTEST) $(COV) $(SLOW_TESTS:%=--ignore=%)
+	$(PYTEST) $(COV) $(SLOW_TESTS:%=--ignore=%) --ignore=$(SITE_TESTS)
 
 test-slow: setup setup-places ## The tests that are slow by nature: dbt builds on every warehouse, crashes, daemons under attack
 	$(PYTEST) $(COV) $(SLOW_TESTS)
@@ -120,6 +122,13 @@ test-image: setup setup-places ## Fill the image without a container engine, and
 soak: setup ## Measure the daemon's memory with 10,000 alerts, and a minute in which all are due
 	$(BIN)/python -m tests.daemon.soak 10000 600
 
+docs: setup .venv-docs/.ready ## Build the documentation's site into build/docs, and check its links, search and diagrams
+	@rm -rf build/docs build/docs-static
+	@mkdir -p build/docs-static
+	@cp .venv-docs/node_modules/mermaid/dist/mermaid.min.js build/docs-static
+	.venv-docs/bin/sphinx-build -q -n -W --keep-going -E -d .venv-docs/doctrees -c docs/site docs build/docs
+	$(BIN)/python -m pytest $(SITE_TESTS)
+
 reference: setup ## Write the JSON Schemas and the tables of keys in docs/reference
 	$(BIN)/python -m tests.docs.generate
 
@@ -149,6 +158,7 @@ lock: $(BIN)/uv ## Write the locks anew
 	done
 	$(COMPILE) --no-config --group test tests/locks/sqlite.in -o tests/locks/sqlite.lock
 	$(COMPILE_ALONE) tests/locks/bqemulator.in -o tests/locks/bqemulator.lock
+	$(COMPILE_ALONE) docs/site/requirements.in -o docs/site/requirements.lock
 	$(COMPILE_ALONE) -c requirements.lock deploy/docker/build.in -o deploy/docker/build.lock
 	$(COMPILE_IMAGE) -o deploy/docker/duckdb.lock
 	for extra in $(IMAGE_EXTRAS); do \
@@ -170,7 +180,7 @@ digests: ## Write the present digests of base images; needs docker and its regis
 	deploy/docker/digests.sh
 
 clean: ## Remove what these targets have made
-	rm -rf build .venv .venv-dbt-* .venv-sqlite .venv-bqemulator .venv-dagster .venv-airflow .venv-airflow2 .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf build .venv .venv-dbt-* .venv-sqlite .venv-bqemulator .venv-dagster .venv-airflow .venv-airflow2 .venv-docs .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(BIN)/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
@@ -220,4 +230,12 @@ $(VENV)/.ready: requirements.lock pyproject.toml $(BIN)/uv
 	@echo "setting up .venv-$*"
 	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-$*
 	@$(BIN)/uv pip sync --quiet --python .venv-$*/bin/python $<
+	@touch $@
+
+.venv-docs/.ready: docs/site/requirements.lock docs/site/package-lock.json $(VENV)/.ready
+	@echo "setting up .venv-docs"
+	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-docs
+	@$(BIN)/uv pip sync --quiet --python .venv-docs/bin/python $<
+	@cp docs/site/package.json docs/site/package-lock.json .venv-docs
+	@cd .venv-docs && PATH="$$PWD/bin:$$PATH" bin/npm ci --silent --ignore-scripts --no-audit --no-fund
 	@touch $@
