@@ -11,6 +11,7 @@ import re
 import shutil
 import tomllib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def home(readme: str, index: str) -> str:
     return f"{LINK.sub(moved, readme)}\n## All pages\n\n{pages}\n{navigation(index)}"
 
 
-def prepare(app: Sphinx, page: str, content: list[str]) -> None:
+def prepare(_app: Sphinx, page: str, content: list[str]) -> None:
     """Add what only the site has: the home page's text, and Markdown files elsewhere as downloads."""
     if page == HOME:
         content[0] = home((ROOT / "README.md").read_text(), content[0])
@@ -102,7 +103,7 @@ def prepare(app: Sphinx, page: str, content: list[str]) -> None:
 
 
 def load_diagrams(
-    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
+    app: Sphinx, _page: str, _template: str, context: dict[str, Any], _tree: nodes.document | None
 ) -> None:
     if '<pre class="mermaid">' in context.get("body", ""):
         app.add_js_file("mermaid.min.js", loading_method="defer")
@@ -128,7 +129,7 @@ def write_markdown(app: Sphinx, error: Exception | None) -> None:
     for name in app.env.found_docs:
         page = DOCS / f"{name}.md"
         depth = name.count("/")
-        text = LINK.sub(lambda link: copied(link, page, depth), page.read_text())
+        text = LINK.sub(partial(copied, page=page, depth=depth), page.read_text())
         (site / f"{name}.md").write_text(text)
     listed = "".join(
         f"## {title}\n{text}" for title, text in sections((DOCS / "README.md").read_text()).items()

@@ -423,7 +423,7 @@ def test_an_instant_is_a_timestamp_without_zone_in_each_sql(kind: str, timestamp
         ("redshift", "pip install 'sqlalchemy-redshift'"),
         ("databricks", "pip install 'databricks-sqlalchemy'"),
         ("trino", "pip install 'trino[sqlalchemy]'"),
-        ("unheard_of", "install the package that brings one, beside dbt's adapter"),
+        ("unheard_of", "install a package that provides one, in addition to dbt's adapter"),
     ],
 )
 def test_a_missing_dialect_names_the_package_to_install(kind: str, hint: str) -> None:
@@ -467,7 +467,7 @@ from sentinel.dbt.options import DbtOptions
 quiet = lambda *words: None
 root = Path(sys.argv[1])
 here = Installation(DbtOptions(root, profiles_dir=root), ProgressReporter(quiet, quiet, quiet, quiet))
-print(type(here.warehouse).__name__, here.warehouse.instant(datetime.now(UTC))[:4])
+print(type(here.warehouse).__name__, here.warehouse.timestamp_literal(datetime.now(UTC))[:4])
 print([name for name in sys.modules if name.split('.')[0] in ('dbt', 'dbt_common', 'psycopg', 'psycopg2')])
 """
     ran = subprocess.run(
