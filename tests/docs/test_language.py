@@ -35,6 +35,23 @@ PHRASES = (
     r"what keeps a daemon",
     r"unsettled",
     r"strangers",
+    r"where nobody else is named",
+    r"what comes by time",
+    r"of this is told",
+    r"it would tell nobody",
+    r"a list of many says",
+    r"it has gone\b",
+    r"the fixture that there is",
+    r"who says so",
+    r"also what is ok",
+    r"start no further alert",
+    r"what is wrong with this",
+    r"tells people",
+    r"tell who",
+    r"queries at once",
+    r"what fires: no more",
+    r"the rooms\b",
+    r"by what (?:it|they) (?:is|are)",
 )
 _PATTERN = re.compile("|".join(PHRASES), re.IGNORECASE)
 _CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
