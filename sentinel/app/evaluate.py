@@ -90,7 +90,7 @@ class Evaluation:
                 part.append(self._scrubbed(evaluations))
                 self.progress(total - len(waiting), total, evaluations.alert.name)
         except WarehouseLocked:
-            raise  # nothing is known, and nothing is wrong: it is tried again later
+            raise  # no result, and not the alert's fault: retried later
         except WarehouseError as error:
             # The store can be reached, or it would have raised before: the error can be recorded.
             unreachable = EvaluationResult.failed(self.scrub(str(error)), unreachable=True)

@@ -118,7 +118,7 @@ def report(
     dead = [
         row
         for row in evaluated.unfinished
-        # What was tried again now is among what was delivered, or wasn't.
+        # Retried notifications are among the delivered or the undelivered ones.
         if row.status is Status.DEAD and row.notification_id not in evaluated.plan.revived
     ]
     undelivered = {

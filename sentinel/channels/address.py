@@ -84,7 +84,7 @@ def check_url(url: str) -> str:
 def resolve(host: str, port: int, deadline: Deadline, *, allow_private: bool) -> list[Place]:
     """The addresses of a host, each one checked; a host with a single refused one is refused.
 
-    Raises DeliveryError: to be tried again if the name doesn't resolve, permanent if an address is
+    Raises DeliveryError: retryable if the name doesn't resolve, permanent if an address is
     one that no channel may reach. Raises DeadlinePassed.
     """
     try:

@@ -257,7 +257,7 @@ class Requests:
         """POST once, and have it accepted.
 
         Raises DeliveryError: permanent for redirects, most 4xx, addresses that are refused and what
-        can't be sent at all; to be tried again for network errors, timeouts, 408, 425, 429 (with its
+        can't be sent at all; retryable for network errors, timeouts, 408, 425, 429 (with its
         Retry-After), 5xx, and answers that aren't the receiver's.
         """
         return _accepted(self.exchange(url, body, headers), acceptance)

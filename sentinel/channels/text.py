@@ -121,7 +121,7 @@ def _since(payload: Mapping[str, Any]) -> str:
 
 
 def context(values: Mapping[str, Any]) -> str:
-    """The further columns of a status row: `orders=12, source=shop`."""
+    """The extra columns of a status row: `orders=12, source=shop`."""
     return ", ".join(
         f"{name}={value if isinstance(value, str) else to_json(value)}"
         for name, value in values.items()

@@ -77,7 +77,7 @@ def last_slot(alert: Alert, last: Mapping[str, datetime | None]) -> datetime | N
 
 @dataclass
 class Timetable:
-    """Next starts of alerts, as a heap: finding due alerts costs only what is due.
+    """Next starts of alerts, as a heap: the cost of finding due alerts grows with their number only.
 
     It has no clock. Callers report evaluated slots with `done`, and retries with `again`.
     """

@@ -15,7 +15,7 @@
     │   ├── TablesReadOnly        they can be read, but not written
     │   ├── StateConflict         another writer was first; the batch is advanced again
     │   └── LeaseLost             another daemon leads now: nothing was written
-    └── DeliveryError             a message was not accepted; says whether trying again can help
+    └── DeliveryError             a message was not accepted; says whether a retry can help
 
 Messages say what is wrong, where, and what to do next; they never contain a secret.
 """
@@ -111,7 +111,7 @@ class LeaseLost(StoreError):
 class DeliveryError(SentinelError):
     """A channel did not accept a message, or not for all of its recipients.
 
-    `permanent` says that the same message can never be accepted; otherwise it is tried again,
+    `permanent` says that the same message can never be accepted; otherwise it is retried,
     not before `retry_after` if the receiver named a time. `recipients_done` have it already.
     """
 

@@ -205,7 +205,7 @@ def apply_result(
 
     `states` are the alert's rows as they are now. An `as_of` at or before the last one only goes
     into history, unless the last one lies in the future of the store's clock, or was an error that
-    is tried again.
+    is retried.
     """
     rules = alert.rules if isinstance(alert, Alert) else BROKEN_RULES
     own, dropped = _adopted(alert, tuple(states), project)

@@ -1,4 +1,4 @@
-"""Transactions on the tables: tried again while another writer is first."""
+"""Transactions on the tables, retried while another writer is first."""
 
 from __future__ import annotations
 

@@ -35,6 +35,8 @@ PHRASES = (
     r"what keeps a daemon",
     r"unsettled",
     r"strangers",
+    r"tried again",
+    r"only what is due",
     r"where nobody else is named",
     r"what comes by time",
     r"of this is told",

@@ -1,4 +1,4 @@
-"""Batches of due alerts: which are due, which are running, and which have to be tried again."""
+"""Batches of due alerts: which are due, which are running, and which are to be retried."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Batches:
 
     @property
     def has_retries(self) -> bool:
-        """Whether some alert could not be recorded and is tried again."""
+        """Whether recording failed for an alert and will be retried."""
         return bool(self._retries)
 
     @property

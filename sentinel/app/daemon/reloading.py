@@ -56,7 +56,7 @@ class ProjectLoader:
     def load_first(self) -> None:
         """Read project and configuration for the first time.
 
-        Raises ConfigError, which only a person can mend. Anything else is tried again later.
+        Raises ConfigError, which only a person can fix. Other errors are retried later.
         """
         try:
             self._use(self._load())
