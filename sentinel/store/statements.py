@@ -95,7 +95,7 @@ class Statements:
             {"revived": json.dumps(sorted(ids))},
             f"select count(*) from {relation} where {those}",
             len(ids),
-            "a notification to be retried is recorded as such",
+            "a notification to be retried is already pending",
             "notification_id",
         )
 
