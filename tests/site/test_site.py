@@ -129,4 +129,4 @@ def test_a_diagram_with_a_mistake_would_be_noticed(
         text = rendered("explanation/broken-diagram.html")
     finally:
         copy.unlink()
-    assert "Syntax error" in text or 'aria-roledescription="error"' in text or "<svg" not in text
+    assert "Syntax error" in text
